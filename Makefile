@@ -1,0 +1,36 @@
+# Build, test, install. `make help` lists the targets.
+
+PREFIX  = /usr/local
+DESTDIR =
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# Programs are the directories of cmd.
+PROGRAMS := $(notdir $(wildcard cmd/*))
+
+.DEFAULT_GOAL := build
+.PHONY: build test lint demo install clean help
+
+# Static, so that a program runs on any host, whatever its libc; no paths of the
+# build host inside. The version comes from git describe, not from Go's own stamp,
+# which fails in a checkout that another user owns.
+build: ## static programs in bin/ (what `make` does)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X "main.version=$(VERSION)"' -o bin/ ./cmd/...
+
+test: ## all tests, with -race; as root installs what they drive
+	scripts/test.sh
+
+lint: ## gofmt, go vet, staticcheck, govulncheck
+	scripts/lint.sh
+
+demo: build ## two services share a sample shard, step by step
+	scripts/demo.sh bin/shard_to_ssd
+
+install: build ## programs in DESTDIR PREFIX/bin (PREFIX=/usr/local)
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 0755 $(PROGRAMS:%=bin/%) '$(DESTDIR)$(PREFIX)/bin'
+
+clean: ## delete what the other targets made
+	rm -rf bin logs
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10

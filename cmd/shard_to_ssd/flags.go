@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	shardtossd "shard_to_ssd"
+)
+
+// Where user files and shards are when neither flag nor environment says.
+const (
+	envLockDir     = "SHARD_TO_SSD_LOCKDIR"
+	envSSDDir      = "SHARD_TO_SSD_SSDDIR"
+	defaultLockDir = "/var/lib/shard_to_ssd"
+	defaultSSDDir  = "/ssd"
+)
+
+const usageLine = "usage: shard_to_ssd [-h] [-c | -r | --verify | --list] [-l DIR] [-s DIR] [-i NAME] [SHARD]"
+
+// mode is what the command line asks for, in the words of Result.Operation.
+type mode string
+
+const (
+	modeNone   mode = ""
+	modeCopy   mode = "copy"
+	modeRemove mode = "remove"
+	modeVerify mode = "verify"
+	modeList   mode = "list"
+)
+
+// command is the command line, understood.
+type command struct {
+	mode     mode
+	options  shardtossd.Options
+	progress progressMode
+	json     bool
+	help     bool
+	version  bool
+}
+
+// usageError is what is wrong with a command line.
+type usageError struct{ message string }
+
+func (e *usageError) Error() string        { return e.message }
+func (e *usageError) Is(target error) bool { return target == shardtossd.ErrUsage }
+
+// parse reads the command line. With an error, the command holds what had been
+// understood before it: enough to know whether JSON is wanted.
+func parse(args []string, getenv func(string) string) (command, error) {
+	c := command{progress: progressAuto}
+	c.options.LockDir = firstOf(getenv(envLockDir), defaultLockDir)
+	c.options.SSDDir = firstOf(getenv(envSSDDir), defaultSSDDir)
+	var modes modeFlags
+	flags := newFlagSet(&c, &modes)
+	err := flags.Parse(args)
+	c.mode = modes.first()
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		c.help = true
+		return c, nil
+	case err != nil:
+		return c, &usageError{err.Error()}
+	case c.version:
+		return c, nil
+	}
+	if flags.Changed("lock-timeout") {
+		c.options.LockTimeout = &modes.timeout
+	}
+	return c, c.check(flags, modes)
+}
+
+func firstOf(values ...string) string {
+	for _, value := range values {
+		if value != "" {
+			return value
+		}
+	}
+	return ""
+}
+
+// modeFlags are the flags that have no field of their own in a command.
+type modeFlags struct {
+	copy, remove, verify, list bool
+	timeout                    time.Duration
+}
+
+// given lists the modes that were asked for.
+func (m modeFlags) given() []mode {
+	var given []mode
+	for _, flag := range []struct {
+		set  bool
+		mode mode
+	}{{m.copy, modeCopy}, {m.remove, modeRemove}, {m.verify, modeVerify}, {m.list, modeList}} {
+		if flag.set {
+			given = append(given, flag.mode)
+		}
+	}
+	return given
+}
+
+func (m modeFlags) first() mode {
+	if given := m.given(); len(given) > 0 {
+		return given[0]
+	}
+	return modeNone
+}
+
+// newFlagSet binds the flags. Their descriptions are in help.go, where they can
+// be laid out for people; a test sees to it that none is missing.
+func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
+	flags := pflag.NewFlagSet("shard_to_ssd", pflag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.BoolVarP(&m.copy, "copy", "c", false, "")
+	flags.BoolVarP(&m.remove, "remove", "r", false, "")
+	flags.BoolVar(&m.verify, "verify", false, "")
+	flags.BoolVar(&m.list, "list", false, "")
+	flags.StringVarP(&c.options.LockDir, "lockdir", "l", c.options.LockDir, "")
+	flags.StringVarP(&c.options.SSDDir, "ssddir", "s", c.options.SSDDir, "")
+	flags.StringVarP(&c.options.ID, "id", "i", "", "")
+	flags.IntVar(&c.options.Jobs, "jobs", 0, "")
+	flags.Var(&c.options.Engine, "engine", "")
+	flags.Var(&c.progress, "progress", "")
+	flags.BoolVar(&c.json, "json", false, "")
+	flags.DurationVar(&m.timeout, "lock-timeout", 0, "")
+	flags.BoolVar(&c.options.RequireMount, "require-mount", false, "")
+	flags.BoolVar(&c.options.Replace, "replace", false, "")
+	flags.BoolVar(&c.options.NoResume, "no-resume", false, "")
+	flags.BoolVar(&c.version, "version", false, "")
+	return flags
+}
+
+// check refuses what cannot be meant, and takes SHARD.
+func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
+	users := c.mode == modeCopy || c.mode == modeRemove
+	for _, rule := range []struct {
+		broken  bool
+		message string
+	}{
+		{c.mode == modeNone, "no mode: one of -c, -r, --verify, --list is needed"},
+		{len(modes.given()) > 1, fmt.Sprintf("more than one mode: %s", modes.given())},
+		{flags.NArg() > 1, fmt.Sprintf("more than one SHARD: %q", flags.Args())},
+		{flags.NArg() == 0 && c.mode != modeList, "SHARD is missing"},
+		{flags.NArg() == 1 && flags.Arg(0) == "", "SHARD is empty"},
+		{users && !flags.Changed("id"), "-i NAME is missing: -c and -r need it"},
+		{!users && flags.Changed("id"), "-i goes with -c or -r only"},
+		{users && c.options.ID == "", "the id is empty"},
+		{strings.ContainsAny(c.options.ID, "\n\x00"), fmt.Sprintf("newline or NUL in the id %q", c.options.ID)},
+		{c.options.LockDir == "", "the lock dir is empty"},
+		{c.options.SSDDir == "", "the SSD dir is empty"},
+		{c.options.Jobs < 0, fmt.Sprintf("--jobs is negative: %d", c.options.Jobs)},
+		{modes.timeout < 0, fmt.Sprintf("--lock-timeout is negative: %v", modes.timeout)},
+		{!users && flags.Changed("lock-timeout"), "--lock-timeout goes with -c or -r only"},
+		{c.mode != modeCopy && flags.Changed("engine"), "--engine goes with -c only"},
+		{c.mode != modeCopy && flags.Changed("replace"), "--replace goes with -c only"},
+		{c.mode != modeCopy && flags.Changed("no-resume"), "--no-resume goes with -c only"},
+	} {
+		if rule.broken {
+			return &usageError{rule.message}
+		}
+	}
+	c.options.Shard = flags.Arg(0)
+	return nil
+}

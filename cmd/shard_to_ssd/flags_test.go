@@ -1,0 +1,150 @@
+package main
+
+import (
+	"errors"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/copier"
+)
+
+func noEnv(string) string { return "" }
+
+// wantedCommand is a command with the defaults, changed.
+func wantedCommand(m mode, change func(*command)) command {
+	c := command{mode: m, progress: progressAuto}
+	c.options = shardtossd.Options{LockDir: defaultLockDir, SSDDir: defaultSSDDir, Shard: "s"}
+	change(&c)
+	return c
+}
+
+func TestParse(t *testing.T) {
+	withID := func(c *command) { c.options.ID = "a" }
+	zero, minute := time.Duration(0), time.Minute
+	for name, test := range map[string]struct {
+		args   []string
+		wanted command
+	}{
+		"copy":        {[]string{"-c", "-i", "a", "s"}, wantedCommand(modeCopy, withID)},
+		"remove":      {[]string{"--remove", "--id", "a", "s"}, wantedCommand(modeRemove, withID)},
+		"verify":      {[]string{"--verify", "s"}, wantedCommand(modeVerify, func(*command) {})},
+		"list":        {[]string{"--list"}, wantedCommand(modeList, func(c *command) { c.options.Shard = "" })},
+		"list of one": {[]string{"s", "--list"}, wantedCommand(modeList, func(*command) {})},
+		"combined, after SHARD, with =": {
+			[]string{"s", "-cl", "/l", "--ssddir=/d", "-ia"},
+			wantedCommand(modeCopy, func(c *command) {
+				c.options.ID, c.options.LockDir, c.options.SSDDir = "a", "/l", "/d"
+			}),
+		},
+		"after --": {
+			[]string{"-ci", "a", "--", "-s"},
+			wantedCommand(modeCopy, func(c *command) { c.options.ID, c.options.Shard = "a", "-s" }),
+		},
+		"any id": {
+			[]string{"-c", "-i", "-x =\t\xff", "s"},
+			wantedCommand(modeCopy, func(c *command) { c.options.ID = "-x =\t\xff" }),
+		},
+		"everything": {
+			[]string{"-c", "-ia", "s", "--jobs=3", "--engine=direct", "--progress=plain", "--json",
+				"--lock-timeout=1m", "--require-mount", "--replace", "--no-resume"},
+			wantedCommand(modeCopy, func(c *command) {
+				c.options.ID, c.options.Jobs, c.options.Engine = "a", 3, copier.Direct
+				c.options.LockTimeout = &minute
+				c.options.RequireMount, c.options.Replace, c.options.NoResume = true, true, true
+				c.progress, c.json = progressPlain, true
+			}),
+		},
+		"only try": {
+			[]string{"-r", "-ia", "s", "--lock-timeout=0"},
+			wantedCommand(modeRemove, func(c *command) { c.options.ID, c.options.LockTimeout = "a", &zero }),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parse(test.args, noEnv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.wanted, got, cmp.AllowUnexported(command{})); diff != "" {
+				t.Errorf("(-wanted +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	env := map[string]string{envLockDir: "/el", envSSDDir: "/es"}
+	getenv := func(name string) string { return env[name] }
+	c, err := parse([]string{"--list"}, getenv)
+	if err != nil || c.options.LockDir != "/el" || c.options.SSDDir != "/es" {
+		t.Errorf("environment: %+v, %v", c.options, err)
+	}
+	c, err = parse([]string{"--list", "-l", "/fl", "-s/fs"}, getenv)
+	if err != nil || c.options.LockDir != "/fl" || c.options.SSDDir != "/fs" {
+		t.Errorf("flags before environment: %+v, %v", c.options, err)
+	}
+}
+
+// TestUsageErrors is every rule, with what is said.
+func TestUsageErrors(t *testing.T) {
+	for message, args := range map[string][]string{
+		"no mode: one of -c, -r, --verify, --list is needed": {"s", "-i", "a"},
+		"more than one mode: [copy remove]":                  {"-cr", "-i", "a", "s"},
+		"more than one mode: [verify list]":                  {"--verify", "--list"},
+		`more than one SHARD: ["s" "t"]`:                     {"-c", "-i", "a", "s", "t"},
+		"SHARD is missing":                                   {"-c", "-i", "a"},
+		"SHARD is empty":                                     {"-c", "-i", "a", ""},
+		"-i NAME is missing: -c and -r need it":              {"-r", "s"},
+		"-i goes with -c or -r only":                         {"--list", "-i", "a"},
+		"the id is empty":                                    {"-c", "-i", "", "s"},
+		`newline or NUL in the id "a\nb"`:                    {"-c", "-i", "a\nb", "s"},
+		`newline or NUL in the id "a\x00b"`:                  {"-r", "-i", "a\x00b", "s"},
+		"the lock dir is empty":                              {"-c", "-i", "a", "-l", "", "s"},
+		"the SSD dir is empty":                               {"-c", "-i", "a", "-s", "", "s"},
+		"--jobs is negative: -1":                             {"-c", "-i", "a", "--jobs=-1", "s"},
+		"--lock-timeout is negative: -1s":                    {"-c", "-i", "a", "--lock-timeout=-1s", "s"},
+		"--lock-timeout goes with -c or -r only":             {"--verify", "--lock-timeout=1s", "s"},
+		"--engine goes with -c only":                         {"--verify", "--engine=direct", "s"},
+		"--replace goes with -c only":                        {"-r", "-i", "a", "--replace", "s"},
+		"--no-resume goes with -c only":                      {"--list", "--no-resume"},
+		"unknown flag: --bogus":                              {"--bogus"},
+		"unknown shorthand flag: 'x' in -x":                  {"-x"},
+		"flag needs an argument: 'l' in -l":                  {"-l"},
+		`invalid argument "soon" for "--lock-timeout" flag: must be a duration like "30s" or "5m"`:               {"--lock-timeout=soon"},
+		`invalid argument "fast" for "--engine" flag: "fast" is not one of auto, clone, range, direct, buffered`: {"--engine=fast"},
+		`invalid argument "loud" for "--progress" flag: "loud" is not one of auto, bar, plain, none`:             {"--progress=loud"},
+		`invalid argument "many" for "--jobs" flag: must be an integer`:                                          {"--jobs=many"},
+	} {
+		_, err := parse(args, noEnv)
+		if err == nil || err.Error() != message {
+			t.Errorf("%q: got %v, wanted %s", args, err, message)
+		}
+		if !errors.Is(err, shardtossd.ErrUsage) {
+			t.Errorf("%q: %v is no usage error", args, err)
+		}
+	}
+}
+
+// TestEveryFlagIsExplained: each flag starts a line of the help and has a default
+// there, or is a mode.
+func TestEveryFlagIsExplained(t *testing.T) {
+	var c command
+	var m modeFlags
+	modes := map[string]bool{"copy": true, "remove": true, "verify": true, "list": true, "version": true}
+	newFlagSet(&c, &m).VisitAll(func(flag *pflag.Flag) {
+		line := `(?m)^      --` + flag.Name + `\b`
+		if flag.Shorthand != "" {
+			line = `(?m)^  -` + flag.Shorthand + `, --` + flag.Name + `\b`
+		}
+		if !modes[flag.Name] { // up to the default, without another flag between
+			line += `[^(]*\n? *[^(]*\(default: `
+		}
+		if !regexp.MustCompile(line).MatchString(help()) {
+			t.Errorf("--%s is not in the help, or has no default there", flag.Name)
+		}
+	})
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+)
+
+const helpHead = usageLine + `
+
+Puts SHARD (a directory, or one file) onto the SSD of this host, shared by all
+services that need it: copied once, proven equal, deleted with its last user.
+
+Modes, of which one is needed:
+  -c, --copy         copy SHARD to the SSD if it is not there, and register NAME
+                     as a user
+  -r, --remove       unregister NAME; delete SHARD from the SSD if nobody else
+                     uses it
+      --verify       read SHARD back from the SSD and prove that it is what was
+                     copied
+      --list         what is on the SSD: shards, users, size, source, when
+                     published and last verified, orphans, foreign directories,
+                     stages and trash; SHARD narrows it
+  -h, --help         this text
+      --version      version of this program
+
+Flags:
+  -l, --lockdir DIR  where the user files are
+                     (default: $` + envLockDir + `, else ` + defaultLockDir + `)
+  -s, --ssddir DIR   where the SSD is mounted
+                     (default: $` + envSSDDir + `, else ` + defaultSSDDir + `)
+  -i, --id NAME      unique id of the service; needed by -c and -r (default: none)
+      --jobs N       workers (default: 0, chosen from CPUs and device)
+      --engine E     how -c moves data: auto, clone, range, direct, buffered
+                     (default: auto)
+      --progress P   auto, bar, plain, none (default: auto, a bar on a terminal
+                     and else a line every 10 s)
+      --json         one JSON object on standard output when done (default: off)
+      --lock-timeout DURATION
+                     with -c and -r, give up waiting for the lock, status 5;
+                     0 only tries (default: wait as long as it takes)
+      --require-mount
+                     refuse, status 1, unless the SSD dir is a mount point of its
+                     own (default: off)
+      --replace      with -c, copy afresh over a directory on the SSD that this
+                     program did not put there (default: off)
+      --no-resume    with -c, discard what an interrupted copy left
+                     (default: off, go on from there)
+
+Environment:
+  ` + envLockDir + `  used without --lockdir, if not empty
+  ` + envSSDDir + `   used without --ssddir, if not empty
+
+Exit status:
+`
+
+const helpTail = `
+Examples:
+  shard_to_ssd -c -l /var/lib/shard_to_ssd -s /ssd -i instance1 /data/shard2
+  shard_to_ssd -r -l /var/lib/shard_to_ssd -s /ssd -i instance1 /data/shard2
+`
+
+// help is what --help prints.
+func help() string {
+	var text strings.Builder
+	text.WriteString(helpHead)
+	for _, row := range statusTable() {
+		fmt.Fprintf(&text, "  %-6s %s\n", row.status, row.meaning)
+	}
+	text.WriteString(helpTail)
+	return text.String()
+}
+
+// version is set with -ldflags "-X main.version=...".
+var version string
+
+// versionLine is what --version prints.
+func versionLine() string {
+	known := version
+	if info, ok := debug.ReadBuildInfo(); ok && known == "" {
+		known = info.Main.Version // of `go install module@version`, or of the checkout
+	}
+	return fmt.Sprintf("shard_to_ssd %s (%s, %s/%s)",
+		firstOf(known, "(devel)"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

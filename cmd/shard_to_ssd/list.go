@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/verify"
+)
+
+// listText is what --list prints: a line for each shard, and below it, indented,
+// a line for each thing known of it, "word: value".
+func listText(shards []shardtossd.ShardInfo) string {
+	var text strings.Builder
+	for _, shard := range shards {
+		fmt.Fprintf(&text, "%s: %s", oneLine(shard.Name), shard.State)
+		if shard.Published != nil || shard.Files > 0 {
+			fmt.Fprintf(&text, ", %s in %d files", size(shard.Bytes), shard.Files)
+		}
+		text.WriteString("\n")
+		for _, detail := range shardDetails(shard) {
+			fmt.Fprintf(&text, "  %-10s %s\n", detail.word+":", oneLine(detail.value))
+		}
+	}
+	return text.String()
+}
+
+type shardDetail struct{ word, value string }
+
+func shardDetails(shard shardtossd.ShardInfo) []shardDetail {
+	var details []shardDetail
+	for _, user := range shard.Users { // a line each: an id may hold anything else
+		details = append(details, shardDetail{"user", user})
+	}
+	if shard.Source != "" {
+		details = append(details, shardDetail{"source", shard.Source})
+	}
+	if shard.Published != nil {
+		details = append(details,
+			shardDetail{"published", shard.Published.Format(time.RFC3339)},
+			shardDetail{"verified", lastVerified(shard)})
+	}
+	if shard.Stage {
+		details = append(details, shardDetail{"stage", stageState(shard)})
+	}
+	if shard.TrashTrees > 0 {
+		details = append(details, shardDetail{"trash", fmt.Sprintf("%d trees", shard.TrashTrees)})
+	}
+	return details
+}
+
+func lastVerified(shard shardtossd.ShardInfo) string {
+	if shard.Verified == nil {
+		return "never since then"
+	}
+	return fmt.Sprintf("%s, read back %s", shard.Verified.Format(time.RFC3339), firstOf(shard.ReadBack, "in an unknown mode"))
+}
+
+func stageState(shard shardtossd.ShardInfo) string {
+	state := "interrupted"
+	if shard.Copying {
+		state = "being copied now"
+	}
+	return fmt.Sprintf("%s of %s (%d%%), %s",
+		size(shard.StageBytes), size(shard.StageTotal), percent(shard.StageBytes, shard.StageTotal), state)
+}
+
+// differencesText is what --verify prints of damage: a line for each difference,
+// "kind path", and what was found.
+func differencesText(differences []verify.Difference) string {
+	var text strings.Builder
+	for _, d := range differences {
+		fmt.Fprintf(&text, "%s %s", d.Kind, oneLine(d.Path))
+		if d.Detail != "" {
+			fmt.Fprintf(&text, ": %s", oneLine(d.Detail))
+		}
+		for i, r := range d.Ranges {
+			separator := ","
+			if i == 0 {
+				separator = ": bytes"
+			}
+			fmt.Fprintf(&text, "%s %d-%d", separator, r.From, r.To)
+		}
+		text.WriteString("\n")
+	}
+	return text.String()
+}

@@ -1,0 +1,135 @@
+// Command shard_to_ssd makes shards available on the SSD of this host.
+//
+//  1. flags.go reads the command line into Options; what is wrong with it is
+//     said in one line, status 2.
+//  2. signals.go turns SIGINT, SIGTERM and SIGHUP into the end of a context.
+//  3. progress.go listens to the operation and shows how far it is.
+//  4. The root package does the work.
+//  5. list.go or json.go writes what came out, on standard output; output.go
+//     everything else, on standard error; status.go finds the exit status.
+//
+// It does not promise that anybody reads standard error: what cannot be written
+// there is lost, and the work goes on.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	shardtossd "shard_to_ssd"
+)
+
+func main() { os.Exit(runHere(operations())) }
+
+// runHere runs in the surroundings of this process.
+func runHere(operations map[mode]operation) int {
+	// A reader of the log that has gone away must not end a copy.
+	signal.Ignore(syscall.SIGPIPE)
+	return run(os.Args[1:], host{
+		getenv:     os.Getenv,
+		stdout:     os.Stdout,
+		stderr:     os.Stderr,
+		columns:    func() int { return terminalColumns(os.Stderr) },
+		operations: operations,
+	})
+}
+
+// host is what run needs of the world around it, so that a test can be one.
+type host struct {
+	getenv     func(string) string
+	stdout     io.Writer
+	stderr     io.Writer
+	columns    func() int // width of the terminal on standard error, 0: it is none
+	operations map[mode]operation
+}
+
+// operation is one of the four of the root package.
+type operation func(context.Context, shardtossd.Options) (*shardtossd.Result, error)
+
+func operations() map[mode]operation {
+	return map[mode]operation{
+		modeCopy:   shardtossd.Ensure,
+		modeRemove: shardtossd.Release,
+		modeVerify: shardtossd.Verify,
+		modeList:   shardtossd.List,
+	}
+}
+
+// run is the program without its process: it returns the exit status.
+func run(args []string, h host) int {
+	out := &output{stderr: h.stderr}
+	c, err := parse(args, h.getenv)
+	switch {
+	case err != nil:
+		out.usage(err)
+		return report(h, out, c, nil, err, nil)
+	case c.help:
+		return write(h, out, help())
+	case c.version:
+		return write(h, out, versionLine()+"\n")
+	}
+	result, err, cause := perform(h, out, c)
+	if err != nil {
+		err = withCause(err, cause)
+		out.Log(shardtossd.Error, "root", err.Error())
+	}
+	return report(h, out, c, result, err, cause)
+}
+
+// perform runs the operation. The cause is not nil if a signal came meanwhile,
+// whether or not it ended the operation.
+func perform(h host, out *output, c command) (result *shardtossd.Result, err, cause error) {
+	ctx, stopSignals := notifyContext(out)
+	observer, stopProgress := startProgress(h, out, c)
+	o := c.options
+	o.Log, o.Observer = out, observer
+	result, err = h.operations[c.mode](ctx, o)
+	stopProgress()
+	stopSignals()
+	cause = interruption(ctx)
+	if err == nil && cause != nil {
+		out.Log(shardtossd.Warning, "root", cause.Error()+" too late: the operation is complete")
+	}
+	return result, err, cause
+}
+
+// withCause names the signal in an error that only says "canceled".
+func withCause(err, cause error) error {
+	if cause == nil || errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", err, cause)
+}
+
+// report writes the result to standard output and returns the exit status.
+func report(h host, out *output, c command, result *shardtossd.Result, err, cause error) int {
+	status := exitStatus(err, cause)
+	text := ""
+	switch {
+	case c.json:
+		text = jsonText(c, result, status, err)
+	case result != nil && c.mode == modeList:
+		text = listText(result.Shards)
+	case result != nil && c.mode == modeVerify:
+		text = differencesText(result.Differences)
+	}
+	if text == "" {
+		return status
+	}
+	return max(status, write(h, out, text))
+}
+
+// write puts text on standard output. Whoever asked for it must learn that it
+// did not arrive.
+func write(h host, out *output, text string) int {
+	if _, err := io.WriteString(h.stdout, text); err != nil {
+		out.Log(shardtossd.Error, "root", fmt.Sprintf("write to standard output: %v", err))
+		return statusFailed
+	}
+	return statusDone
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/verify"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"shard_to_ssd": main,
+		"deaf":         deaf,
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": scriptStatus},
+		// Nothing may hang on the caller's settings.
+		Setup: func(env *testscript.Env) error {
+			// A race-detecting binary waits a second before it exits; dozens run here.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
+			env.Setenv(envLockDir, "")
+			env.Setenv(envSSDDir, "")
+			return nil
+		},
+	})
+}
+
+// scriptStatus is "status N command...": the command ends with exit status N.
+func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N command [args]")
+	}
+	status := 0
+	err := ts.Exec(args[1], args[2:]...)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		status = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got := strconv.Itoa(status); got != args[0] {
+		ts.Fatalf("exit status %s, wanted %s", got, args[0])
+	}
+}
+
+// fakeHost is a host that remembers what was written, with one operation for all modes.
+type fakeHost struct {
+	stdout, stderr strings.Builder
+}
+
+func (f *fakeHost) run(o operation, args ...string) int {
+	return run(args, host{
+		getenv:  func(string) string { return "" },
+		stdout:  &f.stdout,
+		stderr:  &f.stderr,
+		columns: func() int { return 0 },
+		operations: map[mode]operation{
+			modeCopy: o, modeRemove: o, modeVerify: o, modeList: o,
+		},
+	})
+}
+
+func returning(result *shardtossd.Result, err error) operation {
+	return func(context.Context, shardtossd.Options) (*shardtossd.Result, error) { return result, err }
+}
+
+// TestRun is what comes out for what an operation returns.
+func TestRun(t *testing.T) {
+	damaged := &shardtossd.Result{Operation: "verify", Shard: "s", Differences: []verify.Difference{
+		{Path: "a\nb", Kind: verify.Content, Ranges: []verify.Range{{From: 0, To: 4194304}, {From: 8388608, To: 8388609}}},
+		{Path: "c", Kind: verify.Size, Detail: "1, expected 2"},
+	}}
+	tests := map[string]struct {
+		args           []string
+		operation      operation
+		status         int
+		stdout, stderr string
+	}{
+		"quiet": {
+			[]string{"-c", "-i", "a", "s"}, returning(&shardtossd.Result{}, nil), 0, "", "",
+		},
+		"failure is one line": {
+			[]string{"-r", "-i", "a", "s"}, returning(nil, errors.New("open \"x\": line\nbreak")), 1,
+			"", "ERROR:root:open \"x\": line\\nbreak\n",
+		},
+		"damage": {
+			[]string{"--verify", "s"}, returning(damaged, shardtossd.ErrDamaged), 3,
+			"content a\\nb: bytes 0-4194304, 8388608-8388609\nsize c: 1, expected 2\n", "ERROR:root:damaged\n",
+		},
+		"listing": {
+			[]string{"--list"}, returning(&shardtossd.Result{Shards: []shardtossd.ShardInfo{{Name: "s", State: shardtossd.Foreign}}}, nil), 0,
+			"s: foreign\n", "",
+		},
+		"json of a failure": {
+			[]string{"-c", "--json", "-i", "a", "/x/s\xff/"}, returning(nil, shardtossd.ErrNoSpace), 4,
+			`{"operation":"copy","shard":"s\\xff","status":4,"error":"not enough space",` + zeros + "}\n",
+			"ERROR:root:not enough space\n",
+		},
+		"json of a success": {
+			[]string{"-c", "--json", "-i", "a", "s"},
+			returning(&shardtossd.Result{Operation: "copy", Shard: "<s>", Outcome: shardtossd.AlreadyOnSSD}, nil), 0,
+			`{"operation":"copy","shard":"<s>","outcome":"already-on-ssd","status":0,` + zeros + "}\n", "",
+		},
+		"json of a usage error": {
+			[]string{"-c", "--json", "s"}, nil, 2,
+			`{"operation":"copy","status":2,"error":"-i NAME is missing: -c and -r need it",` + zeros + "}\n",
+			"ERROR:root:-i NAME is missing: -c and -r need it\n" + usageLine + "\nsee --help\n",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var h fakeHost
+			if status := h.run(test.operation, test.args...); status != test.status {
+				t.Errorf("status %d, wanted %d", status, test.status)
+			}
+			if diff := cmp.Diff(test.stdout, h.stdout.String()); diff != "" {
+				t.Errorf("standard output (-wanted +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.stderr, h.stderr.String()); diff != "" {
+				t.Errorf("standard error (-wanted +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// zeros are the members that every object has.
+const zeros = `"files":0,"bytes":0,"resumed_bytes":0,"seconds":0,"lock_seconds":0,"stale":false`
+
+// TestJSONUnencodable: a number without a JSON form still ends in one object.
+func TestJSONUnencodable(t *testing.T) {
+	zero := 0.0
+	text := jsonText(command{}, &shardtossd.Result{Operation: "copy", Seconds: zero / zero}, 0, nil)
+	var got shardtossd.Result
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatalf("%v in %q", err, text)
+	}
+	if got.Status != statusFailed || got.Error == "" {
+		t.Errorf("got %q", text)
+	}
+}
+
+// full is a standard output on a full device.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestStandardOutputFails(t *testing.T) {
+	for _, test := range []struct {
+		args   []string
+		err    error
+		status int
+	}{
+		{[]string{"--help"}, nil, 1},
+		{[]string{"--version"}, nil, 1},
+		{[]string{"--list"}, nil, 1},
+		{[]string{"-c", "--json", "-i", "a", "s"}, nil, 1},
+		{[]string{"-c", "-i", "a", "s"}, nil, 0}, // writes nothing there
+		{[]string{"-c", "--json", "-i", "a", "s"}, shardtossd.ErrLockTimeout, 5},
+	} {
+		var stderr strings.Builder
+		o := returning(&shardtossd.Result{Shards: []shardtossd.ShardInfo{{Name: "s"}}}, test.err)
+		status := run(test.args, host{
+			getenv: os.Getenv, stdout: full{}, stderr: &stderr, columns: func() int { return 0 },
+			operations: map[mode]operation{modeCopy: o, modeList: o},
+		})
+		if status != test.status {
+			t.Errorf("%q: status %d, wanted %d", test.args, status, test.status)
+		}
+		if status == 1 && !strings.Contains(stderr.String(), "ERROR:root:write to standard output: no space left on device\n") {
+			t.Errorf("%q: said %q", test.args, stderr.String())
+		}
+	}
+}
+
+// TestStandardErrorFails: nobody hears the log, and the work is done all the same.
+func TestStandardErrorFails(t *testing.T) {
+	worked := false
+	o := func(_ context.Context, o shardtossd.Options) (*shardtossd.Result, error) {
+		o.Log.Log(shardtossd.Info, "root", "unheard")
+		worked = true
+		return nil, nil
+	}
+	status := run([]string{"-c", "-i", "a", "s"}, host{
+		getenv: os.Getenv, stderr: full{}, columns: func() int { return 0 },
+		operations: map[mode]operation{modeCopy: o},
+	})
+	if status != 0 || !worked {
+		t.Errorf("status %d, worked %v", status, worked)
+	}
+}
+
+// TestListText shows a shard with all there can be known of it.
+func TestListText(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	got := listText([]shardtossd.ShardInfo{
+		{
+			Name: "full\x1b", State: shardtossd.Published, Users: []string{"b, c", "d"}, Files: 3, Bytes: 5 << 30,
+			Source: "/data/full", Published: &at, Verified: &at, ReadBack: "direct", TrashTrees: 2,
+			Stage: true, StageBytes: 1 << 20, StageTotal: 4 << 20, Copying: true,
+		},
+		{Name: "proven", State: shardtossd.Orphan, Published: &at},
+		{Name: "stage", State: shardtossd.Absent, Stage: true},
+	})
+	wanted := `full\x1b: published, 5.0 GiB in 3 files
+  user:      b, c
+  user:      d
+  source:    /data/full
+  published: 2026-01-02T03:04:05Z
+  verified:  2026-01-02T03:04:05Z, read back direct
+  stage:     1.0 MiB of 4.0 MiB (25%), being copied now
+  trash:     2 trees
+proven: orphan, 0 B in 0 files
+  published: 2026-01-02T03:04:05Z
+  verified:  never since then
+stage: absent
+  stage:     0 B of 0 B (100%), interrupted
+`
+	if diff := cmp.Diff(wanted, got); diff != "" {
+		t.Errorf("(-wanted +got):\n%s", diff)
+	}
+}

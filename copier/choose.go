@@ -1,0 +1,72 @@
+package copier
+
+// prepare chooses the engine of a file, and gives the copy its length.
+func (c *copying) prepare(p *pair) error {
+	if c.Engine == Auto || c.Engine == Clone {
+		cloned, err := c.clone(p)
+		if err != nil {
+			return err
+		}
+		if cloned {
+			p.engine = Clone
+			return nil
+		}
+	}
+	if err := c.chooseEngine(p); err != nil {
+		return err
+	}
+	return c.reserve(p)
+}
+
+// chooseEngine takes the forced engine, or for auto the best that the two
+// descriptors allow. An engine that turns out not to work for a file falls back
+// on Buffered, forced or not: a hook must not fail for a wrong guess.
+func (c *copying) chooseEngine(p *pair) error {
+	p.engine = Buffered
+	if c.Engine == Range && !c.noRange.Load() {
+		p.engine = Range
+		return p.out.SetDirect(false)
+	}
+	if !p.out.Direct.Load() {
+		p.out.DontCache.Store(p.size >= directFrom)
+		return nil
+	}
+	out, err := p.out.Stat()
+	if err != nil {
+		return err
+	}
+	if c.Engine == Auto && out.Dev == p.dev {
+		fs, err := p.out.Space()
+		if err != nil {
+			return err
+		}
+		if isServer(fs) && !c.noRange.Load() {
+			p.engine = Range
+			return p.out.SetDirect(false)
+		}
+	}
+	if err := dropDirect(p.out, &out); err != nil {
+		return err
+	}
+	if p.out.Direct.Load() {
+		p.engine = Direct
+	}
+	return nil
+}
+
+// reserve gives the copy its length, and its space unless the source is sparse.
+// Length does not say that the data is there, and extending a file by direct
+// writes would serialise them on XFS. A short file in the page cache needs
+// neither.
+func (c *copying) reserve(p *pair) error {
+	if p.size == 0 || (p.engine == Buffered && p.size < directFrom && !p.sparse) {
+		return nil
+	}
+	if !p.sparse {
+		supported, err := p.out.Allocate(p.size)
+		if supported || err != nil {
+			return err
+		}
+	}
+	return p.out.Truncate(p.size)
+}

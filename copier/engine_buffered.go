@@ -1,0 +1,52 @@
+package copier
+
+import (
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
+)
+
+// openSource opens a file of the source for reading, without changing its access
+// time where that is allowed.
+func (c *copying) openSource(d *sys.File, name string, direct bool) (*sys.File, error) {
+	flags := unix.O_RDONLY
+	if c.asRoot {
+		flags |= unix.O_NOATIME
+	}
+	var f *sys.File
+	var err error
+	if direct {
+		f, err = openDirect(d, name, flags, 0)
+	} else {
+		f, err = d.OpenAt(name, flags, 0)
+	}
+	if err == nil && !f.Direct.Load() {
+		f.DontCache.Store(!c.noUncache.Load())
+	}
+	return f, err
+}
+
+// uncached runs read, which reads n bytes at off through the page cache, so that
+// pages which were not cached before are not afterwards. RWF_DONTCACHE does that
+// by itself; without it, they are dropped if none of them was cached.
+func (c *copying) uncached(f *sys.File, off, n int64, read func() error) error {
+	if f.Direct.Load() || n == 0 {
+		return read()
+	}
+	cached := int64(1) // if it cannot be told, leave the pages alone
+	if !f.DontCache.Load() {
+		if bytes, err := f.Cached(off, n); err == nil {
+			cached = bytes
+		}
+	}
+	if err := read(); err != nil {
+		return err
+	}
+	if !f.DontCache.Load() {
+		c.noUncache.Store(true)
+	}
+	if cached == 0 {
+		return f.Forget(off, n)
+	}
+	return nil
+}

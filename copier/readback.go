@@ -1,0 +1,122 @@
+package copier
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// ReadBack opens files of the stage to be read from the device. It is the
+// checker's, and knows nothing of how a file was written.
+type ReadBack interface {
+	// Open opens the file name in dir, which is size bytes long.
+	Open(dir *sys.File, name string, size int64) (BlockReader, error)
+}
+
+// BlockReader reads the blocks of one file. Blocks may be read in any order and
+// at once, but each has to be accepted, and acceptance goes in order.
+type BlockReader interface {
+	// Sum reads block i into buf, which is tree.BlockSize long and aligned, and
+	// returns its XXH64. A file that is too short is io.ErrUnexpectedEOF.
+	Sum(i int64, buf []byte) (uint64, error)
+	// Accept adds the block that Sum left in buf to the sum of the file, after
+	// waiting for the blocks before it.
+	Accept(ctx context.Context, i int64, buf []byte) error
+	// Close returns XXH64 of the whole file, if all blocks were accepted.
+	Close() (uint64, error)
+}
+
+// smallReadBack hands out what was copied a batch at a time, to be read back,
+// and the hard links, whose first names are all there by now.
+func (c *copying) smallReadBack(ctx context.Context, emit func(pool.Task) error) error {
+	want := func(it *Item) bool {
+		return it.Kind == tree.HardLink || it.Kind == tree.Regular && tree.Blocks(it.Size) <= 1
+	}
+	return c.plan.batches(ctx, want, func(b *batch) error {
+		return emit(func(ctx context.Context, w *pool.Worker) error { return c.readBackBatch(ctx, b, w) })
+	})
+}
+
+func (c *copying) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) error {
+	dst, err := c.stage.open(b.path)
+	if err != nil {
+		return err
+	}
+	defer dst.Close() //nolint:errcheck // opened for reading
+	for i := range b.entries {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		it := &b.entries[i]
+		if it.Kind == tree.HardLink {
+			err = c.hardLink(dst, it)
+		} else {
+			err = c.readBackSmall(ctx, dst, it, w)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *copying) readBackSmall(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) error {
+	want, err := c.stage.journal.get(it.slot)
+	if err != nil {
+		return err
+	}
+	got, err := c.sumSmall(ctx, dst, it, w)
+	if notThere(err) || (err == nil && got != want) {
+		got, want, err = c.copyAgain(ctx, dst, it, w)
+	}
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return &DamageError{it.Below(), 0, it.Size}
+	}
+	c.Observer.ReadBack(it.Size)
+	c.Observer.FileDone()
+	return nil
+}
+
+// notThere reports the errors of reading back that mean the block is not there,
+// rather than that the device fails.
+func notThere(err error) bool { return sys.Is(err, unix.ENOENT) || isShort(err) }
+
+// sumSmall reads a file of at most a block back.
+func (c *copying) sumSmall(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (uint64, error) {
+	r, err := c.ReadBack.Open(dst, c.stage.name(it.Name), it.Size)
+	if err != nil {
+		return 0, err
+	}
+	sum, err := r.Sum(0, w.Buf)
+	if err == nil {
+		err = r.Accept(ctx, 0, w.Buf)
+	}
+	if _, closed := r.Close(); err == nil {
+		err = closed
+	}
+	return sum, err
+}
+
+// copyAgain copies a small file once more, syncs it, and reads it back.
+func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (got, want uint64, err error) {
+	src, err := c.src.open(it.Path)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer src.Close() //nolint:errcheck // opened for reading
+	if err := c.unlinkOld(dst, it.Name); err != nil {
+		return 0, 0, err
+	}
+	if want, err = c.smallFile(src, dst, it, w, true); err != nil {
+		return 0, 0, err
+	}
+	got, err = c.sumSmall(ctx, dst, it, w)
+	return got, want, err
+}

@@ -1,0 +1,174 @@
+package copier
+
+import (
+	"context"
+	"strings"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// setMeta gives the entry of the stage what the plan says of its owner, extended
+// attributes, mode and times, in that order: a change of owner clears set-id bits
+// and capabilities, and an ACL changes mode bits. out is the open entry, nil for
+// a symbolic link.
+func (c *copying) setMeta(src, dst, out *sys.File, it *Item) error {
+	name := c.stage.name(it.Name)
+	if it.Kind == tree.Dir {
+		name = "."
+	}
+	if c.asRoot {
+		var err error
+		if out != nil {
+			err = out.Chown(it.UID, it.GID)
+		} else {
+			err = dst.ChownAt(name, it.UID, it.GID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if it.Xattrs != 0 {
+		if err := c.carryXattrs(src, dst, name, it); err != nil {
+			return err
+		}
+	}
+	if out != nil {
+		if err := out.Chmod(it.Mode); err != nil {
+			return err
+		}
+	}
+	return dst.SetTimesAt(name, it.Source.Atime, it.Mtime)
+}
+
+func (c *copying) carryXattrs(src, dst *sys.File, name string, it *Item) error {
+	from := c.src.name(it.Name)
+	if it.Kind == tree.Dir {
+		from = "."
+	}
+	attrs, _, err := tree.ReadXattrs(src, from, make([]byte, 4096))
+	if err != nil {
+		return err
+	}
+	if tree.DigestXattrs(attrs) != it.Xattrs {
+		return changed(it.Below(), "other extended attributes")
+	}
+	for _, a := range attrs {
+		if err := dst.SetXattrAt(name, a.Name, a.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *copying) symlink(src, dst *sys.File, it *Item) error {
+	if c.stage.Resumed {
+		if err := c.unlinkOld(dst, it.Name); err != nil {
+			return err
+		}
+	}
+	if err := dst.SymlinkAt(it.Target, it.Name); err != nil {
+		return err
+	}
+	return c.setMeta(src, dst, nil, it)
+}
+
+// hardLink gives a file that is in the stage already one more name.
+func (c *copying) hardLink(dst *sys.File, it *Item) error {
+	path, name := "", it.Target
+	if i := strings.LastIndexByte(it.Target, '/'); i >= 0 {
+		path, name = it.Target[:i], it.Target[i+1:]
+	}
+	from, err := c.stage.open(path)
+	if err != nil {
+		return err
+	}
+	defer from.Close() //nolint:errcheck // opened for reading
+	if c.stage.Resumed {
+		if err := c.unlinkOld(dst, it.Name); err != nil {
+			return err
+		}
+	}
+	return dst.LinkAt(from, name, it.Name)
+}
+
+// sealDirs sets the metadata of the directories, each after those in it: the
+// directory that the plan opens next, or the end of the plan, says that all open
+// ones at its depth and below are through.
+func (c *copying) sealDirs(ctx context.Context) error {
+	var open []Item
+	leave := func(depth int) error {
+		for len(open) > depth {
+			last := len(open) - 1
+			if err := c.sealDir(&open[last]); err != nil {
+				return err
+			}
+			open = open[:last]
+		}
+		return nil
+	}
+	err := c.plan.Each(ctx, func(it *Item) error {
+		if it.Kind != tree.Dir {
+			return nil
+		}
+		err := leave(it.Depth)
+		open = append(open, *it)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return leave(0)
+}
+
+func (c *copying) sealDir(it *Item) error {
+	dst, err := c.stage.open(it.Path)
+	if err != nil {
+		return err
+	}
+	defer dst.Close() //nolint:errcheck // opened for reading
+	src := c.src.base
+	if it.Xattrs != 0 {
+		if src, err = c.src.open(it.Path); err != nil {
+			return err
+		}
+		defer src.Close() //nolint:errcheck // opened for reading
+	}
+	if err := c.setMeta(src, dst, dst, it); err != nil {
+		return err
+	}
+	if c.syncEach {
+		return dst.Sync()
+	}
+	return nil
+}
+
+// syncEach reports whether the files and directories of a plan are few enough,
+// and plain enough, to be synced one by one. Links have no descriptor to sync.
+func (p *Plan) syncEach() bool {
+	return p.Entries() <= syncEachBelow && p.Symlinks == 0 && p.HardLinks == 0
+}
+
+// syncSmall makes the small files durable before they are read back. Without
+// syncfs they were synced one by one.
+func (c *copying) syncSmall() error {
+	if c.syncEach {
+		return nil
+	}
+	return c.stage.state.SyncFS()
+}
+
+// SyncStage makes the whole stage durable, after everything else was written to
+// the state dir: with one syncfs, unless each file and directory was synced.
+// More of them lie open in files; the caller has their list.
+func (p *Plan) SyncStage(files ...*sys.File) error {
+	if !p.syncEach() {
+		return p.state.SyncFS()
+	}
+	for _, f := range files {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	return p.state.Sync()
+}

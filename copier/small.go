@@ -1,0 +1,174 @@
+package copier
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// smallFiles hands out the files of at most a block, and the symbolic links, a
+// batch of one directory to a worker at a time: everything is relative to two
+// open directories, and no two workers make names in one directory for long.
+func (c *copying) smallFiles(ctx context.Context, emit func(pool.Task) error) error {
+	want := func(it *Item) bool {
+		return it.Kind == tree.Symlink || it.Kind == tree.Regular && tree.Blocks(it.Size) <= 1
+	}
+	return c.plan.batches(ctx, want, func(b *batch) error {
+		return emit(func(ctx context.Context, w *pool.Worker) error { return c.copyBatch(ctx, b, w) })
+	})
+}
+
+func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error {
+	src, err := c.src.open(b.path)
+	if err != nil {
+		return err
+	}
+	defer src.Close() //nolint:errcheck // opened for reading
+	dst, err := c.stage.open(b.path)
+	if err != nil {
+		return err
+	}
+	defer dst.Close() //nolint:errcheck // opened for reading
+	for i := range b.entries {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		it := &b.entries[i]
+		if it.Kind == tree.Symlink {
+			err = c.symlink(src, dst, it)
+		} else {
+			err = c.copySmall(src, dst, it, w)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copySmall copies a file of at most a block, unless it was kept.
+func (c *copying) copySmall(src, dst *sys.File, it *Item, w *pool.Worker) error {
+	if c.stage.Resumed {
+		kept, err := c.keepSmall(src, dst, it)
+		if kept || err != nil {
+			return err
+		}
+		if err := c.unlinkOld(dst, it.Name); err != nil {
+			return err
+		}
+	}
+	_, err := c.smallFile(src, dst, it, w, c.syncEach)
+	return err
+}
+
+// keepSmall reports whether the file was copied by the copy that was interrupted.
+// Its contents are read back like all others; its metadata is set again, because
+// a power cut can lose it.
+func (c *copying) keepSmall(src, dst *sys.File, it *Item) (kept bool, err error) {
+	sum, err := c.stage.journal.get(it.slot)
+	if err != nil || sum == 0 {
+		return false, err
+	}
+	f, err := dst.OpenAt(c.stage.name(it.Name), unix.O_RDONLY, 0)
+	if sys.Is(err, unix.ENOENT, unix.EACCES) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err = c.setMeta(src, dst, f, it); err == nil && c.syncEach {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	c.resumed.Add(it.Size)
+	c.Observer.Copied(it.Size)
+	return true, err
+}
+
+// unlinkOld removes what an earlier attempt left under the name.
+func (c *copying) unlinkOld(dst *sys.File, planned string) error {
+	err := dst.UnlinkAt(c.stage.name(planned))
+	if sys.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// smallFile makes the copy of a file of at most a block, with its metadata, and
+// then records its sum.
+func (c *copying) smallFile(src, dst *sys.File, it *Item, w *pool.Worker, sync bool) (sum uint64, err error) {
+	direct := c.Engine == Direct || (c.Engine != Buffered && it.Size >= directFrom)
+	p := &pair{path: it.Below(), size: it.Size, sparse: it.Sparse()}
+	if p.in, err = c.openSource(src, c.src.name(it.Name), direct); err != nil {
+		return 0, sourceError(p.path, err)
+	}
+	defer p.in.Close() //nolint:errcheck // opened for reading
+	if err := c.checkSource(p, it); err != nil {
+		return 0, err
+	}
+	if direct {
+		p.out, err = openDirect(dst, c.stage.name(it.Name), createNew, 0o600)
+	} else {
+		p.out, err = dst.OpenAt(c.stage.name(it.Name), createNew, 0o600)
+	}
+	if err != nil {
+		return 0, err
+	}
+	sum, err = c.smallContents(p, w)
+	if err == nil {
+		err = c.setMeta(src, dst, p.out, it)
+	}
+	if err == nil && sync {
+		err = p.out.Sync()
+	}
+	if closed := p.out.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return 0, err
+	}
+	c.count(p.did(), p.size)
+	c.Observer.Copied(p.size)
+	return sum, c.stage.journal.put(it.slot, sum)
+}
+
+func (c *copying) smallContents(p *pair, w *pool.Worker) (sum uint64, err error) {
+	if err := c.prepare(p); err != nil {
+		return 0, err
+	}
+	err = c.uncached(p.in, 0, p.size, func() error {
+		sum, err = c.copyBlock(p, 0, w.Buf)
+		return err
+	})
+	return sum, err
+}
+
+// checkSource compares the open source with the plan.
+func (c *copying) checkSource(p *pair, it *Item) error {
+	s, err := p.in.Stat()
+	if err != nil {
+		return err
+	}
+	if err := same(it, &s); err != nil {
+		return err
+	}
+	p.dev = s.Dev
+	return dropDirect(p.in, &s)
+}
+
+// sourceError tells a source that has changed from one that cannot be read.
+func sourceError(path string, err error) error {
+	switch {
+	case sys.Is(err, unix.ENOENT):
+		return changed(path, "it is gone")
+	case sys.Is(err, unix.ELOOP, unix.ENOTDIR):
+		return changed(path, "it is of another type now")
+	}
+	return err
+}

@@ -1,0 +1,130 @@
+package copier
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// Stage is the private tree in which a copy is built.
+type Stage struct {
+	side
+	state   *sys.File
+	journal *journal
+
+	// Resumed says that the stage goes on from an interrupted copy; Kept is how
+	// many bytes of it that copy has left here, if they read back.
+	Resumed bool
+	Kept    int64
+	// Discarded says that there was a stage which could not be gone on with.
+	Discarded bool
+}
+
+// OpenStage makes the stage of a plan in its state dir, or goes on with the one
+// there if resume allows it and its journal was made for the same plan. Close
+// it.
+func (p *Plan) OpenStage(ctx context.Context, resume bool, jobs int) (*Stage, error) {
+	s := &Stage{state: p.state}
+	s.base, s.prefix = p.state, StageName
+	if p.src.IsFile() {
+		s.prefix, s.file = "", StageName
+	}
+	_, err := p.state.StatAt(StageName)
+	exists := err == nil
+	if err != nil && !sys.Is(err, unix.ENOENT) {
+		return nil, err
+	}
+	if exists && resume {
+		if s.journal, s.Resumed, err = openJournal(p.state, p.sum); err != nil {
+			return nil, err
+		}
+	}
+	if s.Resumed {
+		s.Kept, err = p.keptBytes(ctx, s.journal)
+		return s, err
+	}
+	s.Discarded = exists
+	if err := RemoveStage(ctx, p.state, jobs); err != nil {
+		return nil, err
+	}
+	s.journal, err = newJournal(p.state, p.sum)
+	return s, err
+}
+
+// Close closes the stage and leaves it as it is.
+func (s *Stage) Close() error { return s.journal.file.Close() }
+
+// RemoveStage deletes a stage and its journal, the journal first: without it
+// nobody goes on with what is left.
+func RemoveStage(ctx context.Context, state *sys.File, jobs int) error {
+	if err := DropJournal(state); err != nil {
+		return err
+	}
+	return tree.Remove(ctx, state, StageName, jobs)
+}
+
+// DropJournal deletes the journal.
+func DropJournal(state *sys.File) error {
+	err := state.UnlinkAt(journalName)
+	if sys.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// DropPlan deletes the plan.
+func DropPlan(state *sys.File) error {
+	err := state.UnlinkAt(planName)
+	if sys.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+func (p *Plan) keptBytes(ctx context.Context, j *journal) (kept int64, err error) {
+	kept, _, err = progress(ctx, p.file, j)
+	return kept, err
+}
+
+// progress adds up the bytes of the blocks that the journal has, and of all.
+func progress(ctx context.Context, plan *sys.File, j *journal) (done, total int64, err error) {
+	err = eachItem(ctx, plan, func(it *Item) error {
+		if it.Kind != tree.Regular {
+			return nil
+		}
+		total += it.Size
+		for b := range tree.Blocks(it.Size) {
+			sum, err := j.get(it.slot + b)
+			if err != nil {
+				return err
+			}
+			if sum != 0 {
+				done += int64(tree.BlockLen(it.Size, b))
+			}
+		}
+		return nil
+	})
+	return done, total, err
+}
+
+// Progress is how much of a stage in a state dir is copied, in bytes, for those
+// who look at a copy of another process. It is about right while that one works.
+func Progress(ctx context.Context, state *sys.File) (done, total int64, err error) {
+	plan, err := state.OpenAt(planName, unix.O_RDONLY, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer plan.Close() //nolint:errcheck // opened for reading
+	file, err := state.OpenAt(journalName, unix.O_RDONLY, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer file.Close() //nolint:errcheck // opened for reading
+	return progress(ctx, plan, &journal{file})
+}
+
+// IsFile reports whether the stage is one regular file.
+func (s *Stage) IsFile() bool { return s.file != "" }

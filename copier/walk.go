@@ -1,0 +1,224 @@
+package copier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// planVersion changes whenever a stage made by an older program cannot be gone
+// on with.
+const planVersion = 1
+
+// ErrRefused is in the error of a walk that met something no shard may hold.
+var ErrRefused = errors.New("a shard holds only files, directories and symbolic links")
+
+// maxNamed is how many of the refused entries an error names.
+const maxNamed = 10
+
+// walker writes the plan of a source.
+type walker struct {
+	ctx      context.Context
+	src      *Source
+	enc      *tree.Encoder
+	plan     *Plan
+	scratch  []byte
+	first    map[inode]*linked // of files with several names, the first that was met
+	refused  []string
+	refusals int
+	asRoot   bool
+}
+
+type inode struct{ dev, ino uint64 }
+
+type linked struct {
+	path string
+	left uint32 // names not met yet
+}
+
+// walk writes every entry of the source to out, directory by directory.
+func walk(ctx context.Context, src *Source, out io.Writer, plan *Plan) error {
+	enc, err := tree.NewEncoder(out, tree.PlanKind, planVersion, nil)
+	if err != nil {
+		return err
+	}
+	w := &walker{ctx: ctx, src: src, enc: enc, plan: plan, scratch: make([]byte, 64<<10),
+		first: map[inode]*linked{}, asRoot: os.Geteuid() == 0}
+	plan.probes = xattrProbes{}
+	if src.IsFile() {
+		_, err = w.entry(src.base, "", src.file)
+	} else {
+		err = w.dir("", ".", 0)
+	}
+	if err == nil && w.refusals > 0 {
+		err = fmt.Errorf("%w: found %d other entries, the first: %s", ErrRefused, w.refusals, strings.Join(w.refused, ", "))
+	}
+	if err != nil {
+		return err
+	}
+	plan.sum, err = enc.Close()
+	return err
+}
+
+// dir records a directory, what is in it, and then the directories in it. It
+// holds no descriptor while it goes down.
+func (w *walker) dir(below, name string, depth int) error {
+	if err := context.Cause(w.ctx); err != nil {
+		return err
+	}
+	d, err := w.src.open(below)
+	if err != nil {
+		return err
+	}
+	subdirs, err := w.list(d, below, name, depth)
+	if closed := d.Close(); err == nil {
+		err = closed
+	}
+	for i := 0; i < len(subdirs) && err == nil; i++ {
+		err = w.dir(tree.Join(below, subdirs[i]), subdirs[i], depth+1)
+	}
+	return err
+}
+
+func (w *walker) list(d *sys.File, below, name string, depth int) (subdirs []string, err error) {
+	s, err := d.Stat() // before the names: what changes them later shows in the recheck
+	if err != nil {
+		return nil, err
+	}
+	r := w.record(tree.Dir, name, &s)
+	r.Path, r.Depth = below, depth
+	if err := w.write(d, ".", &r); err != nil {
+		return nil, err
+	}
+	w.plan.Dirs++
+	names, err := d.Names(w.scratch)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		isDir, err := w.entry(d, below, name)
+		if err != nil {
+			return nil, err
+		}
+		if isDir {
+			subdirs = append(subdirs, name)
+		}
+	}
+	return subdirs, nil
+}
+
+// entry records name in d, which is the directory at below.
+func (w *walker) entry(d *sys.File, below, name string) (isDir bool, err error) {
+	s, err := d.StatAt(name)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case s.IsDir():
+		return true, w.enc.Write(&tree.Record{Kind: tree.Subdir, Name: name})
+	case s.IsRegular():
+		return false, w.regular(d, below, name, &s)
+	case s.IsSymlink():
+		return false, w.symlink(d, below, name, &s)
+	}
+	if w.refusals++; len(w.refused) < maxNamed {
+		w.refused = append(w.refused, fmt.Sprintf("%q (%s)", tree.Join(below, name), typeName(s.Mode)))
+	}
+	return false, nil
+}
+
+func typeName(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFIFO:
+		return "FIFO"
+	case unix.S_IFSOCK:
+		return "socket"
+	case unix.S_IFBLK:
+		return "block device"
+	case unix.S_IFCHR:
+		return "character device"
+	}
+	return "unknown type"
+}
+
+func (w *walker) regular(d *sys.File, below, name string, s *sys.Stat) error {
+	r := w.record(tree.Regular, name, s)
+	r.Path, r.Size = below, s.Size
+	if first := w.firstName(&r, s); first != "" {
+		r.Kind, r.Target = tree.HardLink, first
+		w.plan.HardLinks++
+	} else {
+		w.plan.addFile(&r)
+	}
+	return w.write(d, name, &r)
+}
+
+// firstName is the path under which the file was met before. A file is forgotten
+// when all its names are met; names outside the shard keep it to the end.
+func (w *walker) firstName(r *tree.Record, s *sys.Stat) string {
+	if s.Nlink < 2 {
+		return ""
+	}
+	id := inode{s.Dev, s.Ino}
+	l, met := w.first[id]
+	if !met {
+		w.first[id] = &linked{r.Below(), s.Nlink - 1}
+		return ""
+	}
+	if l.left--; l.left == 0 {
+		delete(w.first, id)
+	}
+	return l.path
+}
+
+func (w *walker) symlink(d *sys.File, below, name string, s *sys.Stat) error {
+	target, err := d.ReadlinkAt(name)
+	if err != nil {
+		return err
+	}
+	r := w.record(tree.Symlink, name, s)
+	r.Path, r.Target = below, target
+	w.plan.Symlinks++
+	if path.IsAbs(target) || strings.HasPrefix(path.Join(below, target)+"/", "../") {
+		if w.plan.Escaping++; w.plan.Escaping == 1 {
+			w.plan.FirstEscaping = r.Below()
+		}
+	}
+	return w.write(d, name, &r)
+}
+
+// record is what every kind of entry has. Who cannot give files away owns the
+// copy.
+func (w *walker) record(kind tree.Kind, name string, s *sys.Stat) tree.Record {
+	r := tree.Record{Kind: kind, Name: name, Mode: s.Perm(), UID: s.UID, GID: s.GID, Mtime: s.Mtime,
+		Source: tree.Source{Ino: s.Ino, Ctime: s.Ctime, Atime: s.Atime, Blocks: s.Blocks}}
+	if !w.asRoot {
+		r.UID, r.GID = uint32(os.Geteuid()), uint32(os.Getegid())
+	}
+	return r
+}
+
+// write completes the record with the extended attributes of name in d.
+func (w *walker) write(d *sys.File, name string, r *tree.Record) error {
+	attrs, skipped, err := tree.ReadXattrs(d, name, w.scratch)
+	if err != nil {
+		return err
+	}
+	for _, attr := range skipped {
+		if w.plan.SkippedXattrs++; w.plan.SkippedXattrs == 1 {
+			w.plan.FirstSkipped = attr
+		}
+	}
+	r.Xattrs = tree.DigestXattrs(attrs)
+	w.plan.probes.add(attrs, r.Below(), r.Kind == tree.Dir)
+	return w.enc.Write(r)
+}

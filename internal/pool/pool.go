@@ -1,0 +1,95 @@
+// Package pool runs tasks with a fixed number of workers, each with a buffer of
+// its own. Memory is workers × tree.BlockSize; pages of a buffer that are never
+// filled take none.
+package pool
+
+import (
+	"context"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// Default is how many workers there are unless the caller is told: so many blocks
+// in flight over all files keep a fast SSD busy (measured with 4 MiB blocks, see
+// the design). A device that queues fewer requests, queueDepth, gets fewer; 0
+// means that its depth is not known.
+func Default(cpus, queueDepth int) int {
+	jobs := 16
+	if cpus == 1 {
+		jobs = 8
+	}
+	if queueDepth > 0 {
+		jobs = min(jobs, max(queueDepth, 4))
+	}
+	return jobs
+}
+
+// A Task is a piece of work that any worker can do.
+type Task func(ctx context.Context, w *Worker) error
+
+// A Producer makes tasks and hands them to emit, which waits for a free worker
+// and fails when the run is over.
+type Producer func(ctx context.Context, emit func(Task) error) error
+
+// Worker is what a goroutine of the pool has for itself.
+type Worker struct {
+	Buf []byte // one block, aligned for direct I/O
+}
+
+// Pool is a fixed number of workers.
+type Pool struct{ workers []*Worker }
+
+// New makes a pool of jobs workers.
+func New(jobs int) *Pool {
+	p := &Pool{}
+	for range max(jobs, 1) {
+		p.workers = append(p.workers, &Worker{Buf: sys.Buffer(tree.BlockSize)})
+	}
+	return p
+}
+
+// Run takes tasks from all producers until they are through, or one of them or a
+// task fails. Producers that wait are served in the order they came, so that
+// their tasks alternate. After ctx has ended no task is begun.
+func (p *Pool) Run(ctx context.Context, producers ...Producer) error {
+	g, ctx := errgroup.WithContext(ctx)
+	tasks := make(chan Task)
+	emit := func(t Task) error {
+		select {
+		case tasks <- t:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	var producing sync.WaitGroup
+	for _, produce := range producers {
+		producing.Add(1)
+		g.Go(func() error {
+			defer producing.Done()
+			return produce(ctx, emit)
+		})
+	}
+	for _, w := range p.workers {
+		g.Go(func() error { return w.work(ctx, tasks) })
+	}
+	producing.Wait()
+	close(tasks)
+	return g.Wait()
+}
+
+func (w *Worker) work(ctx context.Context, tasks <-chan Task) error {
+	for t := range tasks {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := t(ctx, w); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package sys
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Cached is how many of n bytes at off of the file are in the page cache, counted
+// in pages. off is a multiple of the page size.
+func (f *File) Cached(off, n int64) (bytes int64, err error) {
+	if n == 0 {
+		return 0, nil
+	}
+	var stat unix.Cachestat_t
+	err = call("cachestat", f.where, func() error {
+		return unix.Cachestat(uint(f.fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
+	})
+	page := int64(os.Getpagesize())
+	if Is(err, unix.ENOSYS, unix.EPERM, unix.EOPNOTSUPP) { // before Linux 6.5, or a sandbox
+		pages, err := f.mincore(off, n)
+		return pages * page, err
+	}
+	return int64(stat.Cache) * page, err
+}
+
+// mincore counts resident pages through a mapping, a window at a time.
+func (f *File) mincore(off, size int64) (pages int64, err error) {
+	const window = 1 << 30
+	seen := make([]byte, window/os.Getpagesize())
+	for end := off + size; off < end; off += window {
+		n := min(window, end-off)
+		err := call("mincore", f.where, func() error {
+			m, err := unix.Mmap(f.fd, off, int(n), unix.PROT_READ, unix.MAP_SHARED)
+			if err != nil {
+				return err
+			}
+			defer unix.Munmap(m) //nolint:errcheck // only a mapping
+			count := (int(n) + os.Getpagesize() - 1) / os.Getpagesize()
+			if err := mincore(m, seen[:count]); err != nil {
+				return err
+			}
+			for _, b := range seen[:count] {
+				pages += int64(b & 1)
+			}
+			return nil
+		})
+		if err != nil {
+			return pages, err
+		}
+	}
+	return pages, nil
+}
+
+// Forget drops clean pages of n bytes at off from the page cache; n 0 means to the
+// end of the file.
+func (f *File) Forget(off, n int64) error {
+	return call("fadvise", f.where, func() error { return unix.Fadvise(f.fd, off, n, unix.FADV_DONTNEED) })
+}

@@ -1,0 +1,78 @@
+package sys
+
+import (
+	"bytes"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Extended attributes are reached as /proc/self/fd/<dir>/<name>: the directory
+// is the open one, the l-calls do not follow the name, and links and files take
+// the same way. The calls relative to a directory (getxattrat) need Linux 6.13.
+func (d *File) procPath(name string) string {
+	return "/proc/self/fd/" + strconv.Itoa(d.fd) + "/" + name
+}
+
+// XattrsAt lists the names of the extended attributes of name in d. A file
+// system without any has an empty list.
+func (d *File) XattrsAt(name string, scratch []byte) ([]string, error) {
+	path, n := d.procPath(name), 0
+	err := call("list xattrs of", place{d.Path(), name}, func() (err error) {
+		n, err = unix.Llistxattr(path, scratch)
+		if err == unix.ERANGE {
+			scratch = make([]byte, 64<<10) // XATTR_LIST_MAX
+			n, err = unix.Llistxattr(path, scratch)
+		}
+		return err
+	})
+	if Is(err, unix.EOPNOTSUPP, unix.ENOSYS) {
+		return nil, nil
+	}
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	var names []string
+	for field := range bytes.SplitSeq(bytes.TrimSuffix(scratch[:n], []byte{0}), []byte{0}) {
+		names = append(names, string(field))
+	}
+	return names, nil
+}
+
+// XattrAt is the value of one extended attribute.
+func (d *File) XattrAt(name, attr string) (value []byte, err error) {
+	path := d.procPath(name)
+	err = call("get xattr "+attr+" of", place{d.Path(), name}, func() error {
+		buf := make([]byte, 64<<10) // XATTR_SIZE_MAX
+		n, err := unix.Lgetxattr(path, attr, buf)
+		if err == nil {
+			value = bytes.Clone(buf[:n])
+		}
+		return err
+	})
+	return value, err
+}
+
+// setXattr begins the operation that errors of SetXattrAt name.
+const setXattr = "set xattr "
+
+// SetXattrAt sets one extended attribute.
+func (d *File) SetXattrAt(name, attr string, value []byte) error {
+	path := d.procPath(name)
+	return call(setXattr+attr+" of", place{d.Path(), name}, func() error {
+		return unix.Lsetxattr(path, attr, value, 0)
+	})
+}
+
+// RemoveXattrAt removes one extended attribute; one that is not there is no
+// error.
+func (d *File) RemoveXattrAt(name, attr string) error {
+	path := d.procPath(name)
+	err := call("remove xattr "+attr+" of", place{d.Path(), name}, func() error {
+		return unix.Lremovexattr(path, attr)
+	})
+	if Is(err, unix.ENODATA, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,166 @@
+package testkit
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// judged stands in for a test, and keeps how it ended.
+type judged struct {
+	testing.TB
+	end      string
+	cleanups []func()
+}
+
+func (j *judged) Fatalf(format string, args ...any) { j.stop("fatal: " + fmt.Sprintf(format, args...)) }
+func (j *judged) Fatal(args ...any)                 { j.stop("fatal: " + fmt.Sprint(args...)) }
+func (j *judged) Skip(args ...any)                  { j.stop("skip: " + fmt.Sprint(args...)) }
+func (j *judged) Errorf(format string, args ...any) {
+	j.end += "error: " + fmt.Sprintf(format, args...)
+}
+func (j *judged) Cleanup(f func()) { j.cleanups = append(j.cleanups, f) }
+
+func (j *judged) stop(end string) {
+	j.end = end
+	runtime.Goexit()
+}
+
+// judge runs what could end the test, in a goroutine that it may end instead.
+func judge(t *testing.T, run func(t testing.TB)) *judged {
+	t.Helper()
+	j := &judged{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(j)
+	}()
+	<-done
+	return j
+}
+
+func TestNeed(t *testing.T) {
+	absent := func(t testing.TB) { Need(t, "sh", "no-such-tool") }
+	for _, c := range []struct{ tests, want string }{
+		{"", "skip: no-such-tool is not installed: apt-get install no-such-tool"},
+		{"all", "fatal: no-such-tool is not installed"},
+	} {
+		t.Setenv("SHARD_TO_SSD_TESTS", c.tests)
+		if j := judge(t, absent); !strings.HasPrefix(j.end, c.want) {
+			t.Errorf("SHARD_TO_SSD_TESTS=%q: got %q, want %q", c.tests, j.end, c.want)
+		}
+	}
+	if j := judge(t, func(t testing.TB) { Need(t, "sh") }); j.end != "" {
+		t.Errorf("with the tool there: %q", j.end)
+	}
+	if got := debianPackage("mkfs.xfs"); got != "xfsprogs" {
+		t.Errorf("mkfs.xfs is in %q", got)
+	}
+}
+
+func TestLeaveOut(t *testing.T) {
+	t.Setenv("SHARD_TO_SSD_TESTS", "all")
+	if j := judge(t, func(t testing.TB) { leaveOut(t, "it") }); !strings.HasPrefix(j.end, "fatal: left out it") {
+		t.Errorf("got %q", j.end)
+	}
+}
+
+func TestCommand(t *testing.T) {
+	if got := Command(t, "sh", "-c", "echo out; echo err >&2"); got != "out\nerr\n" {
+		t.Errorf("got %q", got)
+	}
+	j := judge(t, func(t testing.TB) { Command(t, "sh", "-c", "echo why; exit 3") })
+	if !strings.Contains(j.end, "exit status 3\nwhy") {
+		t.Errorf("got %q", j.end)
+	}
+}
+
+func TestApplyFails(t *testing.T) {
+	dir := t.TempDir()
+	j := judge(t, func(t testing.TB) { Apply(t, dir, Dir("a", 0o755), Dir("a", 0o755)) })
+	if want := "fatal: step 2 of 2: mkdir " + dir + "/a: file exists"; j.end != want {
+		t.Errorf("got %q, want %q", j.end, want)
+	}
+}
+
+func mounted(t *testing.T, dir string) bool {
+	t.Helper()
+	table, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(table), " "+dir+" ")
+}
+
+func TestMounts(t *testing.T) {
+	if !mayMount() {
+		forgo(t, "needs root")
+	}
+	var systems []FS
+	t.Run("while it runs", func(t *testing.T) {
+		systems = FileSystems(t)
+		if len(systems) != 4 {
+			t.Errorf("got %d file systems", len(systems))
+		}
+		for _, system := range systems {
+			if names := Snapshot(system.Dir); len(names) != 1 {
+				t.Errorf("%s is not empty: %v", system.Name, names)
+			}
+			if !mounted(t, system.Dir) {
+				t.Errorf("%s is not mounted", system.Name)
+			}
+			Apply(t, system.Dir, File("file", 100_000, 1))
+		}
+	})
+	for _, system := range systems {
+		if mounted(t, system.Dir) {
+			t.Errorf("%s is still mounted", system.Name)
+		}
+		if tree := Snapshot(filepath.Dir(system.Dir)); len(tree) != 0 {
+			t.Errorf("%s: left %d entries", system.Name, len(tree))
+		}
+	}
+}
+
+func TestMountSize(t *testing.T) {
+	const size = 400 << 20
+	for _, system := range FileSystemsOf(t, size) {
+		if system.Name == "tempdir" {
+			continue
+		}
+		var st unix.Statfs_t
+		if err := unix.Statfs(system.Dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		if total := int64(st.Blocks) * int64(st.Bsize); total > size || total < size*3/4 {
+			t.Errorf("%s has %d bytes, want about %d", system.Name, total, size)
+		}
+	}
+}
+
+func TestUnmountBusy(t *testing.T) {
+	if !mayMount() {
+		forgo(t, "needs root")
+	}
+	var dir string
+	var open *os.File
+	j := judge(t, func(t testing.TB) {
+		dir = Mount(t, "ext4", 64<<20)
+		open, _ = os.Create(filepath.Join(dir, "open"))
+	})
+	defer open.Close()
+	for _, cleanup := range j.cleanups {
+		cleanup()
+	}
+	if !strings.HasPrefix(j.end, "error: unmount "+dir) {
+		t.Errorf("got %q", j.end)
+	}
+	if mounted(t, dir) {
+		t.Error("still mounted")
+	}
+}

@@ -1,0 +1,133 @@
+package tree
+
+import (
+	"context"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
+)
+
+// Remove deletes name in dir with everything below it, following no symbolic
+// link, with up to jobs directories at once. A name that is not there is no
+// error. When ctx ends it stops early and returns its cause.
+func Remove(ctx context.Context, dir *sys.File, name string, jobs int) error {
+	done, err := removeLeaf(dir, name)
+	if done || err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(jobs, 1))
+	r := &remover{ctx: gctx, group: g, top: dir}
+	err = r.empty(name)
+	if waited := g.Wait(); err == nil {
+		err = waited
+	}
+	if err != nil {
+		return err
+	}
+	r.ctx = ctx
+	return r.removeDirs(name)
+}
+
+// removeLeaf removes name unless it is a directory with something in it.
+func removeLeaf(dir *sys.File, name string) (done bool, err error) {
+	err = dir.UnlinkAt(name)
+	if sys.Is(err, unix.EISDIR, unix.EPERM) { // POSIX says EPERM for a directory, Linux EISDIR
+		err = dir.RmdirAt(name)
+	}
+	switch {
+	case err == nil || sys.Is(err, unix.ENOENT):
+		return true, nil
+	case sys.Is(err, unix.ENOTEMPTY, unix.EEXIST):
+		return false, nil
+	}
+	return false, err
+}
+
+// remover empties the directories below one, each in a goroutine of its own as
+// long as there is room in the group, in the caller's otherwise.
+type remover struct {
+	ctx   context.Context
+	group *errgroup.Group
+	top   *sys.File
+}
+
+// empty removes the files of the directory at path and hands its directories
+// on. They are only emptied, not removed: nobody waits for anybody.
+func (r *remover) empty(path string) error {
+	if err := context.Cause(r.ctx); err != nil {
+		return err
+	}
+	d, err := r.top.OpenBelow(path)
+	if err != nil {
+		return err
+	}
+	dirs, err := emptyFiles(d)
+	if closed := d.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range dirs {
+		below := func() error { return r.empty(path + "/" + name) }
+		if !r.group.TryGo(below) {
+			if err := below(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// emptyFiles removes what is in d but directories that are not empty, and names
+// those. The owner of a read-only directory, if not root, may write to it first.
+func emptyFiles(d *sys.File) (dirs []string, err error) {
+	names, err := d.Names(make([]byte, 64<<10))
+	for i := 0; i < len(names) && err == nil; i++ {
+		var done bool
+		done, err = removeLeaf(d, names[i])
+		if sys.Is(err, unix.EACCES) && d.Chmod(0o700) == nil {
+			done, err = removeLeaf(d, names[i])
+		}
+		if !done && err == nil {
+			dirs = append(dirs, names[i])
+		}
+	}
+	return dirs, err
+}
+
+// removeDirs removes the directory at path, which has only directories left in
+// it, from the deepest up. It holds one descriptor, however deep the tree.
+func (r *remover) removeDirs(path string) error {
+	if err := context.Cause(r.ctx); err != nil {
+		return err
+	}
+	d, err := r.top.OpenBelow(path)
+	if err != nil {
+		return err
+	}
+	dirs, err := emptyFiles(d)
+	if closed := d.Close(); err == nil {
+		err = closed
+	}
+	for i := 0; i < len(dirs) && err == nil; i++ {
+		err = r.removeDirs(path + "/" + dirs[i])
+	}
+	if err != nil {
+		return err
+	}
+	parent, name := "", path
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		parent, name = path[:i], path[i+1:]
+	}
+	d, err = r.top.OpenBelow(parent)
+	if err != nil {
+		return err
+	}
+	defer d.Close() //nolint:errcheck // opened for reading
+	return d.RmdirAt(name)
+}

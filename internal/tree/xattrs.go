@@ -1,0 +1,75 @@
+package tree
+
+import (
+	"encoding/binary"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+
+	"shard_to_ssd/internal/sys"
+)
+
+// Xattr is one extended attribute.
+type Xattr struct {
+	Name  string
+	Value []byte
+}
+
+// xfsACL begins the names under which XFS lists its ACLs a second time.
+const xfsACL = "trusted.SGI_ACL_"
+
+// Carried reports whether an extended attribute is part of a shard. The others
+// belong to the system that the source is on (SELinux labels, NFS ACLs) or need a
+// privilege that this process has not.
+func Carried(name string) bool {
+	switch {
+	case strings.HasPrefix(name, xfsACL):
+		return false
+	case strings.HasPrefix(name, "user."), strings.HasPrefix(name, "system.posix_acl_"):
+		return true
+	case strings.HasPrefix(name, "trusted."), name == "security.capability":
+		return os.Geteuid() == 0
+	}
+	return false
+}
+
+// ReadXattrs returns the carried extended attributes of name in d, sorted by
+// name, and the names of the others.
+func ReadXattrs(d *sys.File, name string, scratch []byte) (attrs []Xattr, skipped []string, err error) {
+	names, err := d.XattrsAt(name, scratch)
+	if err != nil {
+		return nil, nil, err
+	}
+	slices.Sort(names)
+	for _, attr := range names {
+		if !Carried(attr) {
+			if !strings.HasPrefix(attr, xfsACL) {
+				skipped = append(skipped, attr)
+			}
+			continue
+		}
+		value, err := d.XattrAt(name, attr)
+		if err != nil {
+			return nil, nil, err
+		}
+		attrs = append(attrs, Xattr{attr, value})
+	}
+	return attrs, skipped, nil
+}
+
+// DigestXattrs is 0 for none, otherwise XXH64 over name, NUL, length and value of
+// each.
+func DigestXattrs(attrs []Xattr) uint64 {
+	if len(attrs) == 0 {
+		return 0
+	}
+	var b []byte
+	for _, a := range attrs {
+		b = append(append(b, a.Name...), 0)
+		b = binary.LittleEndian.AppendUint64(b, uint64(len(a.Value)))
+		b = append(b, a.Value...)
+	}
+	return max(xxhash.Sum64(b), 1)
+}

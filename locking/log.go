@@ -1,0 +1,203 @@
+package locking
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
+)
+
+// The log, <user file>.log, is there while a list longer than a page is changed.
+// A power cut, or SIGKILL in the middle of a write, can leave some pages of such
+// a list old and others new.
+//
+//	offset  bytes
+//	0       8      magic "s2sulog1"
+//	8       8      length of the old list, little-endian, as are all numbers
+//	16      8      length of the new list
+//	24      ...    the old list as it was on disk
+//	...     ...    the new list
+//	...     8      XXH64 of all before
+//
+// It is only believed while the file is visibly torn. In every other case the
+// change was made, or was not begun, or somebody has written since.
+const (
+	logMagic  = "s2sulog1"
+	logHeader = len(logMagic) + 8 + 8
+	logSum    = 8
+	maxLog    = logHeader + 2*maxList + logSum
+
+	// pageSize is what is taken to reach the disk whole, in bytes: the kernel
+	// writes by pages, and so do disks with 4 KiB sectors.
+	pageSize = 4096
+)
+
+// formatLog is the inverse of parseLog.
+func formatLog(old, list []byte) []byte {
+	b := make([]byte, 0, logHeader+len(old)+len(list)+logSum)
+	b = append(b, logMagic...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(old)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(list)))
+	b = append(b, old...)
+	b = append(b, list...)
+	return binary.LittleEndian.AppendUint64(b, xxhash.Sum64(b))
+}
+
+// parseLog is not ok for anything but a whole log.
+func parseLog(b []byte) (old, list []byte, ok bool) {
+	if len(b) < logHeader+logSum || string(b[:len(logMagic)]) != logMagic {
+		return nil, nil, false
+	}
+	body, sum := b[:len(b)-logSum], b[len(b)-logSum:]
+	if xxhash.Sum64(body) != binary.LittleEndian.Uint64(sum) {
+		return nil, nil, false
+	}
+	oldLen := binary.LittleEndian.Uint64(body[len(logMagic):])
+	listLen := binary.LittleEndian.Uint64(body[len(logMagic)+8:])
+	lists := body[logHeader:]
+	if oldLen > maxList || listLen > maxList || oldLen+listLen != uint64(len(lists)) {
+		return nil, nil, false
+	}
+	return lists[:oldLen:oldLen], lists[oldLen:], true
+}
+
+// torn reports whether now is what a crash left while list was written over old:
+// every page is of the one or the other, but the whole is neither.
+func torn(now, old, list []byte) bool {
+	image := padded(list, len(old))
+	if bytes.Equal(now, old) || bytes.Equal(now, list) || bytes.Equal(now, image) {
+		return false
+	}
+	if !tornLength(len(now), len(old), len(image)) {
+		return false
+	}
+	for at := 0; at < len(now); at += pageSize {
+		page := now[at:min(at+pageSize, len(now))]
+		if !bytes.HasPrefix(image[at:], page) && !isOldPage(page, old, at) {
+			return false
+		}
+	}
+	return true
+}
+
+// tornLength reports whether a write that takes a file from old to image bytes
+// can stop at now. The kernel moves the size page by page; any other length is
+// somebody else's, who may have added an id that ours only begins with.
+func tornLength(now, old, image int) bool {
+	return now == old || now == image || (now > old && now < image && now%pageSize == 0)
+}
+
+// isOldPage compares page with what old has at offset at. Beyond its end there
+// are zeros when the new size has reached the disk before the data.
+func isOldPage(page, old []byte, at int) bool {
+	old = old[min(at, len(old)):]
+	n := min(len(page), len(old))
+	return bytes.Equal(page[:n], old[:n]) && len(bytes.TrimLeft(page[n:], "\x00")) == 0
+}
+
+// replaceLogged is replace with a log around it. The log stays if neither list is
+// on disk for sure.
+func (u *UserFile) replaceLogged(list []byte) (done bool, err error) {
+	if err = u.writeLog(list); err == nil {
+		done, err = u.replace(list)
+	}
+	if u.unfit != nil {
+		return done, err
+	}
+	return done, both(err, u.dropLog())
+}
+
+// writeLog makes the log durable, its name too.
+func (u *UserFile) writeLog(list []byte) error {
+	if err := u.unlinkLog(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := u.dir.OpenAt(u.logName(), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, fileMode)
+	if err != nil {
+		return err
+	}
+	err = f.WriteAt(formatLog(u.raw, list), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = both(err, f.Close()); err != nil {
+		return err
+	}
+	return u.dir.Sync()
+}
+
+// recover finishes the change that a crash has torn, if one has, and drops the
+// log.
+func (u *UserFile) recover() error {
+	b, err := u.readLog()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now, err := readAll(u.file, maxList)
+	if err != nil {
+		return err
+	}
+	if old, list, ok := parseLog(b); ok && torn(now, old, list) {
+		if err := overwrite(u.file, list, 0, max(len(old), len(now))); err != nil {
+			return fmt.Errorf("finish the interrupted change: %w", err)
+		}
+	}
+	return u.dropLog()
+}
+
+// readLog is empty for what cannot be a log of ours: a lock dir may be writable
+// for more than those who may write the user file.
+func (u *UserFile) readLog() ([]byte, error) {
+	f, err := u.dir.OpenAt(u.logName(), unix.O_RDONLY, 0)
+	switch {
+	case sys.Is(err, unix.ENAMETOOLONG): // so there never was one
+		return nil, fs.ErrNotExist
+	case sys.Is(err, unix.ELOOP, unix.ENXIO): // a symbolic link, a socket
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	mine, err := u.file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	s, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if checkKind(&s) != nil || (s.UID != 0 && s.UID != mine.UID) || s.Size > int64(maxLog) {
+		return nil, nil
+	}
+	return readAll(f, maxLog)
+}
+
+// dropLog removes the log for good; none is no error.
+func (u *UserFile) dropLog() error {
+	if err := u.unlinkLog(); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return u.dir.Sync()
+}
+
+func (u *UserFile) unlinkLog() error {
+	err := u.dir.UnlinkAt(u.logName())
+	if sys.Is(err, unix.ENAMETOOLONG) {
+		return fs.ErrNotExist
+	}
+	return err
+}
+
+func (u *UserFile) logName() string { return u.name + ".log" }

@@ -1,0 +1,246 @@
+package locking
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// ids is a list of n users, 16 bytes each with its newline.
+func ids(n int) (users []string) {
+	for i := range n {
+		users = append(users, fmt.Sprintf("instance-%06d", i))
+	}
+	return users
+}
+
+// changes are pairs of lists longer than a page, as register and unregister make
+// them.
+func changes() map[string][2][]byte {
+	users := ids(800)
+	all := joinUsers(users)
+	return map[string][2][]byte{
+		"first of many leaves":   {all, joinUsers(users[1:])},
+		"long id leaves":         {append([]byte(strings.Repeat("x", 5000)+"\n"), all...), all},
+		"one joins":              {all, append(slices.Clip(all), strings.Repeat("y", 5000)...)},
+		"one joins within page":  {all, append(slices.Clip(all), "\nsomebody"...)},
+		"one joins untidy, grow": {append([]byte("\n"), all...), append(slices.Clip(all), "\nsomebody"...)},
+		"down to a page":         {all[:4112-1], joinUsers(users[1:257])},
+		"over a page":            {all[:4096-1], append(slices.Clip(all[:4096-1]), "\nsomebody"...)},
+	}
+}
+
+// tornDir is a lock dir as a crash leaves it.
+func tornDir(t *testing.T, now, log []byte) (dir, path string) {
+	dir, path = lockDirWith(t, string(now))
+	check(t, os.WriteFile(path+".log", log, 0o644))
+	return dir, path
+}
+
+// recovered is what Acquire makes of a user file and a log.
+func recovered(t *testing.T, now, log []byte) string {
+	t.Helper()
+	dir, path := tornDir(t, now, log)
+	was := inode(t, path)
+	u := acquire(t, dir, Options{})
+	onDisk := contents(t, path)
+	equal(t, "users", strings.Join(u.Users(), "\n"), strings.Join(mustParse(t, onDisk), "\n"))
+	equal(t, "lock dir", names(t, dir), "shard.lock")
+	equal(t, "inode", inode(t, path), was)
+	check(t, u.Unlock())
+	return onDisk
+}
+
+func mustParse(t *testing.T, list string) []string {
+	t.Helper()
+	users, err := parseUsers([]byte(list))
+	check(t, err)
+	return users
+}
+
+// Every way in which pages of the new list can be missing.
+func TestReplayOfEveryMixture(t *testing.T) {
+	for name, c := range changes() {
+		old, list := c[0], c[1]
+		image := padded(list, len(old))
+		pages := (len(image) + pageSize - 1) / pageSize
+		for mask := range 1 << pages {
+			now := mixture(old, image, mask)
+			want := string(list)
+			if bytes.Equal(now, old) || bytes.Equal(now, image) {
+				want = string(now)
+			}
+			if got := recovered(t, now, formatLog(old, list)); got != want {
+				t.Errorf("%s: pages %b new: got %q, wanted %q", name, mask, got, want)
+			}
+		}
+	}
+}
+
+// mixture is image, with the pages of old where mask has no bit; beyond the end
+// of old there are zeros, or nothing if no later page is new.
+func mixture(old, image []byte, mask int) []byte {
+	now := make([]byte, len(image))
+	copy(now, old)
+	if mask == 0 {
+		return now[:len(old)]
+	}
+	for at := 0; at < len(image); at += pageSize {
+		if mask>>(at/pageSize)&1 == 1 {
+			copy(now[at:], image[at:min(at+pageSize, len(image))])
+		}
+	}
+	return now
+}
+
+// SIGKILL stops a long write between two pages.
+func TestReplayOfWriteCutShort(t *testing.T) {
+	all := joinUsers(ids(800))
+	list := append(slices.Clip(all), strings.Repeat("y", 9000)...)
+	now := list[:(len(all)/pageSize+2)*pageSize]
+	equal(t, "recovered", recovered(t, now, formatLog(all, list)), string(list))
+}
+
+func TestLogIsDroppedIfSomebodyWroteSince(t *testing.T) {
+	users := ids(800)
+	old, list := joinUsers(users), joinUsers(users[1:])
+	halfNew := mixture(old, padded(list, len(old)), 1)
+	grown := append(slices.Clip(old), "\ninstance10"...)
+	touched := slices.Clone(halfNew)
+	touched[len(touched)-1] = 'x'
+	for name, c := range map[string]struct{ now, old, list []byte }{
+		"a page of neither":         {touched, old, list},
+		"longer":                    {append(slices.Clip(halfNew), "\nx"...), old, list},
+		"shorter":                   {halfNew[:len(halfNew)-1], old, list},
+		"short":                     {[]byte("a"), old, list},
+		"empty":                     {nil, old, list},
+		"an id that ours begins by": {grown[:len(grown)-1], old, grown},
+		"old":                       {old, old, list},
+		"new":                       {list, old, list},
+		"padded":                    {padded(list, len(old)), old, list},
+	} {
+		if got := recovered(t, c.now, formatLog(c.old, c.list)); got != string(c.now) {
+			t.Errorf("%s: got %q, wanted %q", name, got, c.now)
+		}
+	}
+}
+
+func TestInvalidLogIsDropped(t *testing.T) {
+	users := ids(800)
+	old, list := joinUsers(users), joinUsers(users[1:])
+	now := mixture(old, padded(list, len(old)), 1)
+	log := formatLog(old, list)
+	flipped := slices.Clone(log)
+	flipped[len(flipped)-100] ^= 1 // in a page of the new list that is not on disk
+	for name, log := range map[string][]byte{
+		"empty": nil, "torn": log[:pageSize], "a byte short": log[:len(log)-1],
+		"a byte long": append(slices.Clip(log), 0), "flipped bit": flipped, "no log": []byte("hello"),
+		"zeros": make([]byte, len(log)),
+	} {
+		if got := recovered(t, now, log); got != string(now) {
+			t.Errorf("%s: got %q, wanted %q", name, got, now)
+		}
+	}
+}
+
+// What others may have put at the log's name is not read, and goes.
+func TestForeignLogIsDropped(t *testing.T) {
+	users := ids(800)
+	old, list := joinUsers(users), joinUsers(users[1:])
+	now := mixture(old, padded(list, len(old)), 1)
+	elsewhere := filepath.Join(t.TempDir(), "log")
+	check(t, os.WriteFile(elsewhere, formatLog(old, list), 0o644))
+	plants := map[string]func(path string) error{
+		"symbolic link": func(path string) error { return os.Symlink(elsewhere, path) },
+		"hard link":     func(path string) error { return os.Link(elsewhere, path) },
+	}
+	if os.Geteuid() == 0 { // nobody else can give files away
+		plants["another's file"] = func(path string) error {
+			err := os.WriteFile(path, formatLog(old, list), 0o644)
+			return errors.Join(err, os.Chown(path, 12345, 12345))
+		}
+	}
+	for name, plant := range plants {
+		dir, path := lockDirWith(t, string(now))
+		check(t, plant(path+".log"))
+		check(t, acquire(t, dir, Options{}).Unlock())
+		equal(t, name+": list", contents(t, path), string(now))
+		equal(t, name+": lock dir", names(t, dir), "shard.lock")
+		equal(t, name+": elsewhere", contents(t, elsewhere), string(formatLog(old, list)))
+	}
+}
+
+// While a long list is written its log is there, and a whole one; while a short
+// one is, there is none.
+func TestLogAroundLongLists(t *testing.T) {
+	for _, n := range []int{256, 257} { // 4095 and 4111 bytes
+		dir, path := lockDirWith(t, string(joinUsers(ids(n))))
+		u := acquire(t, dir, Options{})
+		check(t, u.file.Close()) // fails every write, and its undoing
+		if _, err := u.Unregister("instance-000000"); err == nil {
+			t.Fatal("wrote to a closed file")
+		}
+		log, err := os.ReadFile(path + ".log")
+		if n == 256 {
+			equal(t, "no log", os.IsNotExist(err), true)
+			continue
+		}
+		check(t, err)
+		old, list, ok := parseLog(log)
+		equal(t, "whole log", ok, true)
+		equal(t, "old list", string(old), contents(t, path))
+		equal(t, "new list", string(list), string(joinUsers(ids(n)[1:])))
+	}
+}
+
+func TestLongListsChange(t *testing.T) {
+	users := ids(600)
+	dir, path := lockDirWith(t, "")
+	check(t, os.WriteFile(path+".log", []byte("an old log"), 0o600))
+	u := acquire(t, dir, Options{})
+	for _, id := range users[:250] {
+		u.users = append(u.users, id)
+	}
+	_, err := u.store(u.users)
+	check(t, err)
+	check(t, os.WriteFile(path+".log", []byte("another old log"), 0o600))
+	for _, id := range users[250:270] {
+		_, err := u.Register(id)
+		check(t, err)
+	}
+	equal(t, "list", contents(t, path), string(joinUsers(users[:270])))
+	for _, id := range users[:20] {
+		_, err := u.Unregister(id)
+		check(t, err)
+	}
+	equal(t, "list", contents(t, path), string(joinUsers(users[20:270])))
+	equal(t, "lock dir", names(t, dir), "shard.lock")
+}
+
+func FuzzParseLog(f *testing.F) {
+	log := formatLog([]byte("a\nb"), []byte("a"))
+	for _, seed := range [][]byte{nil, log, log[:len(log)-1], append(slices.Clip(log), 'x'), []byte(logMagic), formatLog(nil, nil)} {
+		f.Add(seed, []byte("a\nb"))
+	}
+	f.Fuzz(func(t *testing.T, b, now []byte) {
+		old, list, ok := parseLog(b)
+		if ok && !bytes.Equal(formatLog(old, list), b) {
+			t.Fatalf("log %q is not that of %q and %q", b, old, list)
+		}
+		if !ok { // so that torn sees something
+			old, list = b[:len(b)/2], b[len(b)/2:]
+		}
+		again, listAgain, ok := parseLog(formatLog(old, list))
+		if !ok || !bytes.Equal(again, old) || !bytes.Equal(listAgain, list) {
+			t.Fatalf("lists %q and %q do not come back", old, list)
+		}
+		if torn(now, old, list) && (bytes.Equal(now, old) || bytes.Equal(now, list) || len(now) < len(old)) {
+			t.Fatalf("%q is torn between %q and %q", now, old, list)
+		}
+	})
+}

@@ -1,0 +1,233 @@
+package locking
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A test's other processes are this binary again, with the part to play in
+// peerEnv and the arguments of the part.
+const peerEnv = "LOCKING_TEST_PEER"
+
+func TestMain(m *testing.M) {
+	parts := map[string]func(args []string) error{
+		"hold": hold, "count": count, "spawn": spawn, "idle": idle, "limited": limited,
+	}
+	name, isPeer := os.LookupEnv(peerEnv)
+	if !isPeer {
+		os.Exit(m.Run())
+	}
+	if err := parts[name](os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+// hold DIR SHARD locks, says so, and unlocks at the end of its input.
+func hold(args []string) error {
+	u, err := Acquire(context.Background(), args[0], args[1], Options{Create: true})
+	if err != nil {
+		return err
+	}
+	if err := idle(nil); err != nil {
+		return err
+	}
+	return u.Unlock()
+}
+
+// idle says so and waits for the end of its input.
+func idle([]string) error {
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// spawn DIR SHARD locks, and starts a child that idles.
+func spawn(args []string) error {
+	if _, err := Acquire(context.Background(), args[0], args[1], Options{Create: true}); err != nil {
+		return err
+	}
+	child := peerCmd("idle")
+	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return child.Run()
+}
+
+// count DIR SHARD COUNTER ROUNDS adds 1 to the number in the file COUNTER each
+// round, under a lock on a user file that it removes.
+func count(args []string) error {
+	rounds, err := strconv.Atoi(args[3])
+	if err != nil {
+		return err
+	}
+	for range rounds {
+		u, err := Acquire(context.Background(), args[0], args[1], Options{Create: true})
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(increment(args[2]), u.Remove(), u.Unlock()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// increment fails if it is not alone.
+func increment(counter string) error {
+	alone, err := os.OpenFile(counter+".alone", os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(counter)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(string(b))
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(counter, []byte(strconv.Itoa(n+1)), 0o600),
+		alone.Close(), os.Remove(alone.Name()))
+}
+
+// limited DIR SHARD ID BYTES registers ID where no file may be longer than BYTES,
+// and says what came of it.
+func limited(args []string) error {
+	bytes, err := strconv.ParseUint(args[3], 10, 64)
+	if err != nil {
+		return err
+	}
+	signal.Ignore(unix.SIGXFSZ)
+	u, err := Acquire(context.Background(), args[0], args[1], Options{})
+	if err != nil {
+		return err
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: bytes}); err != nil {
+		return err
+	}
+	added, err := u.Register(args[2])
+	fmt.Println(added, errors.Is(err, unix.EFBIG), len(u.Users()))
+	return u.Unlock()
+}
+
+func peerCmd(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	// The race detector makes every process sleep for a second before it exits.
+	cmd.Env = append(os.Environ(), peerEnv+"="+name, "GORACE=atexit_sleep_ms=0")
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+type peer struct {
+	cmd    *exec.Cmd
+	input  io.Closer
+	output *bufio.Reader
+}
+
+// startPeer starts a part; the test's end is the end of its input.
+func startPeer(t *testing.T, name string, args ...string) *peer {
+	t.Helper()
+	p := &peer{cmd: peerCmd(name, args...)}
+	in, err := p.cmd.StdinPipe()
+	check(t, err)
+	out, err := p.cmd.StdoutPipe()
+	check(t, err)
+	p.input, p.output = in, bufio.NewReader(out)
+	check(t, p.cmd.Start())
+	t.Cleanup(func() {
+		in.Close()
+		if p.cmd.ProcessState == nil {
+			p.cmd.Wait()
+		}
+	})
+	return p
+}
+
+func (p *peer) expect(t *testing.T, want string) {
+	t.Helper()
+	if got, err := p.output.ReadString('\n'); strings.TrimSpace(got) != want {
+		t.Fatalf("peer said %q (%v), wanted %q", got, err, want)
+	}
+}
+
+// end ends the peer's input and waits for the peer.
+func (p *peer) end(t *testing.T) {
+	t.Helper()
+	check(t, p.input.Close())
+	check(t, p.cmd.Wait())
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func equal[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, wanted %v", what, got, want)
+	}
+}
+
+func wantError(t *testing.T, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Fatalf("got error %v, wanted %v", got, want)
+	}
+}
+
+func acquire(t *testing.T, dir string, o Options) *UserFile {
+	t.Helper()
+	u, err := Acquire(t.Context(), dir, "shard", o)
+	check(t, err)
+	t.Cleanup(func() { u.Unlock() })
+	return u
+}
+
+// lockDirWith makes a lock dir with a user file of those bytes.
+func lockDirWith(t *testing.T, list string) (dir, path string) {
+	t.Helper()
+	dir = t.TempDir()
+	path = filepath.Join(dir, "shard.lock")
+	check(t, os.WriteFile(path, []byte(list), 0o644))
+	return dir, path
+}
+
+func contents(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	check(t, err)
+	return string(b)
+}
+
+func inode(t *testing.T, path string) uint64 {
+	t.Helper()
+	var s unix.Stat_t
+	check(t, unix.Lstat(path, &s))
+	return s.Ino
+}
+
+// names lists dir on one line.
+func names(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	check(t, err)
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return strings.Join(all, " ")
+}

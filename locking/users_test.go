@@ -1,0 +1,232 @@
+package locking
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseUsers(t *testing.T) {
+	for _, c := range []struct {
+		list string
+		want []string
+	}{
+		{"", nil},
+		{"\n\n", nil},
+		{"a", []string{"a"}},
+		{"a\nb", []string{"a", "b"}},
+		{"\na\n\nb\n", []string{"a", "b"}},
+		{"b\na\nb", []string{"b", "a"}},
+		{"a\r\n \n\xff", []string{"a\r", " ", "\xff"}},
+	} {
+		got, err := parseUsers([]byte(c.list))
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("list %q: got %q, %v, wanted %q", c.list, got, err, c.want)
+		}
+	}
+}
+
+func TestNulIsDamage(t *testing.T) {
+	dir, path := lockDirWith(t, "a\nb\x00\x00")
+	_, err := Acquire(t.Context(), dir, "shard", Options{})
+	_, readErr := ReadUsers(dir, "shard")
+	for _, err := range []error{err, readErr} {
+		if err == nil || !strings.Contains(err.Error(), "NUL") || !strings.Contains(err.Error(), path) {
+			t.Errorf("got error %v, wanted one with NUL and %s", err, path)
+		}
+	}
+	equal(t, "contents", contents(t, path), "a\nb\x00\x00")
+}
+
+func TestValidID(t *testing.T) {
+	for id, want := range map[string]bool{
+		"a": true, " ": true, "a b": true, "\r": true, "\xff/../-": true,
+		"": false, "a\nb": false, "\n": false, "a\x00": false,
+	} {
+		equal(t, strconv.Quote(id), ValidID(id) == nil, want)
+	}
+	dir, path := lockDirWith(t, "a\nb")
+	u := acquire(t, dir, Options{})
+	_, err := u.Register("a\nb")
+	_, unErr := u.Unregister("")
+	if err == nil || unErr == nil {
+		t.Errorf("got errors %v, %v, wanted two", err, unErr)
+	}
+	equal(t, "contents", contents(t, path), "a\nb")
+}
+
+// The bytes that the older script's transcript shows, in one inode.
+func TestTranscriptBytes(t *testing.T) {
+	dir := t.TempDir()
+	u := acquire(t, dir, Options{Create: true})
+	was := inode(t, u.Path())
+	for _, step := range []struct {
+		change func(string) (bool, error)
+		id     string
+		want   string
+	}{
+		{u.Register, "instance1", "instance1"},
+		{u.Register, "instance2", "instance1\ninstance2"},
+		{u.Unregister, "instance1", "instance2"},
+		{u.Unregister, "instance2", ""},
+	} {
+		done, err := step.change(step.id)
+		check(t, err)
+		equal(t, step.id+" changed", done, true)
+		equal(t, "contents", contents(t, u.Path()), step.want)
+		equal(t, "users", strings.Join(u.Users(), "\n"), step.want)
+		equal(t, "inode", inode(t, u.Path()), was)
+	}
+	check(t, u.Remove())
+	check(t, u.Unlock())
+	equal(t, "left in the lock dir", names(t, dir), "")
+}
+
+func TestChangesOfUntidyFiles(t *testing.T) {
+	for _, c := range []struct{ list, register, unregister string }{
+		{"a\n", "a\nid", "a"},
+		{"\n", "id", ""},
+		{"a\n\n\n\n\n\n\nb", "a\nb\nid", "a\nb"},
+		{"\nb\na\nb\n", "b\na\nid", "b\na"},
+		{"a\nid\nb\nid\n", "", "a\nb"},
+		{"id\n" + strings.Repeat("\n", 5000), "", ""},
+		{"a" + strings.Repeat("\n", 5000), "a\nid", "a"},
+	} {
+		has := strings.Contains(c.list, "id")
+		for name, want := range map[string]string{"register": c.register, "unregister": c.unregister} {
+			dir, path := lockDirWith(t, c.list)
+			was := inode(t, path)
+			u := acquire(t, dir, Options{})
+			change := u.Register
+			if name == "unregister" {
+				change = u.Unregister
+			}
+			done, err := change("id")
+			check(t, err)
+			if has == (name == "register") {
+				want = c.list // nothing to do, so not even tidying
+			}
+			equal(t, name+" changed", done, want != c.list)
+			equal(t, name+" in "+strconv.Quote(c.list), contents(t, path), want)
+			equal(t, "inode", inode(t, path), was)
+			equal(t, "lock dir", names(t, dir), "shard.lock")
+		}
+	}
+}
+
+func TestNothingToDoWritesNothing(t *testing.T) {
+	dir, path := lockDirWith(t, "a\n\n")
+	long := time.Unix(1e9, 0)
+	check(t, os.Chtimes(path, long, long))
+	u := acquire(t, dir, Options{})
+	added, err := u.Register("a")
+	removed, unErr := u.Unregister("b")
+	check(t, errors.Join(err, unErr, u.Unlock()))
+	equal(t, "added or removed", added || removed, false)
+	info, err := os.Stat(path)
+	check(t, err)
+	equal(t, "mtime", info.ModTime(), long)
+}
+
+func TestUnlockedCannotChange(t *testing.T) {
+	dir, path := lockDirWith(t, "a")
+	u := acquire(t, dir, Options{})
+	check(t, u.Unlock())
+	for _, id := range []string{"a", "b"} {
+		_, err := u.Register(id)
+		wantError(t, err, errUnlocked)
+		_, err = u.Unregister(id)
+		wantError(t, err, errUnlocked)
+	}
+	equal(t, "contents", contents(t, path), "a")
+}
+
+func TestReadUsers(t *testing.T) {
+	dir, _ := lockDirWith(t, "a\nb\n")
+	acquire(t, dir, Options{}) // must not be waited for
+	users, err := ReadUsers(dir, "shard")
+	check(t, err)
+	equal(t, "users", strings.Join(users, " "), "a b")
+	_, err = ReadUsers(dir, "other")
+	wantError(t, err, ErrMissing)
+	_, err = ReadUsers(dir+"/none", "shard")
+	wantError(t, err, ErrMissing)
+}
+
+func TestTooLongFile(t *testing.T) {
+	dir, path := lockDirWith(t, "a")
+	check(t, os.WriteFile(path, []byte(strings.Repeat("x", maxList-1)), 0o600))
+	u := acquire(t, dir, Options{})
+	if _, err := u.Register("b"); err == nil {
+		t.Error("made a list that cannot be read again")
+	}
+	check(t, u.Unlock())
+	check(t, os.Truncate(path, maxList+1))
+	_, err := Acquire(t.Context(), dir, "shard", Options{})
+	if err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// A write that fails half-way leaves the old list and no log.
+func TestFailedWriteIsUndone(t *testing.T) {
+	long := strings.Repeat("x", 4000)
+	for name, c := range map[string]struct {
+		old       string
+		id, limit int
+	}{
+		"in a page":                {long, 80, 4050},
+		"in a page, untidy":        {"\n" + long, 80, 4050},
+		"log":                      {long, 200, 5000},
+		"nothing can be written":   {"", 10, 0},
+		"part of an id is written": {"", 100, 10},
+	} {
+		dir, path := lockDirWith(t, c.old)
+		p := startPeer(t, "limited", dir, "shard", strings.Repeat("y", c.id), strconv.Itoa(c.limit))
+		p.expect(t, "false true "+strconv.Itoa(min(len(c.old), 1)))
+		p.end(t)
+		equal(t, name, contents(t, path), c.old)
+		equal(t, "lock dir", names(t, dir), "shard.lock")
+	}
+}
+
+// What cannot be undone is said, and nothing is built on it.
+func TestUnknownListIsNotChanged(t *testing.T) {
+	dir, _ := lockDirWith(t, "a")
+	u := acquire(t, dir, Options{})
+	check(t, u.file.Close())
+	_, err := u.Register("b")
+	if err == nil || !strings.Contains(err.Error(), "could not be restored") {
+		t.Errorf("got error %v", err)
+	}
+	_, err = u.Unregister("a")
+	wantError(t, err, errUnknown)
+}
+
+func FuzzParseUsers(f *testing.F) {
+	for _, seed := range []string{"", "a", "a\nb", "\n\na\r\n\n", "a\na", "a\x00", "\xff\xfe\n\n"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, list []byte) {
+		users, err := parseUsers(list)
+		if err != nil {
+			if !strings.Contains(string(list), "\x00") {
+				t.Fatalf("list %q: %v", list, err)
+			}
+			return
+		}
+		for i, id := range users {
+			if ValidID(id) != nil || slices.Contains(users[:i], id) {
+				t.Fatalf("list %q: user %q", list, id)
+			}
+		}
+		again, err := parseUsers(joinUsers(users))
+		if err != nil || !slices.Equal(again, users) {
+			t.Fatalf("list %q: got %q, then %q, %v", list, users, again, err)
+		}
+	})
+}

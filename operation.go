@@ -1,0 +1,279 @@
+package shardtossd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/locking"
+	"shard_to_ssd/verify"
+)
+
+// operation is one call of Ensure, Release, Verify or List under way.
+type operation struct {
+	Options
+	name    string // of the shard
+	lockDir string // absolute, real: what the state dir records
+	ssd     *sys.File
+	user    *locking.UserFile
+	result  Result
+	started time.Time
+}
+
+// begin checks the options and opens the SSD dir. The operation must be ended.
+func begin(o Options, what string) (*operation, error) {
+	op := &operation{Options: o, started: time.Now(), result: Result{Operation: what}}
+	if op.Observer == nil {
+		op.Observer = copier.Nobody{}
+	}
+	if o.Shard != "" || what != opList {
+		name, err := shardName(o.Shard)
+		if err != nil {
+			return op, err
+		}
+		op.name, op.result.Shard = name, name
+	}
+	if what == opCopy || what == opRemove {
+		if err := checkID(o.ID); err != nil {
+			return op, err
+		}
+	}
+	lockDir, err := realPath(o.LockDir)
+	if errors.Is(err, fs.ErrNotExist) && what != opCopy {
+		lockDir, err = filepath.Abs(o.LockDir) // no user file, then; a hook must not fail for it
+	}
+	if err != nil {
+		return op, fmt.Errorf("lock dir: %w", err)
+	}
+	op.lockDir = lockDir
+	if op.ssd, err = sys.OpenDir(o.SSDDir); err != nil {
+		return op, fmt.Errorf("SSD dir: %w", err)
+	}
+	if o.Jobs == 0 {
+		op.Jobs = pool.Default(runtime.NumCPU(), queueDepth(op.ssd))
+	}
+	return op, op.checkMount()
+}
+
+// The values of Result.Operation.
+const (
+	opCopy   = "copy"
+	opRemove = "remove"
+	opVerify = "verify"
+	opList   = "list"
+)
+
+// end releases what the operation holds and completes its result.
+func (op *operation) end(err error) (*Result, error) {
+	if op.user != nil {
+		if unlocked := op.user.Unlock(); unlocked != nil {
+			err = errors.Join(err, unlocked)
+		} else {
+			op.log(Info, "shard_to_ssd", "Lock on file %s released", op.user.Path())
+		}
+	}
+	if op.ssd != nil {
+		op.ssd.Close() //nolint:errcheck // opened for reading
+	}
+	op.result.Seconds = time.Since(op.started).Seconds()
+	if err != nil {
+		op.result.Outcome, op.result.Error = "", err.Error()
+	}
+	return &op.result, err
+}
+
+func (op *operation) log(level Level, subsystem, format string, args ...any) {
+	if op.Log != nil {
+		op.Log.Log(level, subsystem, fmt.Sprintf(format, args...))
+	}
+}
+
+func (op *operation) info(format string, args ...any) { op.log(Info, "root", format, args...) }
+func (op *operation) warn(format string, args ...any) { op.log(Warning, "root", format, args...) }
+
+// acquire takes the lock on the user file.
+func (op *operation) acquire(ctx context.Context, create bool) error {
+	began := time.Now()
+	user, err := locking.Acquire(ctx, op.LockDir, op.name, locking.Options{
+		Create: create, Timeout: op.LockTimeout, OnWait: func(pid int) { op.sayWaiting(ctx, pid) }})
+	op.result.LockSeconds = time.Since(began).Seconds()
+	if errors.Is(err, locking.ErrTimeout) {
+		return &kindError{ErrLockTimeout, err}
+	}
+	if err != nil {
+		return err
+	}
+	op.user = user
+	op.log(Info, "shard_to_ssd", "Lock on file %s acquired", user.Path())
+	return nil
+}
+
+// sayWaiting tells whom the lock is waited for, and how far that one's copy is.
+func (op *operation) sayWaiting(ctx context.Context, pid int) {
+	holder := "another process"
+	if pid > 0 {
+		holder = fmt.Sprintf("process %d", pid)
+	}
+	far := ""
+	if s, err := openState(op.ssd, op.name); err == nil {
+		defer s.close() //nolint:errcheck // opened for reading
+		done, total, err := copier.Progress(ctx, s.File)
+		if err == nil && total > 0 {
+			far = fmt.Sprintf(", which has copied %d%% of %d bytes", done*100/total, total)
+		}
+	}
+	op.log(Info, "shard_to_ssd", "Waiting for the lock on file %s, held by %s%s",
+		filepath.Join(op.LockDir, op.name+".lock"), holder, far)
+}
+
+// checkMount looks at what the SSD dir is mounted on: an SSD that is not mounted
+// must not fill the root file system.
+func (op *operation) checkMount() error {
+	s, err := op.ssd.Stat()
+	if err != nil || !op.RequireMount || op.isMountPoint(&s) {
+		return err
+	}
+	return fmt.Errorf("SSD dir %q is not a mount point: mount the SSD, or go without --require-mount", op.SSDDir)
+}
+
+// isMountPoint asks statx, which knows bind mounts; before Linux 5.8 the device
+// of the directory above tells.
+func (op *operation) isMountPoint(s *sys.Stat) bool {
+	if s.MountPoint {
+		return true
+	}
+	above, err := op.ssd.StatAt("..")
+	return err == nil && above.Dev != s.Dev
+}
+
+// warnOfRoot warns before the first state dir is made on the root file system.
+func (op *operation) warnOfRoot() {
+	if _, err := op.ssd.StatAt(stateRootName); !sys.Is(err, unix.ENOENT) {
+		return
+	}
+	s, err := op.ssd.Stat()
+	if err != nil || op.isMountPoint(&s) {
+		return
+	}
+	if root, err := sys.StatPath("/"); err == nil && root.Dev == s.Dev {
+		op.warn("SSD dir %q is on the root file system; if an SSD should be mounted there, it is not (--require-mount makes that an error)", op.SSDDir)
+	}
+}
+
+// published is the state of <ssddir>/<shard>, nil if there is none.
+func (op *operation) published() (*sys.Stat, error) {
+	s, err := op.ssd.StatAt(op.name)
+	if sys.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	return &s, err
+}
+
+// boundManifest opens the manifest in a state dir if it is there, can be read,
+// and belongs to what is published. A manifest that cannot be used is told of.
+func (op *operation) boundManifest(state *stateDir, pub *sys.Stat) (*verify.Manifest, error) {
+	if state == nil || pub == nil {
+		return nil, nil
+	}
+	m, err := verify.OpenManifest(state.File)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case errors.Is(err, verify.ErrManifest), errors.Is(err, verify.ErrVersion):
+		op.warn("%v", err)
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if m.BoundTo(pub) && m.Shard == op.name {
+		return m, nil
+	}
+	return nil, m.Close()
+}
+
+// openStateIfThere opens the shard's state dir, nil if there is none, and refuses
+// one of another lock dir.
+func (op *operation) openStateIfThere() (*stateDir, error) {
+	s, err := openState(op.ssd, op.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkLockDir(op.lockDir); err != nil {
+		s.close() //nolint:errcheck // opened for reading
+		return nil, err
+	}
+	return s, nil
+}
+
+// lockState opens, makes if needed, and locks the shard's state dir.
+func (op *operation) lockState(ctx context.Context) (*stateDir, error) {
+	op.warnOfRoot()
+	for {
+		s, err := makeState(op.ssd, op.name, op.lockDir)
+		if errors.Is(err, fs.ErrNotExist) { // deleted by one who makes room
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err = s.lock(ctx); err == nil {
+			return s, nil
+		}
+		s.close() //nolint:errcheck // opened for reading
+		if !errors.Is(err, errUnlinked) {
+			return nil, err
+		}
+	}
+}
+
+// size is a number of bytes for people.
+func size(bytes int64) string {
+	units := "KMGTPE"
+	if bytes < 1024 {
+		return fmt.Sprintf("%d B", bytes)
+	}
+	v, i := float64(bytes)/1024, 0
+	for v >= 1024 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[i])
+}
+
+// queueDepth is how many requests the block device of the SSD dir queues, 0 if
+// there is none or it does not say. A partition's queue is its disk's.
+func queueDepth(ssd *sys.File) int {
+	s, err := ssd.Stat()
+	if err != nil {
+		return 0
+	}
+	device := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(s.Dev), unix.Minor(s.Dev))
+	for _, queue := range []string{"/queue", "/../queue"} {
+		f, err := sys.Open(device+queue+"/nr_requests", unix.O_RDONLY)
+		if err != nil {
+			continue
+		}
+		buf := make([]byte, 32)
+		n, _ := f.ReadAt(buf, 1, 0)
+		f.Close() //nolint:errcheck // opened for reading
+		depth := 0
+		fmt.Sscan(strings.TrimSpace(string(buf[:n])), &depth) //nolint:errcheck // 0 is "unknown"
+		return depth
+	}
+	return 0
+}

@@ -1,0 +1,49 @@
+package shardtossd
+
+import (
+	"time"
+
+	"shard_to_ssd/copier"
+)
+
+// Options say which shard, where, and how. Ensure, Release, Verify and List read
+// the fields that concern them.
+type Options struct {
+	// Shard is the path of the source. Its last component is the shard's name,
+	// which is all that Release, Verify and List need of it.
+	Shard   string
+	LockDir string // directory of the user files, must exist
+	SSDDir  string // directory under which shards are published, must exist
+	ID      string // the user to register or unregister
+
+	Version      string        // of the program, for the manifest
+	Jobs         int           // workers; 0: chosen from CPUs and device
+	Engine       copier.Engine // zero value: auto
+	RequireMount bool          // refuse an SSD dir that is not a mount point
+	Replace      bool          // copy afresh over a foreign directory
+	NoResume     bool          // discard what an interrupted copy left
+
+	// LockTimeout is how long to wait for the lock: nil as long as it takes,
+	// 0 only tries.
+	LockTimeout *time.Duration
+
+	Log      Logger          // nil: silent
+	Observer copier.Observer // nil: none
+}
+
+// Logger takes lines for people. Subsystem is the logger's name in the older
+// script's form LEVEL:logger:message: "root" for what is done, "shard_to_ssd"
+// for the lock.
+type Logger interface {
+	Log(level Level, subsystem, message string)
+}
+
+// Level is how much a line matters.
+type Level string
+
+// The levels, as they are printed.
+const (
+	Info    Level = "INFO"
+	Warning Level = "WARNING"
+	Error   Level = "ERROR"
+)

@@ -1,0 +1,151 @@
+package shardtossd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/verify"
+)
+
+// presence is what Ensure finds under the public name.
+type presence int
+
+const (
+	absent      presence = iota // nothing: copy
+	present                     // register
+	replaceable                 // something that may be replaced: copy, then exchange
+)
+
+// lookFor decides whether the shard is present. The lock is held. With users it
+// is, whoever copied it. Without, it is only if a bound manifest matches it: an
+// older script that was killed while it removed or copied leaves half a shard.
+func (op *operation) lookFor(ctx context.Context, state *stateDir) (presence, error) {
+	pub, err := op.published()
+	switch {
+	case err != nil:
+		return absent, err
+	case pub == nil:
+		return absent, nil
+	case len(op.user.Users()) > 0:
+		return present, nil
+	}
+	m, err := op.boundManifest(state, pub)
+	if err != nil {
+		return absent, err
+	}
+	if m == nil {
+		return op.mayReplace()
+	}
+	defer m.Close() //nolint:errcheck // opened for reading
+	return op.adopt(ctx, m)
+}
+
+// adopt compares an orphan with its manifest; any difference means a fresh copy.
+func (op *operation) adopt(ctx context.Context, m *verify.Manifest) (presence, error) {
+	if err := m.Check(); err != nil {
+		op.warn("%v; copying shard %s afresh", err, op.name)
+		return replaceable, nil
+	}
+	var first *verify.Difference
+	count := 0
+	err := verify.CompareTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, func(d verify.Difference) {
+		if count++; first == nil {
+			first = &d
+		}
+	})
+	if err != nil {
+		return absent, err
+	}
+	if count == 0 {
+		return present, nil
+	}
+	op.warn("shard %s is on ssd without users and differs from its manifest in %d places, the first: %q: %s %s; copying it afresh",
+		op.name, count, first.Path, first.Kind, first.Detail)
+	return replaceable, nil
+}
+
+// mayReplace decides about a foreign directory. A user file that was there before
+// says that the older script managed it.
+func (op *operation) mayReplace() (presence, error) {
+	if op.Replace || op.user.Existed() {
+		return replaceable, nil
+	}
+	return absent, op.errForeign()
+}
+
+func (op *operation) errForeign() error {
+	return fmt.Errorf("%s/%s exists, but neither was it published by this tool nor does it have users in %s: "+
+		"remove it, or copy over it with --replace", op.SSDDir, op.name, op.LockDir)
+}
+
+// refuseForeign is mayReplace before the user file is made: a user file must not
+// be left by a crash that would let the next call replace what this one refuses.
+func (op *operation) refuseForeign() error {
+	_, err := sys.StatPath(op.lockDir + "/" + op.name + ".lock")
+	if op.Replace || !sys.Is(err, unix.ENOENT) {
+		return nil // what else is wrong with the user file, its opening says
+	}
+	pub, err := op.published()
+	if err != nil || pub == nil {
+		return err
+	}
+	state, err := op.openStateIfThere()
+	if err != nil {
+		return err
+	}
+	if state != nil {
+		defer state.close() //nolint:errcheck // opened for reading
+	}
+	m, err := op.boundManifest(state, pub)
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		return op.errForeign()
+	}
+	return m.Close()
+}
+
+// noteStale warns once if what is published was copied from another source than
+// the one now given. A source that is not there cannot be compared. The device
+// number is left out: NFS and device mapper give others after a reboot.
+func (op *operation) noteStale(state *stateDir) error {
+	pub, err := op.published()
+	if err != nil {
+		return err
+	}
+	m, err := op.boundManifest(state, pub)
+	if m == nil || err != nil {
+		return err
+	}
+	defer m.Close() //nolint:errcheck // opened for reading
+	path, err := realPath(op.Shard)
+	if err != nil {
+		return nil
+	}
+	s, err := sys.StatPath(path)
+	if err != nil {
+		return nil
+	}
+	op.result.Files, op.result.Bytes = m.Files, m.Bytes
+	now := verify.Identity{Dev: s.Dev, Ino: s.Ino, Mtime: s.Mtime}
+	if m.Source == path && m.Origin.Ino == now.Ino && m.Origin.Mtime == now.Mtime {
+		return nil
+	}
+	op.result.Stale = true
+	op.warn("shard %s on ssd was copied from %q (inode %d, modified %s), the source now is %q (inode %d, modified %s)", op.name,
+		m.Source, m.Origin.Ino, m.Origin.Mtime.Time().UTC(), path, now.Ino, now.Mtime.Time().UTC())
+	return nil
+}
+
+// isNoSpace and the like sort errors into the kinds that callers know.
+func asKind(err error, kind error) error {
+	if err == nil || errors.Is(err, kind) {
+		return err
+	}
+	return &kindError{kind, err}
+}

@@ -1,0 +1,49 @@
+package shardtossd
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/sys"
+)
+
+// publish makes the stage visible as <ssddir>/<shard>, in one rename. What is
+// there already becomes trash in that very moment: the stage is renamed to the
+// name of trash, and then the two are exchanged. The journal goes first, so that
+// nobody takes the old tree for a stage to go on with.
+func (op *operation) publish(state *stateDir, found presence) error {
+	var err error
+	if found == replaceable {
+		if err := copier.DropJournal(state.File); err != nil {
+			return err
+		}
+		if err := state.RenameAt(copier.StageName, state.File, trashName, sys.NoReplace); err != nil {
+			return err
+		}
+		err = state.RenameAt(trashName, op.ssd, op.name, sys.Exchange)
+	} else {
+		err = state.RenameAt(copier.StageName, op.ssd, op.name, sys.NoReplace)
+	}
+	if sys.Is(err, unix.EEXIST) {
+		return fmt.Errorf("publish: %w: somebody made it while the shard was copied", err)
+	}
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	if err := op.ssd.Sync(); err != nil {
+		return op.publishedBut(err)
+	}
+	if err := state.Sync(); err != nil {
+		return op.publishedBut(err)
+	}
+	return nil
+}
+
+// publishedBut is the error of a sync after the rename: the shard can be seen,
+// but nobody may rely on it after a power cut.
+func (op *operation) publishedBut(err error) error {
+	return fmt.Errorf("shard %s was published as %s/%s, but that could not be made durable: %w; nobody was registered: run -c again",
+		op.name, op.SSDDir, op.name, err)
+}

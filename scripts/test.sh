@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# All tests. As root, on a Debian-like system, installs what they drive; otherwise
+# says what is left out. With SHARD_TO_SSD_TESTS=all nothing may be left out: a
+# missing tool, or a skipped test, is a failure.
+#
+# Everything runs once, with -race. Only what the race detector would distort
+# (memory, speed) runs without it: such tests are in files tagged !race and their
+# names end in NoRace. Nothing comes from Go's cache of results, which does not
+# know of the tools and file systems that tests drive. The full output is in logs/;
+# a line for each package is shown.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# mkfs is not in everybody's PATH.
+export PATH="$PATH:/usr/sbin:/sbin"
+
+all() { [ "${SHARD_TO_SSD_TESTS:-}" = all ]; }
+
+# missing prints the packages of the tools that are not here.
+missing() {
+    local pair
+    for pair in xxhsum:xxhash rsync:rsync strace:strace getfacl:acl setfattr:attr mkfs.xfs:xfsprogs \
+        mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs gcc:gcc python3:python3; do
+        command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
+    done
+    [ -e /usr/include/stdlib.h ] || echo libc6-dev # gcc alone does not bring it
+}
+
+install_tools() {
+    local packages
+    mapfile -t packages < <(missing)
+    if [ "${#packages[@]}" -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing ${packages[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq </dev/null
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null
+        mapfile -t packages < <(missing)
+    fi
+    if [ "${#packages[@]}" -gt 0 ]; then
+        echo "left out, not installed: tests that need ${packages[*]}"
+        if all; then return 1; fi
+    fi
+    if [ "$(id -u)" != 0 ]; then
+        echo "left out, not root: tests that mount file systems, change owners or set trusted attributes"
+        if all; then return 1; fi
+    fi
+}
+
+# run_tests LOG ARGS... runs go test. The log gets everything; shown are the lines
+# of packages, and all that a failed package said.
+run_tests() {
+    local log=$1
+    shift
+    echo "go test $*"
+    go test -v -count=1 "$@" 2>&1 </dev/null | tee "$log" | awk '
+        /^ok  \t/ || /^\?   \t/ || /^\t.*coverage: / { print; fflush(); lines = 0; next }
+        { line[lines++] = $0 }
+        /^FAIL/ { for (i = 0; i < lines; i++) print line[i]; fflush(); lines = 0 }
+        END { for (i = 0; i < lines; i++) print line[i] }'
+}
+
+# report_skipped names the tests that were skipped.
+report_skipped() {
+    local skipped
+    skipped=$(grep -hE '^ *--- SKIP' logs/*.log | sort -u || true)
+    if [ -n "$skipped" ]; then
+        echo "left out:"
+        echo "$skipped"
+        if all; then return 1; fi
+    fi
+}
+
+install_tools
+rm -rf logs
+mkdir logs
+go vet ./...
+race=(-race)
+if ! command -v gcc >/dev/null || [ ! -e /usr/include/stdlib.h ]; then
+    echo "left out, no C compiler: the race detector"
+    race=()
+fi
+run_tests logs/race.log "${race[@]}" -timeout 20m ./...
+if [ "${#race[@]}" -gt 0 ]; then
+    CGO_ENABLED=0 run_tests logs/norace.log -timeout 20m -run 'NoRace$' ./...
+fi
+report_skipped

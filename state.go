@@ -1,0 +1,239 @@
+package shardtossd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// The names in an SSD dir and in a state dir that are this package's; stage,
+// plan and journal are the copier's, manifest and sums are verify's.
+const (
+	stateRootName = ".shard_to_ssd"
+	trashName     = "trash"
+	lockDirName   = "lockdir"  // the lock dir that the state dir was made with
+	verifiedName  = "verified" // when and how --verify last found no damage
+)
+
+// stateDir is <ssddir>/.shard_to_ssd/<shard>.
+type stateDir struct {
+	root *sys.File // .shard_to_ssd
+	name string
+	*sys.File
+}
+
+// openState opens the state dir of a shard; fs.ErrNotExist if there is none.
+func openState(ssd *sys.File, name string) (*stateDir, error) {
+	root, err := ssd.OpenDirAt(stateRootName)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := root.OpenDirAt(name)
+	if err != nil {
+		root.Close() //nolint:errcheck // opened for reading
+		return nil, err
+	}
+	return &stateDir{root, name, dir}, nil
+}
+
+// makeState opens the state dir of a shard and makes it if it is missing. The
+// stage must inherit nothing: no default ACL, no group.
+func makeState(ssd *sys.File, name, lockDir string) (*stateDir, error) {
+	if err := mkdirPrivate(ssd, stateRootName); err != nil {
+		return nil, err
+	}
+	root, err := ssd.OpenDirAt(stateRootName)
+	if err != nil {
+		return nil, err
+	}
+	err = mkdirPrivate(root, name)
+	if closed := root.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := openState(ssd, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.recordLockDir(lockDir); err != nil {
+		s.close() //nolint:errcheck // after a failure
+		return nil, err
+	}
+	return s, nil
+}
+
+func mkdirPrivate(in *sys.File, name string) error {
+	err := in.MkdirAt(name, 0o700)
+	if sys.Is(err, unix.EEXIST) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, acl := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
+		if err := in.RemoveXattrAt(name, acl); err != nil {
+			return err
+		}
+	}
+	d, err := in.OpenDirAt(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close() //nolint:errcheck // opened for reading
+	if err := d.Chmod(0o700); err != nil {
+		return err
+	}
+	return in.Sync()
+}
+
+func (s *stateDir) close() error {
+	return errors.Join(s.File.Close(), s.root.Close())
+}
+
+// recordLockDir writes down which lock dir the state dir belongs to, once.
+func (s *stateDir) recordLockDir(lockDir string) error {
+	f, err := s.OpenAt(lockDirName, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if sys.Is(err, unix.EEXIST) {
+		return s.checkLockDir(lockDir)
+	}
+	if err != nil {
+		return err
+	}
+	err = f.WriteAt([]byte(lockDir), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// checkLockDir refuses a state dir that belongs to another lock dir: two of them
+// are two truths about who needs the shard. An empty record was cut short by a
+// crash and says nothing.
+func (s *stateDir) checkLockDir(lockDir string) error {
+	recorded, err := s.read(lockDirName)
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && recorded == "") {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if recorded != lockDir {
+		return fmt.Errorf("shard %q belongs to the lock dir %q, not to %q: its users are written there", s.name, recorded, lockDir)
+	}
+	return nil
+}
+
+// read returns a short file of the state dir.
+func (s *stateDir) read(name string) (string, error) {
+	f, err := s.OpenAt(name, unix.O_RDONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	buf := make([]byte, 8192)
+	n, err := f.ReadAt(buf, len(buf), 0)
+	return string(buf[:n]), err
+}
+
+// lock takes the flock of the state dir. The user file's lock has been taken
+// before, so that only somebody who makes room, for a moment, or a user of another
+// lock dir, who is refused, can have it: polling is enough. What the path leads to
+// is looked at again, since whoever had the lock may have deleted it.
+func (s *stateDir) lock(ctx context.Context) error {
+	for {
+		err := s.Lock(false)
+		if err == nil {
+			return s.checkLinked()
+		}
+		if !sys.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", s.Path(), context.Cause(ctx))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// errUnlinked says that a state dir was deleted while it was waited for.
+var errUnlinked = errors.New("deleted meanwhile")
+
+func (s *stateDir) checkLinked() error {
+	mine, err := s.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := s.root.StatAt(s.name)
+	if sys.Is(err, unix.ENOENT) || (err == nil && !there.SameFile(&mine)) {
+		return errUnlinked
+	}
+	return err
+}
+
+// clearTrash deletes what was renamed away and not deleted in the end.
+func (s *stateDir) clearTrash(ctx context.Context, jobs int) error {
+	return tree.Remove(ctx, s.File, trashName, jobs)
+}
+
+// has reports whether there is a name in the state dir.
+func (s *stateDir) has(name string) (bool, error) {
+	_, err := s.StatAt(name)
+	if sys.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// remove deletes the state dir with everything in it. A --verify that ends just
+// now may write its record there, once.
+func (s *stateDir) remove(ctx context.Context, jobs int) error {
+	if err := copier.DropJournal(s.File); err != nil { // first: nobody resumes half a stage
+		return err
+	}
+	err := tree.Remove(ctx, s.root, s.name, jobs)
+	for range 2 {
+		if !sys.Is(err, unix.ENOTEMPTY) {
+			break
+		}
+		err = tree.Remove(ctx, s.root, s.name, jobs)
+	}
+	if err != nil {
+		return err
+	}
+	return s.root.Sync()
+}
+
+// shards lists the names in .shard_to_ssd.
+func stateNames(ssd *sys.File) ([]string, error) {
+	root, err := ssd.OpenDirAt(stateRootName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // opened for reading
+	names, err := root.Names(make([]byte, 64<<10))
+	var shards []string
+	for _, name := range names {
+		if checkName(name) == nil && !strings.HasPrefix(name, ".") {
+			shards = append(shards, name)
+		}
+	}
+	return shards, err
+}

@@ -1,0 +1,147 @@
+package shardtossd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/verify"
+)
+
+// Verify reads the shard back from the SSD and compares everything with its
+// manifest. It takes no lock: a shard that is removed or replaced meanwhile is an
+// error that says so, not damage. With damage, Result.Differences names all of it
+// and the error is ErrDamaged.
+func Verify(ctx context.Context, o Options) (*Result, error) {
+	op, err := begin(o, opVerify)
+	if err == nil {
+		err = op.verify(ctx)
+	}
+	return op.end(err)
+}
+
+func (op *operation) verify(ctx context.Context) error {
+	pub, err := op.published()
+	if err != nil {
+		return err
+	}
+	if pub == nil {
+		return fmt.Errorf("shard %s is not in %s", op.name, op.SSDDir)
+	}
+	state, m, err := op.manifestOf(pub)
+	if err != nil {
+		return err
+	}
+	defer state.close() //nolint:errcheck // opened for reading
+	defer m.Close()     //nolint:errcheck // opened for reading
+	medium, err := op.compare(ctx, m)
+	if err != nil {
+		return op.unlessGone(m, pub, err)
+	}
+	op.result.ReadBack = string(medium.Mode())
+	if n := len(op.result.Differences); n > 0 {
+		return op.unlessGone(m, pub, &kindError{ErrDamaged,
+			fmt.Errorf("shard %s is damaged: %d differences from what was published at %s", op.name, n, m.Time.Local().Format(time.DateTime))})
+	}
+	op.result.Outcome = Verified
+	if err := state.recordVerified(medium.Mode()); err != nil {
+		return fmt.Errorf("shard %s is as it was published, but that could not be recorded: %w", op.name, err)
+	}
+	op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, size(m.Bytes), op.result.ReadBack)
+	return nil
+}
+
+// manifestOf opens the manifest that is bound to what is published.
+func (op *operation) manifestOf(pub *sys.Stat) (*stateDir, *verify.Manifest, error) {
+	state, err := openState(op.ssd, op.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, op.errNoManifest()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := verify.OpenManifest(state.File)
+	if err == nil {
+		err = op.checkBound(m, pub)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = op.errNoManifest()
+	}
+	if err != nil {
+		state.close() //nolint:errcheck // opened for reading
+		return nil, nil, err
+	}
+	return state, m, nil
+}
+
+func (op *operation) errNoManifest() error {
+	return fmt.Errorf("shard %s in %s has no manifest: this tool did not publish it, and cannot tell what it should be", op.name, op.SSDDir)
+}
+
+func (op *operation) checkBound(m *verify.Manifest, pub *sys.Stat) error {
+	var err error
+	if !m.BoundTo(pub) || m.Shard != op.name {
+		err = op.errNoManifest()
+	} else if err = m.Check(); err != nil {
+		err = fmt.Errorf("the manifest of shard %s is damaged, which says nothing of the shard: %w", op.name, err)
+	}
+	if err != nil {
+		m.Close() //nolint:errcheck // opened for reading
+	}
+	return err
+}
+
+func (op *operation) compare(ctx context.Context, m *verify.Manifest) (*verify.Medium, error) {
+	op.Observer.Planned(m.Files, m.Bytes)
+	op.result.Files, op.result.Bytes, op.result.Jobs = m.Files, m.Bytes, op.Jobs
+	medium := &verify.Medium{}
+	shard := verify.Shard{In: op.ssd, Name: op.name}
+	err := verify.Contents(ctx, m, shard, pool.New(op.Jobs), medium, op.Observer, func(d verify.Difference) {
+		op.result.Differences = append(op.result.Differences, d)
+	})
+	return medium, err
+}
+
+// unlessGone replaces an error by a plainer one if the shard is not any more the
+// one that was being verified.
+func (op *operation) unlessGone(m *verify.Manifest, pub *sys.Stat, err error) error {
+	now, statErr := op.published()
+	if statErr == nil && now != nil && m.BoundTo(now) {
+		return err
+	}
+	op.result.Differences = nil
+	return fmt.Errorf("shard %s was removed or replaced while it was verified: nothing is known of the one that is there now", op.name)
+}
+
+// recordVerified writes down that the shard was found as published, and how it
+// was read. A state dir that is being deleted takes no record, and needs none.
+func (s *stateDir) recordVerified(mode verify.ReadMode) error {
+	const temporary = verifiedName + ".new"
+	f, err := s.OpenAt(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = f.WriteAt(fmt.Appendf(nil, "%s %s\n", time.Now().UTC().Format(time.RFC3339), mode), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = s.RenameAt(temporary, s.File, verifiedName, sys.Replace)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,258 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// A Shard is a published tree, or one in a stage: the name of a directory or of
+// a regular file in an open directory.
+type Shard struct {
+	In   *sys.File
+	Name string
+}
+
+// comparer holds a tree against a manifest, both in the same order, with one
+// directory of it in memory.
+type comparer struct {
+	ctx    context.Context
+	shard  Shard
+	report func(Difference)
+	// file is told of each regular file that is there with the right length, and
+	// by what name it is in the directory d; sums of the blocks of the file before.
+	file func(d *sys.File, name string, r *tree.Record) error
+	sums func(r *tree.Record) error
+
+	isTree  bool      // a directory came first
+	dir     *sys.File // nil where the directory of the records is not there
+	path    string
+	names   []string // of dir, not met in the manifest yet
+	scratch []byte
+}
+
+// CompareTree reports every difference in names and metadata between a tree and
+// its manifest, which must have been checked. It reads no contents.
+func CompareTree(ctx context.Context, m *Manifest, shard Shard, report func(Difference)) error {
+	c := &comparer{ctx: ctx, shard: shard, report: report}
+	c.file = func(*sys.File, string, *tree.Record) error { return nil }
+	c.sums = func(*tree.Record) error { return nil }
+	return c.compare(m)
+}
+
+func (c *comparer) compare(m *Manifest) error {
+	c.scratch = make([]byte, 64<<10)
+	err := m.each(c.record)
+	if left := c.leave(); err == nil {
+		err = left
+	}
+	return err
+}
+
+func (c *comparer) record(r *tree.Record) error {
+	if err := context.Cause(c.ctx); err != nil {
+		return err
+	}
+	switch {
+	case r.Kind == tree.Dir:
+		if err := c.leave(); err != nil {
+			return err
+		}
+		return c.enter(r)
+	case r.Kind == tree.Sums:
+		return c.sums(r)
+	case !c.isTree:
+		return c.single(r)
+	case c.dir == nil:
+		return nil // the directory was reported
+	}
+	for len(c.names) > 0 && c.names[0] < r.Name {
+		c.differs(c.names[0], Extra, "")
+		c.names = c.names[1:]
+	}
+	if len(c.names) == 0 || c.names[0] != r.Name {
+		c.differs(r.Name, Missing, "")
+		return nil
+	}
+	c.names = c.names[1:]
+	return c.entry(c.dir, r.Name, r)
+}
+
+func (c *comparer) differs(name string, kind Kind, detail string) {
+	c.report(Difference{Path: below(c.path, name), Kind: kind, Detail: detail})
+}
+
+// enter opens the directory of the records that follow.
+func (c *comparer) enter(r *tree.Record) error {
+	c.isTree, c.path, c.names = true, r.Path, nil
+	d, err := c.shard.In.OpenBelow(tree.Join(c.shard.Name, r.Path))
+	switch {
+	case sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP):
+		if r.Depth == 0 {
+			c.rootDiffers(err)
+		}
+		return nil // its name was reported in the directory above
+	case err != nil:
+		c.differs(".", Unreadable, err.Error())
+		return nil
+	}
+	c.dir = d
+	s, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	c.meta(".", r, &s)
+	if c.names, err = d.Names(c.scratch); err != nil {
+		c.differs(".", Unreadable, err.Error())
+		c.names = nil
+	}
+	return c.xattrs(d, ".", ".", r)
+}
+
+func (c *comparer) rootDiffers(err error) {
+	if sys.Is(err, unix.ENOENT) {
+		c.differs(".", Missing, "")
+		return
+	}
+	c.differs(".", Type, "not a directory")
+}
+
+// leave reports what the manifest has not of the directory that was open.
+func (c *comparer) leave() error {
+	if c.dir == nil {
+		return nil
+	}
+	for _, name := range c.names {
+		c.differs(name, Extra, "")
+	}
+	err := c.dir.Close()
+	c.dir = nil
+	return err
+}
+
+// single compares a shard that is one regular file.
+func (c *comparer) single(r *tree.Record) error {
+	_, err := c.shard.In.StatAt(c.shard.Name)
+	if sys.Is(err, unix.ENOENT) {
+		c.differs(".", Missing, "")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.entry(c.shard.In, c.shard.Name, r)
+}
+
+// entry compares name in d, which is there, with its record.
+func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
+	s, err := d.StatAt(name)
+	if err != nil {
+		c.differs(r.Name, Unreadable, err.Error())
+		return nil
+	}
+	if want := typeOf(r.Kind); s.Mode&unix.S_IFMT != want {
+		c.differs(r.Name, Type, fmt.Sprintf("found %s, published as %s", typeName(s.Mode), typeName(want)))
+		return nil
+	}
+	switch r.Kind {
+	case tree.Subdir:
+		return nil
+	case tree.Symlink:
+		target, err := d.ReadlinkAt(name)
+		if err != nil {
+			return err
+		}
+		if target != r.Target {
+			c.differs(r.Name, LinkTarget, fmt.Sprintf("found %q, published %q", target, r.Target))
+		}
+	case tree.HardLink:
+		if err := c.hardLink(r, &s); err != nil {
+			return err
+		}
+	}
+	c.meta(r.Name, r, &s)
+	if err := c.xattrs(d, name, r.Name, r); err != nil {
+		return err
+	}
+	if r.Kind == tree.Regular && s.Size == r.Size {
+		return c.file(d, name, r)
+	}
+	return nil
+}
+
+func (c *comparer) hardLink(r *tree.Record, s *sys.Stat) error {
+	path, name := "", r.Target
+	if i := strings.LastIndexByte(r.Target, '/'); i >= 0 {
+		path, name = r.Target[:i], r.Target[i+1:]
+	}
+	d, err := c.shard.In.OpenBelow(tree.Join(c.shard.Name, path))
+	if err == nil {
+		defer d.Close() //nolint:errcheck // opened for reading
+		var first sys.Stat
+		if first, err = d.StatAt(name); err == nil && first.SameFile(s) {
+			return nil
+		}
+	}
+	c.differs(r.Name, HardLink, fmt.Sprintf("not the same file as %q", r.Target))
+	return nil
+}
+
+func (c *comparer) meta(name string, r *tree.Record, s *sys.Stat) {
+	if (r.Kind == tree.Regular || r.Kind == tree.HardLink) && s.Size != r.Size {
+		c.differs(name, Size, fmt.Sprintf("found %d bytes, published %d", s.Size, r.Size))
+	}
+	if r.Kind != tree.Symlink && s.Perm() != r.Mode {
+		c.differs(name, Mode, fmt.Sprintf("found %04o, published %04o", s.Perm(), r.Mode))
+	}
+	if s.UID != r.UID || s.GID != r.GID {
+		c.differs(name, Owner, fmt.Sprintf("found %d:%d, published %d:%d", s.UID, s.GID, r.UID, r.GID))
+	}
+	if s.Mtime != r.Mtime {
+		c.differs(name, Mtime, fmt.Sprintf("found %s, published %s", stamp(s.Mtime), stamp(r.Mtime)))
+	}
+}
+
+func stamp(t sys.Time) string { return t.Time().UTC().Format("2006-01-02T15:04:05.000000000Z") }
+
+func (c *comparer) xattrs(d *sys.File, name, planned string, r *tree.Record) error {
+	attrs, _, err := tree.ReadXattrs(d, name, c.scratch)
+	if err != nil {
+		c.differs(planned, Unreadable, err.Error())
+		return nil
+	}
+	if tree.DigestXattrs(attrs) != r.Xattrs {
+		var names []string
+		for _, a := range attrs {
+			names = append(names, a.Name)
+		}
+		c.differs(planned, Xattrs, fmt.Sprintf("found %d %q", len(names), names))
+	}
+	return nil
+}
+
+func typeOf(kind tree.Kind) uint32 {
+	switch kind {
+	case tree.Subdir, tree.Dir:
+		return unix.S_IFDIR
+	case tree.Symlink:
+		return unix.S_IFLNK
+	}
+	return unix.S_IFREG
+}
+
+func typeName(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return "directory"
+	case unix.S_IFREG:
+		return "regular file"
+	case unix.S_IFLNK:
+		return "symbolic link"
+	}
+	return "special file"
+}

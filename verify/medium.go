@@ -1,0 +1,156 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// ReadMode says where bytes came from when a file was read back.
+type ReadMode string
+
+// The modes, from the strongest to the weakest.
+const (
+	FromDevice ReadMode = "direct"   // O_DIRECT, past the page cache
+	Dropped    ReadMode = "buffered" // through the page cache, which was emptied of the file before
+	FromCache  ReadMode = "cache"    // the file stayed in memory: proves nothing about a device
+)
+
+// Medium reads files from the device and keeps count of how.
+type Medium struct {
+	direct, dropped, cached atomic.Int64 // bytes
+}
+
+// Mode is the weakest mode in which more than a hundredth of the bytes were
+// read: some file systems keep a few blocks of a directly read file. "" if
+// nothing was read.
+func (m *Medium) Mode() ReadMode {
+	direct, dropped, cached := m.direct.Load(), m.dropped.Load(), m.cached.Load()
+	all := direct + dropped + cached
+	switch {
+	case all == 0:
+		return ""
+	case cached*100 > all:
+		return FromCache
+	case dropped*100 > all:
+		return Dropped
+	}
+	return FromDevice
+}
+
+// File is one file being read from the device. It implements the copier's
+// BlockReader.
+type File struct {
+	medium *Medium
+	file   *sys.File
+	size   int64
+
+	mu     sync.Mutex
+	moved  *sync.Cond
+	next   int64 // the block that the digest waits for
+	digest *xxhash.Digest
+}
+
+// Open opens the file name in dir, size bytes long, past the page cache.
+func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
+	f, err := dir.OpenAt(name, unix.O_RDONLY|unix.O_DIRECT|unix.O_NOATIME, 0)
+	if sys.Is(err, unix.EPERM) { // O_NOATIME is for the owner and root
+		f, err = dir.OpenAt(name, unix.O_RDONLY|unix.O_DIRECT, 0)
+	}
+	if sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) {
+		f, err = dir.OpenAt(name, unix.O_RDONLY, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &File{medium: m, file: f, size: size, digest: xxhash.New()}
+	r.moved = sync.NewCond(&r.mu)
+	if err := f.Forget(0, 0); err != nil {
+		f.Close() //nolint:errcheck // opened for reading
+		return nil, err
+	}
+	if !f.Direct.Load() {
+		f.DontCache.Store(true)
+	}
+	return r, nil
+}
+
+// Sum reads block i into buf, which is tree.BlockSize long and aligned for direct
+// I/O, and returns its XXH64. A file that ends before the block does is
+// io.ErrUnexpectedEOF.
+func (f *File) Sum(i int64, buf []byte) (uint64, error) {
+	off, want := i*tree.BlockSize, tree.BlockLen(f.size, i)
+	n, err := f.read(buf, want, off)
+	if err != nil {
+		return 0, err
+	}
+	if n < want {
+		return 0, fmt.Errorf("read %s: %w: it ends at byte %d of %d", f.file.Path(), io.ErrUnexpectedEOF, off+int64(n), f.size)
+	}
+	return xxhash.Sum64(buf[:want]), nil
+}
+
+func (f *File) read(buf []byte, want int, off int64) (int, error) {
+	if f.file.Direct.Load() {
+		whole := (want + sys.Align - 1) &^ (sys.Align - 1)
+		n, err := f.file.ReadAt(buf[:whole], want, off)
+		if !sys.Is(err, unix.EINVAL) {
+			return min(n, want), err
+		}
+		if err := f.file.SetDirect(false); err != nil { // O_DIRECT was taken but is not done
+			return 0, err
+		}
+	}
+	return f.file.ReadAt(buf[:want], want, off)
+}
+
+// Accept adds block i, which Sum has left in buf, to the sum of the file. Blocks
+// are added in order: it waits until those before are, or ctx ends.
+func (f *File) Accept(ctx context.Context, i int64, buf []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.next != i {
+		stop := context.AfterFunc(ctx, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.moved.Broadcast()
+		})
+		defer stop()
+	}
+	for f.next != i {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		f.moved.Wait()
+	}
+	f.digest.Write(buf[:tree.BlockLen(f.size, i)]) //nolint:errcheck // a hash does not fail
+	f.next++
+	f.moved.Broadcast()
+	return nil
+}
+
+// Close counts how the file was read and returns XXH64 of what was accepted.
+func (f *File) Close() (uint64, error) {
+	resident, err := f.file.Cached(0, f.size)
+	if err == nil {
+		resident = min(resident, f.size)
+		f.medium.cached.Add(resident)
+		if f.file.Direct.Load() {
+			f.medium.direct.Add(f.size - resident)
+		} else {
+			f.medium.dropped.Add(f.size - resident)
+		}
+	}
+	if closed := f.file.Close(); err == nil {
+		err = closed
+	}
+	return f.digest.Sum64(), err
+}
