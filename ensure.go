@@ -47,7 +47,7 @@ func (op *operation) ensure(ctx context.Context) (err error) {
 	if err == nil && found == present {
 		op.info("Shard %s is already on ssd", op.name)
 		op.result.Outcome = AlreadyOnSSD
-		err = op.noteStale(state)
+		err = errors.Join(op.noteStale(state), op.clearOldTrash(ctx, state))
 	}
 	if state != nil {
 		err = errors.Join(err, state.close())
@@ -60,6 +60,21 @@ func (op *operation) ensure(ctx context.Context) (err error) {
 	}
 	op.info("Starting copy shard %s to ssd", op.name)
 	return op.copy(ctx, found)
+}
+
+// clearOldTrash deletes what a crash has left of an earlier replacement.
+func (op *operation) clearOldTrash(ctx context.Context, state *stateDir) error {
+	if state == nil {
+		return nil
+	}
+	there, err := state.has(trashName)
+	if !there || err != nil {
+		return err
+	}
+	if err := state.lock(ctx); err != nil {
+		return err
+	}
+	return state.clearTrash(ctx, op.Jobs)
 }
 
 // dropNewUserFile removes the user file that this call has made, after it failed:

@@ -101,8 +101,13 @@ func (op *operation) compare(ctx context.Context, m *verify.Manifest) (*verify.M
 	op.Observer.Planned(m.Files, m.Bytes)
 	op.result.Files, op.result.Bytes, op.result.Jobs = m.Files, m.Bytes, op.Jobs
 	medium := &verify.Medium{}
+	workers, err := pool.New(op.Jobs)
+	if err != nil {
+		return medium, err
+	}
+	defer workers.Close() //nolint:errcheck // only memory
 	shard := verify.Shard{In: op.ssd, Name: op.name}
-	err := verify.Contents(ctx, m, shard, pool.New(op.Jobs), medium, op.Observer, func(d verify.Difference) {
+	err = verify.Contents(ctx, m, shard, workers, medium, op.Observer, func(d verify.Difference) {
 		op.result.Differences = append(op.result.Differences, d)
 	})
 	return medium, err

@@ -90,12 +90,17 @@ func (p *Plan) Copy(ctx context.Context, s *Stage, o Options) (*Result, error) {
 	if o.Engine == "" {
 		o.Engine = Auto
 	}
-	c := &copying{Options: o, plan: p, src: p.src, stage: s, pool: pool.New(o.Jobs),
+	workers, err := pool.New(o.Jobs)
+	if err != nil {
+		return &Result{}, err
+	}
+	defer workers.Close() //nolint:errcheck // only memory
+	c := &copying{Options: o, plan: p, src: p.src, stage: s, pool: workers,
 		asRoot: os.Geteuid() == 0, syncEach: p.syncEach(), large: map[*largeFile]bool{}}
 	c.result.Engines = map[Engine]Usage{}
 	o.Observer.Planned(p.Files, p.Bytes)
 	defer c.closeLarge()
-	err := c.run(ctx)
+	err = c.run(ctx)
 	c.result.Resumed = c.resumed.Load()
 	return &c.result, err
 }

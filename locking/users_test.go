@@ -31,7 +31,7 @@ func TestParseUsers(t *testing.T) {
 }
 
 func TestNulIsDamage(t *testing.T) {
-	dir, path := lockDirWith(t, "a\nb\x00\x00")
+	dir, path := lockDirWith(t, "a\nb\x00\x00c")
 	_, err := Acquire(t.Context(), dir, "shard", Options{})
 	_, readErr := ReadUsers(dir, "shard")
 	for _, err := range []error{err, readErr} {
@@ -39,7 +39,18 @@ func TestNulIsDamage(t *testing.T) {
 			t.Errorf("got error %v, wanted one with NUL and %s", err, path)
 		}
 	}
-	equal(t, "contents", contents(t, path), "a\nb\x00\x00")
+	equal(t, "contents", contents(t, path), "a\nb\x00\x00c")
+}
+
+// The size of a longer list can reach the disk before its data.
+func TestTrailingNulsAreTheOldList(t *testing.T) {
+	dir, path := lockDirWith(t, "a\nb\x00\x00")
+	u := acquire(t, dir, Options{})
+	equal(t, "users", strings.Join(u.Users(), ","), "a,b")
+	if _, err := u.Register("c"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "contents", contents(t, path), "a\nb\nc")
 }
 
 func TestValidID(t *testing.T) {

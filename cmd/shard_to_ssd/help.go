@@ -77,10 +77,14 @@ var version string
 
 // versionLine is what --version prints.
 func versionLine() string {
+	return fmt.Sprintf("shard_to_ssd %s (%s, %s/%s)", programVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// programVersion is also what a manifest records.
+func programVersion() string {
 	known := version
 	if info, ok := debug.ReadBuildInfo(); ok && known == "" {
 		known = info.Main.Version // of `go install module@version`, or of the checkout
 	}
-	return fmt.Sprintf("shard_to_ssd %s (%s, %s/%s)",
-		firstOf(known, "(devel)"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return firstOf(known, "(devel)")
 }

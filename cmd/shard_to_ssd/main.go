@@ -87,7 +87,7 @@ func perform(h host, out *output, c command) (result *shardtossd.Result, err, ca
 	ctx, stopSignals := notifyContext(out)
 	observer, stopProgress := startProgress(h, out, c)
 	o := c.options
-	o.Log, o.Observer = out, observer
+	o.Version, o.Log, o.Observer = programVersion(), out, observer
 	result, err = h.operations[c.mode](ctx, o)
 	stopProgress()
 	stopSignals()

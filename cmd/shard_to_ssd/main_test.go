@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,40 +22,6 @@ func TestMain(m *testing.M) {
 		"shard_to_ssd": main,
 		"deaf":         deaf,
 	})
-}
-
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": scriptStatus},
-		// Nothing may hang on the caller's settings.
-		Setup: func(env *testscript.Env) error {
-			// A race-detecting binary waits a second before it exits; dozens run here.
-			env.Setenv("GORACE", "atexit_sleep_ms=0")
-			env.Setenv(envLockDir, "")
-			env.Setenv(envSSDDir, "")
-			return nil
-		},
-	})
-}
-
-// scriptStatus is "status N command...": the command ends with exit status N.
-func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: status N command [args]")
-	}
-	status := 0
-	err := ts.Exec(args[1], args[2:]...)
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		status = exit.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if got := strconv.Itoa(status); got != args[0] {
-		ts.Fatalf("exit status %s, wanted %s", got, args[0])
-	}
 }
 
 // fakeHost is a host that remembers what was written, with one operation for all modes.

@@ -5,6 +5,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -43,13 +44,27 @@ type Worker struct {
 // Pool is a fixed number of workers.
 type Pool struct{ workers []*Worker }
 
-// New makes a pool of jobs workers.
-func New(jobs int) *Pool {
+// New makes a pool of jobs workers. Close it.
+func New(jobs int) (*Pool, error) {
 	p := &Pool{}
 	for range max(jobs, 1) {
-		p.workers = append(p.workers, &Worker{Buf: sys.Buffer(tree.BlockSize)})
+		buf, err := sys.Buffer(tree.BlockSize)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.workers = append(p.workers, &Worker{Buf: buf})
 	}
-	return p
+	return p, nil
+}
+
+// Close gives the memory of the workers back. No Run may be under way.
+func (p *Pool) Close() error {
+	var err error
+	for _, w := range p.workers {
+		err = errors.Join(err, sys.FreeBuffer(w.Buf))
+	}
+	p.workers = nil
+	return err
 }
 
 // Run takes tasks from all producers until they are through, or one of them or a

@@ -1,0 +1,197 @@
+package sys
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func openDir(t *testing.T, path string) *File {
+	t.Helper()
+	d, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() }) //nolint:errcheck // a test's
+	return d
+}
+
+// Direct I/O of a file that does not end on a block: padded when written, cut,
+// and read back at its own length.
+func TestDirectTail(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	f, err := d.OpenAt("f", unix.O_RDWR|unix.O_CREAT|unix.O_DIRECT, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // a test's
+	buf, err := Buffer(3 * Align)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer FreeBuffer(buf) //nolint:errcheck // a test's
+	const size = 2*Align + 77
+	for i := range size {
+		buf[i] = byte(i * 7)
+	}
+	want := bytes.Clone(buf[:size])
+	if err := errors.Join(f.WriteAt(buf, 0), f.Truncate(size)); err != nil {
+		t.Fatal(err)
+	}
+	clear(buf)
+	for range 2 { // also asking for more than there is
+		if n, err := f.ReadAt(buf, len(buf), 0); n != size || err != nil || !bytes.Equal(buf[:size], want) {
+			t.Errorf("got %d bytes, %v, wanted %d", n, err, size)
+		}
+	}
+	if n, err := f.ReadAt(buf, 10, 4*Align); n != 0 || err != nil {
+		t.Errorf("beyond the end: got %d, %v", n, err)
+	}
+}
+
+func TestErrorsNameOperationAndPath(t *testing.T) {
+	dir := t.TempDir()
+	d := openDir(t, dir)
+	_, err := d.OpenAt("missing", unix.O_RDONLY, 0)
+	var at *fs.PathError
+	if !errors.As(err, &at) || at.Op != "open" || at.Path != filepath.Join(dir, "missing") || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if !NoSpace(&fs.PathError{Op: "write", Err: unix.EDQUOT}) || NoSpace(&fs.PathError{Op: "set xattr user.a of", Err: unix.ENOSPC}) {
+		t.Error("NoSpace takes a full quota for space, or a large attribute for none")
+	}
+}
+
+func TestNothingFollowsLinks(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.MkdirAll(dir+"/real/below", 0o755), os.Symlink("real", dir+"/link"),
+		os.WriteFile(dir+"/real/f", nil, 0o600), os.Symlink("real/f", dir+"/flink")); err != nil {
+		t.Fatal(err)
+	}
+	d := openDir(t, dir)
+	for _, path := range []string{"link", "link/below"} {
+		for name, open := range map[string]func(string) (*File, error){"openat2": d.OpenBelow, "stepwise": d.openStepwise} {
+			if f, err := open(path); !Is(err, unix.ELOOP, unix.ENOTDIR) {
+				t.Errorf("%s %s: got %v, %v", name, path, f, err)
+			}
+		}
+	}
+	if _, err := d.OpenAt("flink", unix.O_RDONLY, 0); !Is(err, unix.ELOOP) {
+		t.Errorf("open flink: got %v", err)
+	}
+	for name, open := range map[string]func(string) (*File, error){"openat2": d.OpenBelow, "stepwise": d.openStepwise} {
+		f, err := open("real/below")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		f.Close() //nolint:errcheck // a test's
+	}
+	if s, err := d.StatAt("link"); err != nil || !s.IsSymlink() {
+		t.Errorf("stat of link: %+v, %v", s, err)
+	}
+}
+
+func TestSplitPath(t *testing.T) {
+	for _, c := range []struct{ path, head, tail string }{
+		{"a/b/c", "a/b/c", ""},
+		{"aaaa/bbbb/cccc", "aaaa", "bbbb/cccc"},
+		{"aaaaa/b/c", "aaaaa/b", "c"},
+	} {
+		if head, tail := splitPath(c.path, 8); head != c.head || tail != c.tail {
+			t.Errorf("%s: got %q, %q", c.path, head, tail)
+		}
+	}
+}
+
+func TestNamesAreSortedByBytes(t *testing.T) {
+	dir := t.TempDir()
+	want := []string{"-", "A", "a", "a b", "b\n", "\xff"}
+	for _, name := range want {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := openDir(t, dir)
+	for range 2 { // from the start each time
+		got, err := d.Names(make([]byte, 512))
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %q, %v, wanted %q", got, err, want)
+		}
+	}
+}
+
+func TestData(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	f, err := d.OpenAt("f", unix.O_RDWR|unix.O_CREAT, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // a test's
+	if err := errors.Join(f.Truncate(1<<20), f.WriteAt([]byte("x"), 512<<10)); err != nil {
+		t.Fatal(err)
+	}
+	start, end, ok, err := f.Data(0)
+	if err != nil || !ok || start > 512<<10 || end <= 512<<10 || end == 1<<20 {
+		t.Errorf("got [%d, %d), %v, %v", start, end, ok, err)
+	}
+	if _, _, ok, err := f.Data(end); ok || err != nil {
+		t.Errorf("last hole: got %v, %v", ok, err)
+	}
+}
+
+func TestCachedAndMincoreAgree(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	f, err := d.OpenAt("f", unix.O_RDWR|unix.O_CREAT, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // a test's
+	const size = 40 << 10
+	if err := errors.Join(f.WriteAt(bytes.Repeat([]byte("x"), size), 0), f.Sync()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int64{size, 0} {
+		cached, err := f.Cached(0, size)
+		pages, mincoreErr := f.mincore(0, size)
+		if cached != want || pages*int64(os.Getpagesize()) != want || err != nil || mincoreErr != nil {
+			t.Errorf("wanted %d bytes: cachestat %d, %v, mincore %d pages, %v", want, cached, err, pages, mincoreErr)
+		}
+		if err := f.Forget(0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestXattrs(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	if err := os.WriteFile(filepath.Join(d.Path(), "f"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	long := "user." + strings.Repeat("n", 200)
+	if err := errors.Join(d.SetXattrAt("f", "user.a", []byte("b\x00c")), d.SetXattrAt("f", long, nil)); err != nil {
+		t.Fatal(err)
+	}
+	for _, scratch := range []int{8, 4096} { // too short for the list, and not
+		names, err := d.XattrsAt("f", make([]byte, scratch))
+		slices.Sort(names)
+		if err != nil || !slices.Equal(names, []string{"user.a", long}) {
+			t.Errorf("scratch of %d: got %q, %v", scratch, names, err)
+		}
+	}
+	if v, err := d.XattrAt("f", "user.a"); string(v) != "b\x00c" || err != nil {
+		t.Errorf("got %q, %v", v, err)
+	}
+	for range 2 {
+		if err := d.RemoveXattrAt("f", "user.a"); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package tree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"shard_to_ssd/internal/sys"
+)
+
+// hostile are names that a line or a path could break on.
+var hostile = []string{"a", " ", "a b", "\n", "\r", "\\", "\"", "-", "stdin", "\xff\xfe", "\x01", "é", "�", "end 1", strings.Repeat("x", 255)}
+
+func records(plan bool) []Record {
+	meta := func(r Record) Record {
+		r.Mode, r.UID, r.GID = 0o4755, 1<<32-1, 7
+		r.Mtime = sys.Time{Sec: -5, Nsec: 999_999_999}
+		r.Xattrs = 42
+		if plan {
+			r.Source = Source{Ino: 1<<64 - 1, Ctime: sys.Time{Sec: 1 << 40, Nsec: 1}, Atime: sys.Time{Nsec: 7}, Blocks: 8}
+		}
+		return r
+	}
+	out := []Record{meta(Record{Kind: Dir, Name: "."}), {Kind: Subdir, Name: "sub"}}
+	for i, name := range hostile {
+		f := meta(Record{Kind: Regular, Name: name, Size: int64(i)})
+		if !plan && i > 0 {
+			f.Sum = uint64(i)
+		}
+		out = append(out, f, meta(Record{Kind: Symlink, Name: name, Target: "../" + name}))
+		out = append(out, meta(Record{Kind: HardLink, Name: name, Size: 3, Target: "sub/" + name}))
+	}
+	big := meta(Record{Kind: Regular, Name: "big", Size: 65*BlockSize + 1})
+	out = append(out, big)
+	if !plan {
+		sums := make([]uint64, 66)
+		for i := range sums {
+			sums[i] = uint64(i) << 50
+		}
+		out = append(out, Record{Kind: Sums, Sums: sums[:64]}, Record{Kind: Sums, Sums: sums[64:]})
+	}
+	sub := meta(Record{Kind: Dir, Name: "sub", Path: "sub", Depth: 1})
+	return append(out, sub, meta(Record{Kind: Regular, Name: "f", Path: "sub"}))
+}
+
+func encode(t *testing.T, kind string, records []Record) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	e, err := NewEncoder(&b, kind, 1, []Field{{"key", "some value"}})
+	for i := 0; err == nil && i < len(records); i++ {
+		err = e.Write(&records[i])
+	}
+	if err == nil {
+		_, err = e.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func decode(kind string, b []byte) (records []Record, err error) {
+	d, err := NewDecoder(bytes.NewReader(b), kind, 1)
+	for err == nil {
+		var r *Record
+		if r, err = d.Next(); err == nil {
+			c := *r
+			c.Sums = append([]uint64(nil), r.Sums...)
+			records = append(records, c)
+		}
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return records, err
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, kind := range []string{PlanKind, ManifestKind} {
+		want := records(kind == PlanKind)
+		got, err := decode(kind, encode(t, kind, want))
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v\n%s", kind, err, diff)
+		}
+	}
+}
+
+func TestDecoderRefuses(t *testing.T) {
+	head := "shard_to_ssd manifest 1\n\n"
+	dir := `D 0 0755 0 0 1.000000000 - "."` + "\n"
+	for name, stream := range map[string]string{
+		"nothing":          "",
+		"another kind":     "shard_to_ssd plan 1\n\n",
+		"no end":           head + dir,
+		"wrong count":      head + dir + "end 2 0000000000000000\n",
+		"parent":           head + dir + `d ".."` + "\n",
+		"slash":            head + dir + `d "a/b"` + "\n",
+		"absolute":         head + dir + `d "/a"` + "\n",
+		"NUL":              head + dir + `d "a\x00"` + "\n",
+		"long name":        head + dir + `d "` + strings.Repeat("n", 256) + `"` + "\n",
+		"link to parent":   head + dir + `h 0644 0 0 1.000000000 - 0 "a" "../b"` + "\n",
+		"depth jump":       head + dir + `D 2 0755 0 0 1.000000000 - "x"` + "\n",
+		"second root":      head + dir + dir,
+		"file after file":  head + strings.Repeat(`f 0644 0 0 1.000000000 - 0 - "a"`+"\n", 2),
+		"link as root":     head + `l 0777 0 0 1.000000000 - "a" "b"` + "\n",
+		"negative size":    head + dir + `f 0644 0 0 1.000000000 - -1 - "a"` + "\n",
+		"huge mode":        head + dir + `f 0177777 0 0 1.000000000 - 0 - "a"` + "\n",
+		"sums of nothing":  head + dir + "s 0000000000000000\n",
+		"sum too short":    head + dir + `f 0644 0 0 1.000000000 - 1 00 "a"` + "\n",
+		"sum not expected": head + dir + `f 0644 0 0 1.000000000 - 0 0000000000000000 "a"` + "\n",
+		"long line":        head + dir + `d "` + strings.Repeat("n", MaxLine) + `"` + "\n",
+		"long header":      "shard_to_ssd manifest 1\n" + strings.Repeat("k v\n", maxHeader+1) + "\n",
+		"more fields":      head + dir + `d "a" "b"` + "\n",
+		"bad escape":       head + dir + `d "\q"` + "\n",
+		"open quote":       head + dir + `d "a` + "\n",
+	} {
+		if got, err := decode(ManifestKind, []byte(stream)); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: got %d records, %v, wanted %v", name, len(got), err, ErrDamaged)
+		}
+	}
+	if _, err := decode(ManifestKind, []byte("shard_to_ssd manifest 2\n\n")); !errors.Is(err, ErrVersion) {
+		t.Errorf("version 2: got %v, wanted %v", err, ErrVersion)
+	}
+}
+
+// Every bit that flips and every byte that is cut off shows at the end.
+func TestDamageShows(t *testing.T) {
+	whole := encode(t, ManifestKind, records(false))
+	for i := range whole {
+		if _, err := decode(ManifestKind, whole[:i]); err == nil {
+			t.Fatalf("cut at byte %d of %d: no error", i, len(whole))
+		}
+		flipped := bytes.Clone(whole)
+		flipped[i] ^= 1 << (i % 8)
+		if _, err := decode(ManifestKind, flipped); err == nil {
+			t.Fatalf("bit %d of byte %d flipped: no error", i%8, i)
+		}
+	}
+	if _, err := decode(ManifestKind, append(bytes.Clone(whole), 'x')); err == nil {
+		t.Error("a byte after the end: no error")
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	var t testing.T
+	f.Add(encode(&t, ManifestKind, records(false)))
+	f.Add(encode(&t, PlanKind, records(true)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, kind := range []string{PlanKind, ManifestKind} {
+			got, err := decode(kind, b)
+			for _, r := range got {
+				if r.Kind == Sums || r.Name == "." && r.Kind == Dir {
+					continue
+				}
+				if ValidName(r.Name) != nil || r.Path != "" && ValidPath(r.Path) != nil {
+					t.Errorf("record %+v came through", r)
+				}
+			}
+			if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+}
+
+func TestRemove(t *testing.T) {
+	top := t.TempDir()
+	outside := filepath.Join(top, "outside")
+	if err := os.WriteFile(outside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		d := filepath.Join(top, "tree", fmt.Sprint(i%3), fmt.Sprint(i), "below")
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.WriteFile(filepath.Join(d, "f"), nil, 0o400), os.Symlink(top, filepath.Join(d, "l")), os.Chmod(d, 0o555)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := deepen(t, filepath.Join(top, "tree"), 60, strings.Repeat("d", 200)) // beyond PATH_MAX
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := sys.OpenDir(top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close() //nolint:errcheck // opened for reading
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Remove(cancelled, dir, "tree", 4); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v", err)
+	}
+	for range 2 { // the second time it is gone already
+		if err := Remove(t.Context(), dir, "tree", 4); err != nil {
+			t.Error(err)
+		}
+	}
+	left, err := dir.Names(make([]byte, 4096))
+	if err != nil || len(left) != 1 || left[0] != "outside" {
+		t.Errorf("left: %q, %v, wanted only what is outside", left, err)
+	}
+}
+
+// deepen makes depth directories in each other and returns the last.
+func deepen(t *testing.T, top string, depth int, name string) *sys.File {
+	t.Helper()
+	d, err := sys.OpenDir(top)
+	for range depth {
+		if err == nil {
+			err = d.MkdirAt(name, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var next *sys.File
+		if next, err = d.OpenDirAt(name); err == nil {
+			err = d.Close()
+			d = next
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestXattrDigest(t *testing.T) {
+	digests := map[uint64]string{0: "none"}
+	for name, attrs := range map[string][]Xattr{
+		"one":           {{"user.a", []byte("b")}},
+		"another value": {{"user.a", []byte("c")}},
+		"another name":  {{"user.b", []byte("b")}},
+		"empty value":   {{"user.a", nil}},
+		"shifted":       {{"user.ab", nil}},
+		"two":           {{"user.a", []byte("b")}, {"user.b", nil}},
+	} {
+		sum := DigestXattrs(attrs)
+		if other, met := digests[sum]; met {
+			t.Errorf("%s and %s have the same digest", name, other)
+		}
+		digests[sum] = name
+	}
+}
