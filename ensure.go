@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"shard_to_ssd/copier"
@@ -35,7 +36,7 @@ func (op *operation) ensure(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && !op.visible {
 			err = op.dropNewUserFile(err)
 		}
 	}()
@@ -43,55 +44,88 @@ func (op *operation) ensure(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	found, err := op.lookFor(ctx, state)
-	if err == nil && found == present {
-		op.info("Shard %s is already on ssd", op.name)
-		op.result.Outcome = AlreadyOnSSD
-		err = errors.Join(op.noteStale(state), op.clearOldTrash(ctx, state))
-	}
 	if state != nil {
-		err = errors.Join(err, state.close())
+		defer state.close() //nolint:errcheck // gives the flock back
 	}
-	switch {
-	case err != nil:
+	found, err := op.lookFor(ctx, state)
+	if err != nil {
 		return err
-	case found == present:
-		return op.register()
+	}
+	if found == present {
+		return op.join(ctx, state)
 	}
 	op.info("Starting copy shard %s to ssd", op.name)
 	return op.copy(ctx, found)
 }
 
-// clearOldTrash deletes what a crash has left of an earlier replacement.
-func (op *operation) clearOldTrash(ctx context.Context, state *stateDir) error {
+// join registers the user of a shard that is there.
+func (op *operation) join(ctx context.Context, state *stateDir) error {
+	op.info("Shard %s is already on ssd", op.name)
+	op.visible = true
+	if len(op.user.Users()) == 0 { // whoever published it may not have come to its syncs
+		if err := errors.Join(op.ssd.Sync(), state.Sync()); err != nil {
+			return err
+		}
+	}
+	if err := op.register(); err != nil {
+		return err
+	}
+	op.result.Outcome = AlreadyOnSSD
 	if state == nil {
 		return nil
 	}
-	there, err := state.has(trashName)
-	if !there || err != nil {
+	op.clearLeftovers(ctx, state)
+	// The source may be a server that does not answer: nobody shall wait for that.
+	if err := op.unlock(); err != nil {
 		return err
 	}
-	if err := state.lock(ctx); err != nil {
-		return err
+	op.noteStale(state)
+	return nil
+}
+
+// clearLeftovers deletes what a crash, or a replacement, has left beside a shard
+// that is present.
+func (op *operation) clearLeftovers(ctx context.Context, state *stateDir) {
+	names, err := state.Names(make([]byte, 4096))
+	if err != nil || !slices.ContainsFunc(names, func(name string) bool {
+		return name == trashName || name == copier.StageName || copier.Bookkeeping(name)
+	}) {
+		return
 	}
-	return state.clearTrash(ctx, op.Jobs)
+	if state.Lock(false) == nil && state.checkLinked() == nil {
+		op.clearState(ctx, state)
+	}
+}
+
+// clearState deletes trash, stage, and what building a stage needed. The shard is
+// published and its user registered: what is left now, the next call deletes.
+func (op *operation) clearState(ctx context.Context, state *stateDir) {
+	err := errors.Join(copier.RemoveStage(ctx, state.File, op.Jobs), copier.DropPlan(state.File),
+		verify.DropUncommitted(state.File), state.clearTrash(ctx, op.Jobs))
+	if err != nil {
+		op.warn("shard %s is on ssd and %q registered, but what a copy left in %s could not be deleted: %v",
+			op.name, op.ID, state.Path(), err)
+	}
 }
 
 // dropNewUserFile removes the user file that this call has made, after it failed:
 // an empty one would say that somebody managed the shard.
 func (op *operation) dropNewUserFile(err error) error {
-	if op.user.Existed() || len(op.user.Users()) > 0 {
+	if op.user == nil || op.user.Existed() || len(op.user.Users()) > 0 {
 		return err
 	}
 	return errors.Join(err, op.user.Remove())
 }
 
 func (op *operation) register() error {
-	_, err := op.user.Register(op.ID)
-	if err != nil {
-		return fmt.Errorf("register %q: %w; shard %s is on ssd, but nobody is registered by this call: run it again", op.ID, err, op.name)
+	added, err := op.user.Register(op.ID)
+	switch {
+	case err == nil:
+		return nil
+	case added:
+		return fmt.Errorf("%w; %q is registered, run it again to be sure", err, op.ID)
 	}
-	return nil
+	return fmt.Errorf("%w; shard %s is on ssd, but %q is not registered: run it again", err, op.name, op.ID)
 }
 
 // copy makes, proves and publishes a copy, and registers the user.
@@ -101,7 +135,11 @@ func (op *operation) copy(ctx context.Context, found presence) error {
 		return err
 	}
 	defer src.Close() //nolint:errcheck // opened for reading
-	state, err := op.lockState(ctx)
+	var state *stateDir
+	err = op.withRoom(ctx, func() (err error) {
+		state, err = op.lockState(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -109,16 +147,19 @@ func (op *operation) copy(ctx context.Context, found presence) error {
 	if err := op.build(ctx, src, state); err != nil {
 		return op.afterFailure(ctx, state, err)
 	}
-	// From here on signals wait: the shard becomes visible, its user must follow.
-	ctx = context.WithoutCancel(ctx)
+	// From the rename in publish until the user is registered no signal is looked
+	// at: whoever sees the shard must be able to rely on its user.
 	if err := op.publish(state, found); err != nil {
 		return op.afterFailure(ctx, state, err)
 	}
-	op.result.Outcome = Copied
 	if err := op.register(); err != nil {
 		return err
 	}
-	return op.clean(ctx, state)
+	op.result.Outcome = Copied
+	op.clearState(ctx, state)
+	op.info("Copied shard %s: %d files, %d bytes (%s) in %.1f s, read back: %s", op.name,
+		op.result.Files, op.result.Bytes, size(op.result.Bytes), time.Since(op.started).Seconds(), op.result.ReadBack)
+	return nil
 }
 
 // openSource opens the shard where it comes from.
@@ -151,7 +192,13 @@ func (op *operation) build(ctx context.Context, src *copier.Source, state *state
 	if err := state.clearTrash(ctx, op.Jobs); err != nil {
 		return err
 	}
-	plan, err := timed(op, "plan", func() (*copier.Plan, error) { return copier.MakePlan(ctx, src, state.File) })
+	var plan *copier.Plan
+	err := op.timed("plan", func() error {
+		return op.withRoom(ctx, func() (err error) {
+			plan, err = copier.MakePlan(ctx, src, state.File)
+			return err
+		})
+	})
 	if err != nil {
 		return err
 	}
@@ -169,18 +216,15 @@ func (op *operation) build(ctx context.Context, src *copier.Source, state *state
 	if err := op.copyAndReadBack(ctx, plan, stage); err != nil {
 		return err
 	}
-	_, err = timed(op, "manifest", func() (struct{}, error) {
-		return struct{}{}, op.writeManifest(ctx, src, plan, stage, state)
-	})
-	return err
+	return op.timed("manifest", func() error { return op.writeManifest(ctx, src, plan, stage, state) })
 }
 
 // timed runs a step and adds its time to the phases.
-func timed[T any](op *operation, phase string, step func() (T, error)) (T, error) {
+func (op *operation) timed(phase string, step func() error) error {
 	start := time.Now()
-	v, err := step()
+	err := step()
 	op.result.Phases = append(op.result.Phases, Phase{phase, time.Since(start).Seconds()})
-	return v, err
+	return err
 }
 
 func (op *operation) sayPlan(p *copier.Plan) {
@@ -205,7 +249,7 @@ func (op *operation) sayStage(s *copier.Stage, p *copier.Plan) {
 }
 
 func (op *operation) copyAndReadBack(ctx context.Context, plan *copier.Plan, stage *copier.Stage) error {
-	medium := &verify.Medium{}
+	medium := &verify.Medium{Own: true}
 	op.result.Jobs = op.Jobs
 	done, err := plan.Copy(ctx, stage, copier.Options{
 		Jobs: op.Jobs, Engine: op.Engine, ReadBack: readBack{medium}, Observer: op.Observer})
@@ -241,6 +285,8 @@ func (op *operation) afterFailure(ctx context.Context, state *stateDir, err erro
 	switch {
 	case errors.As(err, &damage):
 		err = asKind(err, ErrDamaged)
+	case op.visible: // nothing of the stage is left
+		return err
 	case errors.As(err, &space), sys.NoSpace(err):
 		err = asKind(err, ErrNoSpace)
 	case errors.Is(err, copier.ErrSourceChanged), errors.Is(err, copier.ErrRefused), errors.Is(err, ErrDamaged):
@@ -260,8 +306,8 @@ func (op *operation) keepStage(ctx context.Context, state *stateDir, err error) 
 	return fmt.Errorf("%w; what was copied is kept in %s for the next -c", err, state.Path())
 }
 
-// tidy removes the stage, if told, and the state dir if there is nothing in it
-// that still means something: a manifest of what is published.
+// tidy removes the stage, if told, with what belongs to it, and the state dir if
+// nothing is published that it may tell of.
 func (op *operation) tidy(ctx context.Context, state *stateDir, stage bool) error {
 	if stage {
 		if err := copier.RemoveStage(ctx, state.File, op.Jobs); err != nil {
@@ -272,23 +318,8 @@ func (op *operation) tidy(ctx context.Context, state *stateDir, stage bool) erro
 	if err != nil {
 		return err
 	}
-	m, err := op.boundManifest(state, pub)
-	if err != nil {
-		return err
-	}
-	if m == nil {
+	if pub == nil {
 		return state.remove(ctx, op.Jobs)
 	}
-	return errors.Join(m.Close(), copier.DropPlan(state.File))
-}
-
-// clean removes what was needed to build the copy, and what it replaced.
-func (op *operation) clean(ctx context.Context, state *stateDir) error {
-	err := errors.Join(copier.DropJournal(state.File), copier.DropPlan(state.File), state.clearTrash(ctx, op.Jobs))
-	if err != nil {
-		op.warn("shard %s is on ssd and %q registered, but what the copy left could not be removed: %v", op.name, op.ID, err)
-	}
-	op.info("Copied shard %s: %d files, %d bytes (%s) in %.1f s, read back: %s", op.name,
-		op.result.Files, op.result.Bytes, size(op.result.Bytes), time.Since(op.started).Seconds(), op.result.ReadBack)
-	return nil
+	return errors.Join(copier.DropJournal(state.File), copier.DropPlan(state.File), verify.DropUncommitted(state.File))
 }

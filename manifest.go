@@ -101,13 +101,10 @@ func (op *operation) proveStage(ctx context.Context, state *stateDir) error {
 		return err
 	}
 	defer m.Close() //nolint:errcheck // opened for reading
-	var found []verify.Difference
-	err = verify.CompareTree(ctx, m, verify.Shard{In: state.File, Name: copier.StageName}, func(d verify.Difference) {
-		found = append(found, d)
-	})
-	if err != nil || len(found) == 0 {
+	var found firstOf
+	err = verify.CompareTree(ctx, m, verify.Shard{In: state.File, Name: copier.StageName}, found.add)
+	if err != nil || found.count == 0 {
 		return err
 	}
-	return &kindError{ErrDamaged, fmt.Errorf("the copy differs from the source in %d places, the first: %q: %s: %s",
-		len(found), found[0].Path, found[0].Kind, found[0].Detail)}
+	return &kindError{ErrDamaged, fmt.Errorf("the copy differs from the source in %v", &found)}
 }

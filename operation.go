@@ -28,6 +28,7 @@ type operation struct {
 	user    *locking.UserFile
 	result  Result
 	started time.Time
+	visible bool // the shard has its public name: its user file must stay
 }
 
 // begin checks the options and opens the SSD dir. The operation must be ended.
@@ -42,6 +43,9 @@ func begin(o Options, what string) (*operation, error) {
 			return op, err
 		}
 		op.name, op.result.Shard = name, name
+	}
+	if o.Jobs < 0 || o.Jobs > maxJobs {
+		return op, usagef("%d jobs: at most %d workers, or 0 to choose", o.Jobs, maxJobs)
 	}
 	if what == opCopy || what == opRemove {
 		if err := checkID(o.ID); err != nil {
@@ -65,6 +69,9 @@ func begin(o Options, what string) (*operation, error) {
 	return op, op.checkMount()
 }
 
+// maxJobs bounds threads, descriptors and memory: 1 GiB of buffers.
+const maxJobs = 256
+
 // The values of Result.Operation.
 const (
 	opCopy   = "copy"
@@ -75,12 +82,9 @@ const (
 
 // end releases what the operation holds and completes its result.
 func (op *operation) end(err error) (*Result, error) {
-	if op.user != nil {
-		if unlocked := op.user.Unlock(); unlocked != nil {
-			err = errors.Join(err, unlocked)
-		} else {
-			op.log(Info, "shard_to_ssd", "Lock on file %s released", op.user.Path())
-		}
+	err = errors.Join(err, op.unlock())
+	if sys.NoSpace(err) {
+		err = asKind(err, ErrNoSpace)
 	}
 	if op.ssd != nil {
 		op.ssd.Close() //nolint:errcheck // opened for reading
@@ -90,6 +94,20 @@ func (op *operation) end(err error) (*Result, error) {
 		op.result.Outcome, op.result.Error = "", err.Error()
 	}
 	return &op.result, err
+}
+
+// unlock gives the user file's lock back; it may be called again.
+func (op *operation) unlock() error {
+	if op.user == nil {
+		return nil
+	}
+	user := op.user
+	op.user = nil
+	if err := user.Unlock(); err != nil {
+		return err
+	}
+	op.log(Info, "shard_to_ssd", "Lock on file %s released", user.Path())
+	return nil
 }
 
 func (op *operation) log(level Level, subsystem, format string, args ...any) {
@@ -126,7 +144,9 @@ func (op *operation) sayWaiting(ctx context.Context, pid int) {
 	}
 	far := ""
 	if s, err := openState(op.ssd, op.name); err == nil {
-		defer s.close() //nolint:errcheck // opened for reading
+		defer s.close()                                      //nolint:errcheck // opened for reading
+		ctx, cancel := context.WithTimeout(ctx, time.Second) // of a very large shard it takes too long
+		defer cancel()
 		done, total, err := copier.Progress(ctx, s.File)
 		if err == nil && total > 0 {
 			far = fmt.Sprintf(", which has copied %d%% of %d bytes", done*100/total, total)
@@ -222,17 +242,17 @@ func (op *operation) openStateIfThere() (*stateDir, error) {
 func (op *operation) lockState(ctx context.Context) (*stateDir, error) {
 	op.warnOfRoot()
 	for {
-		s, err := makeState(op.ssd, op.name, op.lockDir)
-		if errors.Is(err, fs.ErrNotExist) { // deleted by one who makes room
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			continue
-		}
+		s, err := makeState(op.ssd, op.name)
 		if err != nil {
 			return nil, err
 		}
-		if err = s.lock(ctx); err == nil {
+		if err = s.checkLockDir(op.lockDir); err == nil {
+			err = s.lock(ctx)
+		}
+		if err == nil {
+			err = s.recordLockDir(op.lockDir)
+		}
+		if err == nil {
 			return s, nil
 		}
 		s.close() //nolint:errcheck // opened for reading

@@ -50,21 +50,15 @@ func (op *operation) adopt(ctx context.Context, m *verify.Manifest) (presence, e
 		op.warn("%v; copying shard %s afresh", err, op.name)
 		return replaceable, nil
 	}
-	var first *verify.Difference
-	count := 0
-	err := verify.CompareTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, func(d verify.Difference) {
-		if count++; first == nil {
-			first = &d
-		}
-	})
+	var found firstOf
+	err := verify.CompareTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, found.add)
 	if err != nil {
 		return absent, err
 	}
-	if count == 0 {
+	if found.count == 0 {
 		return present, nil
 	}
-	op.warn("shard %s is on ssd without users and differs from its manifest in %d places, the first: %q: %s %s; copying it afresh",
-		op.name, count, first.Path, first.Kind, first.Detail)
+	op.warn("shard %s is on ssd without users and differs from its manifest in %v; copying it afresh", op.name, &found)
 	return replaceable, nil
 }
 
@@ -85,7 +79,8 @@ func (op *operation) errForeign() error {
 // refuseForeign is mayReplace before the user file is made: a user file must not
 // be left by a crash that would let the next call replace what this one refuses.
 func (op *operation) refuseForeign() error {
-	_, err := sys.StatPath(op.lockDir + "/" + op.name + ".lock")
+	userFile := op.lockDir + "/" + op.name + ".lock"
+	_, err := sys.StatPath(userFile)
 	if op.Replace || !sys.Is(err, unix.ENOENT) {
 		return nil // what else is wrong with the user file, its opening says
 	}
@@ -104,48 +99,70 @@ func (op *operation) refuseForeign() error {
 	if err != nil {
 		return err
 	}
-	if m == nil {
-		return op.errForeign()
+	if m != nil {
+		return m.Close()
 	}
-	return m.Close()
+	// These looks were not one: a shard that was removed meanwhile is not foreign.
+	now, err := op.published()
+	if err != nil || now == nil || !now.SameFile(pub) {
+		return err
+	}
+	if _, err := sys.StatPath(userFile); !sys.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return op.errForeign()
 }
 
 // noteStale warns once if what is published was copied from another source than
 // the one now given. A source that is not there cannot be compared. The device
 // number is left out: NFS and device mapper give others after a reboot.
-func (op *operation) noteStale(state *stateDir) error {
+func (op *operation) noteStale(state *stateDir) {
 	pub, err := op.published()
-	if err != nil {
-		return err
+	if err != nil || pub == nil {
+		return
 	}
 	m, err := op.boundManifest(state, pub)
-	if m == nil || err != nil {
-		return err
+	if err != nil {
+		op.warn("%v", err)
+	}
+	if m == nil {
+		return
 	}
 	defer m.Close() //nolint:errcheck // opened for reading
+	op.result.Files, op.result.Bytes = m.Files, m.Bytes
 	path, err := realPath(op.Shard)
 	if err != nil {
-		return nil
+		return
 	}
 	s, err := sys.StatPath(path)
-	if err != nil {
-		return nil
-	}
-	op.result.Files, op.result.Bytes = m.Files, m.Bytes
-	now := verify.Identity{Dev: s.Dev, Ino: s.Ino, Mtime: s.Mtime}
-	if m.Source == path && m.Origin.Ino == now.Ino && m.Origin.Mtime == now.Mtime {
-		return nil
+	if err != nil || (m.Source == path && m.Origin.Ino == s.Ino && m.Origin.Mtime == s.Mtime) {
+		return
 	}
 	op.result.Stale = true
 	op.warn("shard %s on ssd was copied from %q (inode %d, modified %s), the source now is %q (inode %d, modified %s)", op.name,
-		m.Source, m.Origin.Ino, m.Origin.Mtime.Time().UTC(), path, now.Ino, now.Mtime.Time().UTC())
-	return nil
+		m.Source, m.Origin.Ino, m.Origin.Mtime.Time().UTC(), path, s.Ino, s.Mtime.Time().UTC())
 }
 
-// isNoSpace and the like sort errors into the kinds that callers know.
+// asKind makes err one of the kinds that callers tell apart.
 func asKind(err error, kind error) error {
 	if err == nil || errors.Is(err, kind) {
 		return err
 	}
 	return &kindError{kind, err}
+}
+
+// firstOf keeps the first of many differences, and their number.
+type firstOf struct {
+	count int
+	first verify.Difference
+}
+
+func (f *firstOf) add(d verify.Difference) {
+	if f.count++; f.count == 1 {
+		f.first = d
+	}
+}
+
+func (f *firstOf) String() string {
+	return fmt.Sprintf("%d places, the first: %q: %s %s", f.count, f.first.Path, f.first.Kind, f.first.Detail)
 }

@@ -1,6 +1,7 @@
 package shardtossd
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -22,9 +23,9 @@ func (op *operation) publish(state *stateDir, found presence) error {
 		if err := state.RenameAt(copier.StageName, state.File, trashName, sys.NoReplace); err != nil {
 			return err
 		}
-		err = state.RenameAt(trashName, op.ssd, op.name, sys.Exchange)
+		err = moveAs(state.File, trashName, op.ssd, op.name, sys.Exchange)
 	} else {
-		err = state.RenameAt(copier.StageName, op.ssd, op.name, sys.NoReplace)
+		err = moveAs(state.File, copier.StageName, op.ssd, op.name, sys.NoReplace)
 	}
 	if sys.Is(err, unix.EEXIST) {
 		return fmt.Errorf("publish: %w: somebody made it while the shard was copied", err)
@@ -32,6 +33,7 @@ func (op *operation) publish(state *stateDir, found presence) error {
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
+	op.visible = true
 	if err := op.ssd.Sync(); err != nil {
 		return op.publishedBut(err)
 	}
@@ -39,6 +41,27 @@ func (op *operation) publish(state *stateDir, found presence) error {
 		return op.publishedBut(err)
 	}
 	return nil
+}
+
+// moveAs is RenameAt between directories. Who is not root must be able to write
+// to a directory to give it another parent: a read-only one is made writable for
+// the moment.
+func moveAs(from *sys.File, name string, to *sys.File, newName string, how uint) error {
+	err := from.RenameAt(name, to, newName, how)
+	if !sys.Is(err, unix.EACCES) {
+		return err
+	}
+	d, openErr := from.OpenDirAt(name)
+	if openErr != nil {
+		return err
+	}
+	defer d.Close() //nolint:errcheck // opened for reading
+	s, statErr := d.Stat()
+	if statErr != nil || d.Chmod(s.Perm()|0o700) != nil {
+		return err
+	}
+	err = from.RenameAt(name, to, newName, how)
+	return errors.Join(err, d.Chmod(s.Perm()))
 }
 
 // publishedBut is the error of a sync after the rename: the shard can be seen,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
@@ -126,7 +127,7 @@ func (op *operation) toTrash(ctx context.Context, state *stateDir) error {
 	if err := state.clearTrash(ctx, op.Jobs); err != nil {
 		return err
 	}
-	if err := op.ssd.RenameAt(op.name, state.File, trashName, sys.NoReplace); err != nil {
+	if err := moveAs(op.ssd, op.name, state.File, trashName, sys.NoReplace); err != nil {
 		return fmt.Errorf("remove shard %s: %w; it is left where it is, without users", op.name, err)
 	}
 	return errors.Join(state.Sync(), op.ssd.Sync())
@@ -146,8 +147,11 @@ func (op *operation) releaseUnknown(ctx context.Context) error {
 		op.warn("%s/%s is there although nobody is known to use it: if its user file was lost, run -c and -r again for each service", op.SSDDir, op.name)
 	}
 	state, err := openState(op.ssd, op.name)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	defer state.close() //nolint:errcheck // gives the flock back
 	if state.checkLockDir(op.lockDir) != nil || state.Lock(false) != nil || state.checkLinked() != nil {

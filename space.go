@@ -5,23 +5,27 @@ import (
 	"errors"
 
 	"shard_to_ssd/copier"
-	"shard_to_ssd/internal/tree"
+	"shard_to_ssd/internal/sys"
 )
 
-// findSpace checks that the copy fits. If it does not, trash of other shards is
-// removed, then their interrupted copies.
+// findSpace checks that the copy fits.
 func (op *operation) findSpace(ctx context.Context, plan *copier.Plan, stage *copier.Stage) error {
-	check := func() error { return plan.CheckSpace(ctx, stage, op.Engine) }
-	err := check()
+	return op.withRoom(ctx, func() error { return plan.CheckSpace(ctx, stage, op.Engine) })
+}
+
+// withRoom runs a step. If there is no space for it, trash of other shards is
+// removed, then their interrupted copies, and the step is tried again.
+func (op *operation) withRoom(ctx context.Context, step func() error) error {
+	err := step()
 	for _, what := range []string{trashName, copier.StageName} {
 		var short *copier.SpaceError
-		if !errors.As(err, &short) {
+		if !errors.As(err, &short) && !sys.NoSpace(err) {
 			return err
 		}
 		if cleared := op.clearOthers(ctx, what); cleared != nil {
 			return errors.Join(err, cleared)
 		}
-		err = check()
+		err = step()
 	}
 	return err
 }
@@ -33,33 +37,39 @@ func (op *operation) clearOthers(ctx context.Context, what string) error {
 	if err != nil {
 		return err
 	}
+	some := false
 	for _, name := range names {
 		if name == op.name {
 			continue
 		}
-		if err := op.clearOther(ctx, name, what); err != nil {
+		cleared, err := op.clearOther(ctx, name, what)
+		if err != nil {
 			return err
 		}
+		some = some || cleared
+	}
+	if some { // btrfs and XFS give space back later
+		return op.ssd.SyncFS()
 	}
 	return nil
 }
 
-func (op *operation) clearOther(ctx context.Context, name, what string) error {
+func (op *operation) clearOther(ctx context.Context, name, what string) (cleared bool, err error) {
 	s, err := openState(op.ssd, name)
 	if err != nil {
-		return nil // removed meanwhile
+		return false, nil // removed meanwhile
 	}
 	defer s.close() //nolint:errcheck // gives the flock back
 	if s.Lock(false) != nil || s.checkLinked() != nil {
-		return nil // in use
+		return false, nil // in use
 	}
 	there, err := s.has(what)
 	if !there || err != nil {
-		return err
+		return false, err
 	}
 	op.info("Removing the %s of shard %s to make room", what, name)
-	if what == copier.StageName {
-		return copier.RemoveStage(ctx, s.File, op.Jobs)
+	if what == trashName {
+		return true, s.clearTrash(ctx, op.Jobs)
 	}
-	return tree.Remove(ctx, s.File, what, op.Jobs)
+	return true, errors.Join(copier.RemoveStage(ctx, s.File, op.Jobs), copier.DropPlan(s.File))
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,52 +45,54 @@ func openState(ssd *sys.File, name string) (*stateDir, error) {
 	return &stateDir{root, name, dir}, nil
 }
 
-// makeState opens the state dir of a shard and makes it if it is missing. The
-// stage must inherit nothing: no default ACL, no group.
-func makeState(ssd *sys.File, name, lockDir string) (*stateDir, error) {
-	if err := mkdirPrivate(ssd, stateRootName); err != nil {
-		return nil, err
-	}
-	root, err := ssd.OpenDirAt(stateRootName)
+// makeState opens the state dir of a shard and makes it if it is missing.
+func makeState(ssd *sys.File, name string) (*stateDir, error) {
+	root, err := mkdirPrivate(ssd, stateRootName)
 	if err != nil {
 		return nil, err
 	}
-	err = mkdirPrivate(root, name)
-	if closed := root.Close(); err == nil {
-		err = closed
-	}
+	dir, err := mkdirPrivate(root, name)
 	if err != nil {
+		root.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}
-	s, err := openState(ssd, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.recordLockDir(lockDir); err != nil {
-		s.close() //nolint:errcheck // after a failure
-		return nil, err
-	}
-	return s, nil
+	return &stateDir{root, name, dir}, nil
 }
 
-func mkdirPrivate(in *sys.File, name string) error {
+// mkdirPrivate opens a directory that only this process's user can enter, and
+// makes it if it is missing, durably. The stage must inherit nothing of it: no
+// default ACL, no group. One that somebody else has made is refused: he could
+// look into a stage, or forge a manifest.
+func mkdirPrivate(in *sys.File, name string) (*sys.File, error) {
 	err := in.MkdirAt(name, 0o700)
-	if sys.Is(err, unix.EEXIST) {
-		return nil
+	if err != nil && !sys.Is(err, unix.EEXIST) {
+		return nil, err
+	}
+	made := err == nil
+	d, err := in.OpenDirAt(name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := d.Stat()
+	if err == nil && s.UID != uint32(os.Geteuid()) {
+		err = fmt.Errorf("%s belongs to user %d, not to this one, %d", d.Path(), s.UID, os.Geteuid())
+	}
+	if err == nil && (made || s.Perm() != 0o700) {
+		err = makePrivate(in, d, name)
 	}
 	if err != nil {
-		return err
+		d.Close() //nolint:errcheck // opened for reading
+		return nil, err
 	}
+	return d, nil
+}
+
+func makePrivate(in, d *sys.File, name string) error {
 	for _, acl := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
 		if err := in.RemoveXattrAt(name, acl); err != nil {
 			return err
 		}
 	}
-	d, err := in.OpenDirAt(name)
-	if err != nil {
-		return err
-	}
-	defer d.Close() //nolint:errcheck // opened for reading
 	if err := d.Chmod(0o700); err != nil {
 		return err
 	}
@@ -101,28 +103,44 @@ func (s *stateDir) close() error {
 	return errors.Join(s.File.Close(), s.root.Close())
 }
 
-// recordLockDir writes down which lock dir the state dir belongs to, once.
+// recordLockDir writes down which lock dir the state dir belongs to, unless it is
+// written already. The state dir is locked.
 func (s *stateDir) recordLockDir(lockDir string) error {
-	f, err := s.OpenAt(lockDirName, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
-	if sys.Is(err, unix.EEXIST) {
+	recorded, err := s.read(lockDirName)
+	if err == nil && recorded != "" {
 		return s.checkLockDir(lockDir)
 	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := s.write(lockDirName, lockDir); err != nil {
+		return err
+	}
+	return s.Sync()
+}
+
+// write makes a short file of the state dir, at once whole.
+func (s *stateDir) write(name, text string) error {
+	temporary := name + ".new"
+	f, err := s.OpenAt(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	err = f.WriteAt([]byte(lockDir), 0)
+	err = f.WriteAt([]byte(text), 0)
 	if err == nil {
 		err = f.Sync()
 	}
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.RenameAt(temporary, s.File, name, sys.Replace)
 }
 
 // checkLockDir refuses a state dir that belongs to another lock dir: two of them
-// are two truths about who needs the shard. An empty record was cut short by a
-// crash and says nothing.
+// are two truths about who needs the shard.
 func (s *stateDir) checkLockDir(lockDir string) error {
 	recorded, err := s.read(lockDirName)
 	if errors.Is(err, fs.ErrNotExist) || (err == nil && recorded == "") {
@@ -218,7 +236,7 @@ func (s *stateDir) remove(ctx context.Context, jobs int) error {
 	return s.root.Sync()
 }
 
-// shards lists the names in .shard_to_ssd.
+// stateNames lists the names in .shard_to_ssd.
 func stateNames(ssd *sys.File) ([]string, error) {
 	root, err := ssd.OpenDirAt(stateRootName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -231,7 +249,7 @@ func stateNames(ssd *sys.File) ([]string, error) {
 	names, err := root.Names(make([]byte, 64<<10))
 	var shards []string
 	for _, name := range names {
-		if checkName(name) == nil && !strings.HasPrefix(name, ".") {
+		if checkName(name) == nil {
 			shards = append(shards, name)
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/verify"
@@ -51,7 +49,7 @@ func (op *operation) verify(ctx context.Context) error {
 	}
 	op.result.Outcome = Verified
 	if err := state.recordVerified(medium.Mode()); err != nil {
-		return fmt.Errorf("shard %s is as it was published, but that could not be recorded: %w", op.name, err)
+		op.warn("when shard %s was verified could not be recorded: %v", op.name, err)
 	}
 	op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, size(m.Bytes), op.result.ReadBack)
 	return nil
@@ -127,24 +125,7 @@ func (op *operation) unlessGone(m *verify.Manifest, pub *sys.Stat, err error) er
 // recordVerified writes down that the shard was found as published, and how it
 // was read. A state dir that is being deleted takes no record, and needs none.
 func (s *stateDir) recordVerified(mode verify.ReadMode) error {
-	const temporary = verifiedName + ".new"
-	f, err := s.OpenAt(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	err = f.WriteAt(fmt.Appendf(nil, "%s %s\n", time.Now().UTC().Format(time.RFC3339), mode), 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = s.RenameAt(temporary, s.File, verifiedName, sys.Replace)
-	}
+	err := s.write(verifiedName, fmt.Sprintf("%s %s\n", time.Now().UTC().Format(time.RFC3339), mode))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

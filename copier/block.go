@@ -63,12 +63,12 @@ func (c *copying) copyBlock(p *pair, i int64, buf []byte) (sum uint64, err error
 // fill reads the span of the block at off from the source.
 func (c *copying) fill(p *pair, buf []byte, off int64, s span) error {
 	want := s.to - s.from
-	into := buf[s.from:s.to]
-	if p.in.Direct.Load() {
+	into, direct := buf[s.from:s.to], p.in.Direct.Load()
+	if direct {
 		into = buf[s.from:min(alignUp(s.to), len(buf))]
 	}
 	n, err := p.in.ReadAt(into, want, off+int64(s.from))
-	if sys.Is(err, unix.EINVAL) && p.in.Direct.Load() { // O_DIRECT was taken but is not done
+	if sys.Is(err, unix.EINVAL) && direct { // O_DIRECT was taken but is not done
 		if err := p.in.SetDirect(false); err != nil {
 			return err
 		}

@@ -19,8 +19,8 @@ func (c *copying) prepare(p *pair) error {
 }
 
 // chooseEngine takes the forced engine, or for auto the best that the two
-// descriptors allow. An engine that turns out not to work for a file falls back
-// on Buffered, forced or not: a hook must not fail for a wrong guess.
+// descriptors allow. An engine that turns out not to work for a file gives
+// way to the next, forced or not: a hook must not fail for a wrong guess.
 func (c *copying) chooseEngine(p *pair) error {
 	p.engine = Buffered
 	if c.Engine == Range && !c.noRange.Load() {

@@ -112,9 +112,9 @@ func (c *copying) run(ctx context.Context) error {
 		run  func() error
 	}{
 		{"directories", func() error { return c.makeDirs(ctx) }},
-		{"copy", func() error { return c.pool.Run(ctx, c.smallFiles, largeCopy, largeReadBack) }},
-		{"sync", c.syncSmall},
-		{"read back", func() error { return c.pool.Run(ctx, c.smallReadBack) }},
+		{"reserve", func() error { return c.pool.Run(ctx, c.reserveLarge) }},
+		{"copy and read back", func() error { return c.pool.Run(ctx, c.smallFiles, largeCopy, largeReadBack) }},
+		{"hard links", func() error { return c.pool.Run(ctx, c.hardLinks) }},
 		{"seal", func() error { return c.sealDirs(ctx) }},
 		{"recheck", func() error { return c.pool.Run(ctx, c.recheck) }},
 	} {
@@ -143,10 +143,21 @@ func (c *copying) makeDirs(ctx context.Context) error {
 		defer parent.Close() //nolint:errcheck // opened for reading
 		err = parent.MkdirAt(name, 0o700)
 		if c.stage.Resumed && sys.Is(err, unix.EEXIST) {
-			return nil
+			return c.reopenDir(parent, name)
 		}
 		return err
 	})
+}
+
+// reopenDir makes a directory of an interrupted copy writable again, which that
+// copy may have sealed.
+func (c *copying) reopenDir(parent *sys.File, name string) error {
+	d, err := parent.OpenDirAt(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close() //nolint:errcheck // opened for reading
+	return d.Chmod(0o700)
 }
 
 // parentOf opens the directory that a directory of the stage is in.

@@ -8,12 +8,12 @@
 //  3. Make the directories. Then copy, with one pool of workers: files of one
 //     block a directory at a time, larger ones block by block. A block is read
 //     from the source, summed, put into the stage by the file's engine, and its
-//     sum goes into the journal (small.go, big.go, block.go, engine_*.go).
+//     sum goes into the journal (small.go, large.go, block.go, engine_*.go).
 //  4. Sync the data: large files 256 MiB at a time as they are written, small
-//     ones all at once.
-//  5. Read everything back from the SSD and compare with the journal; a block
-//     that differs is copied once more, and is damage if it still differs
-//     (readback.go).
+//     ones in rounds of as much.
+//  5. Read back from the SSD what is synced, while more is copied, and compare
+//     with the journal; a block that differs is copied once more, and is damage if
+//     it still differs (readback.go).
 //  6. Hard links, then metadata of directories, the deepest first (seal.go).
 //  7. Look at the source again: whatever differs from the plan means that the
 //     copy is of no one state of it, and fails (recheck.go).

@@ -13,12 +13,16 @@ func (c *copying) openSource(d *sys.File, name string, direct bool) (*sys.File, 
 	if c.asRoot {
 		flags |= unix.O_NOATIME
 	}
-	var f *sys.File
-	var err error
-	if direct {
-		f, err = openDirect(d, name, flags, 0)
-	} else {
-		f, err = d.OpenAt(name, flags, 0)
+	open := func() (*sys.File, error) {
+		if direct {
+			return openDirect(d, name, flags, 0)
+		}
+		return d.OpenAt(name, flags, 0)
+	}
+	f, err := open()
+	if sys.Is(err, unix.EPERM) && flags != unix.O_RDONLY { // root without CAP_FOWNER
+		flags = unix.O_RDONLY
+		f, err = open()
 	}
 	if err == nil && !f.Direct.Load() {
 		f.DontCache.Store(!c.noUncache.Load())

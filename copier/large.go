@@ -85,6 +85,43 @@ func (c *copying) largeFiles() (copyBlocks, readBackBlocks pool.Producer) {
 	return copyBlocks, readBackBlocks
 }
 
+// reserveLarge makes the large files and reserves their space, before anything is
+// written: a device that is full is found out now. What will be cloned needs none.
+func (c *copying) reserveLarge(ctx context.Context, emit func(pool.Task) error) error {
+	if c.plan.segments == 0 || c.stage.clones {
+		return nil
+	}
+	want := func(it *Item) bool {
+		return it.Kind == tree.Regular && tree.Blocks(it.Size) > 1 && !it.Sparse()
+	}
+	return c.plan.batches(ctx, want, func(b *batch) error {
+		return emit(func(ctx context.Context, _ *pool.Worker) error { return c.reserveBatch(b) })
+	})
+}
+
+func (c *copying) reserveBatch(b *batch) error {
+	dst, err := c.stage.open(b.path)
+	if err != nil {
+		return err
+	}
+	defer dst.Close() //nolint:errcheck // opened for reading
+	for i := range b.entries {
+		it := &b.entries[i]
+		f, err := c.openLargeCopy(dst, it, false)
+		if err != nil {
+			return err
+		}
+		_, err = f.Allocate(it.Size)
+		if closed := f.Close(); err == nil {
+			err = closed
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (f *largeFile) emitCopies(ctx context.Context, places chan<- struct{}, ready chan<- *segment, emit func(pool.Task) error) error {
 	for i := range segments(tree.Blocks(f.size)) {
 		select {
@@ -96,7 +133,7 @@ func (f *largeFile) emitCopies(ctx context.Context, places chan<- struct{}, read
 		n := s.blocks()
 		s.left.Store(n)
 		for b := s.first(); b < s.first()+n; b++ {
-			err := emit(func(ctx context.Context, w *pool.Worker) error { return f.copyTask(s, b, ready, w) })
+			err := emit(func(ctx context.Context, w *pool.Worker) error { return f.copyTask(ctx, s, b, ready, w) })
 			if err != nil {
 				return err
 			}
@@ -126,7 +163,7 @@ func (s *segment) emitReadBack(places <-chan struct{}, emit func(pool.Task) erro
 
 // copyTask copies block b, unless it was kept, and after the last one of its
 // segment has that synced and read back.
-func (f *largeFile) copyTask(s *segment, b int64, ready chan<- *segment, w *pool.Worker) error {
+func (f *largeFile) copyTask(ctx context.Context, s *segment, b int64, ready chan<- *segment, w *pool.Worker) error {
 	if f.opening.Do(func() { f.openErr = f.open() }); f.openErr != nil {
 		return f.openErr
 	}
@@ -143,6 +180,9 @@ func (f *largeFile) copyTask(s *segment, b int64, ready chan<- *segment, w *pool
 	f.c.Observer.Copied(n)
 	if s.left.Add(-1) > 0 {
 		return nil
+	}
+	if ctx.Err() != nil { // no new I/O
+		return context.Cause(ctx)
 	}
 	return f.segmentWritten(s, ready)
 }
@@ -245,7 +285,7 @@ func (f *largeFile) open() error {
 	if err := c.checkSource(&f.pair, &f.item); err != nil {
 		return err
 	}
-	if err := f.openCopy(dst, direct); err != nil {
+	if f.out, err = c.openLargeCopy(dst, &f.item, direct); err != nil {
 		return err
 	}
 	if err := c.prepare(&f.pair); err != nil {
@@ -255,28 +295,25 @@ func (f *largeFile) open() error {
 	return err
 }
 
-// openCopy opens the file of the stage, the one that is there when resuming. One
-// that cannot be opened any more is made again: its blocks will read back wrong
-// and be copied.
-func (f *largeFile) openCopy(dst *sys.File, direct bool) (err error) {
-	flags, name := createNew, f.c.stage.name(f.item.Name)
-	if f.c.stage.Resumed {
-		flags = unix.O_RDWR | unix.O_CREAT
-	}
+// openLargeCopy opens the file of the stage, which has been reserved or is there
+// from an interrupted copy. One that cannot be opened any more is made again: its
+// blocks will read back wrong and be copied.
+func (c *copying) openLargeCopy(dst *sys.File, it *Item, direct bool) (*sys.File, error) {
+	name := c.stage.name(it.Name)
 	open := func() (*sys.File, error) {
 		if direct {
-			return openDirect(dst, name, flags, 0o600)
+			return openDirect(dst, name, unix.O_RDWR|unix.O_CREAT, 0o600)
 		}
-		return dst.OpenAt(name, flags, 0o600)
+		return dst.OpenAt(name, unix.O_RDWR|unix.O_CREAT, 0o600)
 	}
-	f.out, err = open()
-	if f.c.stage.Resumed && sys.Is(err, unix.EACCES) {
+	f, err := open()
+	if c.stage.Resumed && sys.Is(err, unix.EACCES) {
 		if err := dst.UnlinkAt(name); err != nil {
-			return err
+			return nil, err
 		}
-		f.out, err = open()
+		f, err = open()
 	}
-	return err
+	return f, err
 }
 
 // finish is called when every block of the file has been read back.

@@ -30,17 +30,6 @@ type BlockReader interface {
 	Close() (uint64, error)
 }
 
-// smallReadBack hands out what was copied a batch at a time, to be read back,
-// and the hard links, whose first names are all there by now.
-func (c *copying) smallReadBack(ctx context.Context, emit func(pool.Task) error) error {
-	want := func(it *Item) bool {
-		return it.Kind == tree.HardLink || it.Kind == tree.Regular && tree.Blocks(it.Size) <= 1
-	}
-	return c.plan.batches(ctx, want, func(b *batch) error {
-		return emit(func(ctx context.Context, w *pool.Worker) error { return c.readBackBatch(ctx, b, w) })
-	})
-}
-
 func (c *copying) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) error {
 	dst, err := c.stage.open(b.path)
 	if err != nil {
@@ -52,12 +41,10 @@ func (c *copying) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) e
 			return context.Cause(ctx)
 		}
 		it := &b.entries[i]
-		if it.Kind == tree.HardLink {
-			err = c.hardLink(dst, it)
-		} else {
-			err = c.readBackSmall(ctx, dst, it, w)
+		if it.Kind != tree.Regular {
+			continue
 		}
-		if err != nil {
+		if err := c.readBackSmall(ctx, dst, it, w); err != nil {
 			return err
 		}
 	}

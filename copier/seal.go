@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
@@ -71,6 +72,32 @@ func (c *copying) symlink(src, dst *sys.File, it *Item) error {
 		return err
 	}
 	return c.setMeta(src, dst, nil, it)
+}
+
+// hardLinks hands out the further names of files. Their first names have been read
+// back: a file that is made again must not have them yet.
+func (c *copying) hardLinks(ctx context.Context, emit func(pool.Task) error) error {
+	want := func(it *Item) bool { return it.Kind == tree.HardLink }
+	if c.plan.HardLinks == 0 {
+		return nil
+	}
+	return c.plan.batches(ctx, want, func(b *batch) error {
+		return emit(func(ctx context.Context, _ *pool.Worker) error { return c.linkBatch(b) })
+	})
+}
+
+func (c *copying) linkBatch(b *batch) error {
+	dst, err := c.stage.open(b.path)
+	if err != nil {
+		return err
+	}
+	defer dst.Close() //nolint:errcheck // opened for reading
+	for i := range b.entries {
+		if err := c.hardLink(dst, &b.entries[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hardLink gives a file that is in the stage already one more name.

@@ -35,7 +35,7 @@ func (p *Plan) CheckSpace(ctx context.Context, s *Stage, engine Engine) error {
 	}
 	need := p.allocated
 	nodes := p.Entries() - p.HardLinks
-	if p.canClone(ctx, s, engine) {
+	if s.clones = p.canClone(ctx, s, engine); s.clones {
 		need = 0
 	}
 	if s.Resumed {
@@ -83,7 +83,7 @@ func (p *Plan) staged(ctx context.Context, s *Stage) (bytes, entries int64, err 
 // canClone tries whether the first file with data can be cloned into the state
 // dir.
 func (p *Plan) canClone(ctx context.Context, s *Stage, engine Engine) bool {
-	if engine != "" && engine != Auto && engine != Clone {
+	if engine == Range || engine == Direct || engine == Buffered {
 		return false
 	}
 	possible := false

@@ -19,6 +19,8 @@ type Stage struct {
 	// many bytes of it that copy has left here, if they read back.
 	Resumed bool
 	Kept    int64
+	clones  bool // the source's files can be cloned into it
+
 	// Discarded says that there was a stage which could not be gone on with.
 	Discarded bool
 }
@@ -67,22 +69,14 @@ func RemoveStage(ctx context.Context, state *sys.File, jobs int) error {
 }
 
 // DropJournal deletes the journal.
-func DropJournal(state *sys.File) error {
-	err := state.UnlinkAt(journalName)
-	if sys.Is(err, unix.ENOENT) {
-		return nil
-	}
-	return err
-}
+func DropJournal(state *sys.File) error { return state.UnlinkIfThere(journalName) }
+
+// Bookkeeping reports whether name is one of the files in a state dir that only
+// the building of a stage needs.
+func Bookkeeping(name string) bool { return name == planName || name == journalName }
 
 // DropPlan deletes the plan.
-func DropPlan(state *sys.File) error {
-	err := state.UnlinkAt(planName)
-	if sys.Is(err, unix.ENOENT) {
-		return nil
-	}
-	return err
-}
+func DropPlan(state *sys.File) error { return state.UnlinkIfThere(planName) }
 
 func (p *Plan) keptBytes(ctx context.Context, j *journal) (kept int64, err error) {
 	kept, _, err = progress(ctx, p.file, j)

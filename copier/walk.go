@@ -105,6 +105,9 @@ func (w *walker) list(d *sys.File, below, name string, depth int) (subdirs []str
 		return nil, err
 	}
 	for _, name := range names {
+		if w.ctx.Err() != nil {
+			return nil, context.Cause(w.ctx)
+		}
 		isDir, err := w.entry(d, below, name)
 		if err != nil {
 			return nil, err

@@ -25,8 +25,9 @@ type comparer struct {
 	shard  Shard
 	report func(Difference)
 	// file is told of each regular file that is there with the right length, and
-	// by what name it is in the directory d; sums of the blocks of the file before.
-	file func(d *sys.File, name string, r *tree.Record) error
+	// where: its name in d, the open directory at path below shard.In. sums is told
+	// of the sums of the blocks of the file before.
+	file func(d *sys.File, path, name string, r *tree.Record) error
 	sums func(r *tree.Record) error
 
 	isTree  bool      // a directory came first
@@ -40,7 +41,7 @@ type comparer struct {
 // its manifest, which must have been checked. It reads no contents.
 func CompareTree(ctx context.Context, m *Manifest, shard Shard, report func(Difference)) error {
 	c := &comparer{ctx: ctx, shard: shard, report: report}
-	c.file = func(*sys.File, string, *tree.Record) error { return nil }
+	c.file = func(*sys.File, string, string, *tree.Record) error { return nil }
 	c.sums = func(*tree.Record) error { return nil }
 	return c.compare(m)
 }
@@ -98,8 +99,7 @@ func (c *comparer) enter(r *tree.Record) error {
 		}
 		return nil // its name was reported in the directory above
 	case err != nil:
-		c.differs(".", Unreadable, err.Error())
-		return nil
+		return c.unreadable(".", err)
 	}
 	c.dir = d
 	s, err := d.Stat()
@@ -108,10 +108,25 @@ func (c *comparer) enter(r *tree.Record) error {
 	}
 	c.meta(".", r, &s)
 	if c.names, err = d.Names(c.scratch); err != nil {
-		c.differs(".", Unreadable, err.Error())
 		c.names = nil
+		return c.unreadable(".", err)
 	}
 	return c.xattrs(d, ".", ".", r)
+}
+
+// unreadable reports an entry that the file system does not give back. That this
+// process has not the means to read it says nothing of the entry.
+func (c *comparer) unreadable(name string, err error) error {
+	if ours(err) {
+		return err
+	}
+	c.differs(name, Unreadable, err.Error())
+	return nil
+}
+
+// ours reports the errors of a process that lacks descriptors, memory or rights.
+func ours(err error) bool {
+	return sys.Is(err, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EACCES, unix.EPERM)
 }
 
 func (c *comparer) rootDiffers(err error) {
@@ -152,8 +167,7 @@ func (c *comparer) single(r *tree.Record) error {
 func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
 	s, err := d.StatAt(name)
 	if err != nil {
-		c.differs(r.Name, Unreadable, err.Error())
-		return nil
+		return c.unreadable(r.Name, err)
 	}
 	if want := typeOf(r.Kind); s.Mode&unix.S_IFMT != want {
 		c.differs(r.Name, Type, fmt.Sprintf("found %s, published as %s", typeName(s.Mode), typeName(want)))
@@ -179,10 +193,13 @@ func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
 	if err := c.xattrs(d, name, r.Name, r); err != nil {
 		return err
 	}
-	if r.Kind == tree.Regular && s.Size == r.Size {
-		return c.file(d, name, r)
+	if r.Kind != tree.Regular || s.Size != r.Size {
+		return nil
 	}
-	return nil
+	if !c.isTree {
+		return c.file(d, "", name, r)
+	}
+	return c.file(d, tree.Join(c.shard.Name, r.Path), name, r)
 }
 
 func (c *comparer) hardLink(r *tree.Record, s *sys.Stat) error {
@@ -222,8 +239,7 @@ func stamp(t sys.Time) string { return t.Time().UTC().Format("2006-01-02T15:04:0
 func (c *comparer) xattrs(d *sys.File, name, planned string, r *tree.Record) error {
 	attrs, _, err := tree.ReadXattrs(d, name, c.scratch)
 	if err != nil {
-		c.differs(planned, Unreadable, err.Error())
-		return nil
+		return c.unreadable(planned, err)
 	}
 	if tree.DigestXattrs(attrs) != r.Xattrs {
 		var names []string

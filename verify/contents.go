@@ -21,21 +21,23 @@ type Progress interface {
 // names, metadata, and every block, read from the device by workers of the pool
 // over files and over the blocks of large ones.
 func Contents(ctx context.Context, m *Manifest, shard Shard, p *pool.Pool, medium *Medium, progress Progress, report func(Difference)) error {
-	var mu sync.Mutex
-	c := &contents{shard: shard, medium: medium, progress: progress, report: func(d Difference) {
-		mu.Lock()
-		defer mu.Unlock()
-		report(d)
-	}}
+	c := &contents{shard: shard, medium: medium, progress: progress, report: report, open: map[*largeFile]bool{}}
+	defer c.closeLarge()
 	return p.Run(ctx, func(ctx context.Context, emit func(pool.Task) error) error {
 		c.emit = emit
-		cmp := &comparer{ctx: ctx, shard: shard, report: c.report, file: c.file, sums: c.sums}
-		err := cmp.compare(m)
-		if err == nil {
-			err = c.flush()
+		cmp := &comparer{ctx: ctx, shard: shard, report: c.tell, file: c.file, sums: c.sums}
+		if err := cmp.compare(m); err != nil {
+			return err
 		}
-		return err
+		return c.flush()
 	})
+}
+
+// closeLarge closes what was open when the run ended early.
+func (c *contents) closeLarge() {
+	for f := range c.open {
+		f.Close() //nolint:errcheck // the run has failed already
+	}
 }
 
 // contents makes tasks of the files that the comparer meets.
@@ -46,8 +48,11 @@ type contents struct {
 	report   func(Difference)
 	emit     func(pool.Task) error
 
+	mu   sync.Mutex // guards report and open
+	open map[*largeFile]bool
+
 	small []smallFile // of one directory
-	dir   string      // its path
+	dir   string      // its path below shard.In
 	bytes int64
 	large *largeFile // whose sums come next; nil if the file cannot be compared
 	block int64
@@ -68,23 +73,16 @@ type smallFile struct {
 }
 
 // file takes a file that is there with the right length.
-func (c *contents) file(d *sys.File, name string, r *tree.Record) error {
+func (c *contents) file(d *sys.File, path, name string, r *tree.Record) error {
 	c.large = nil
-	if blocks := tree.Blocks(r.Size); blocks > 1 {
-		f, err := c.medium.Open(d, name, r.Size)
-		if err != nil {
-			c.report(Difference{Path: r.Below(), Kind: Unreadable, Detail: err.Error()})
-			return nil
-		}
-		c.large, c.block = &largeFile{File: f, path: r.Below()}, 0
-		c.large.left.Store(blocks)
-		return nil
+	if tree.Blocks(r.Size) > 1 {
+		return c.openLarge(d, name, r)
 	}
-	if r.Path != c.dir || len(c.small) >= batchFiles || c.bytes >= batchBytes {
+	if path != c.dir || len(c.small) >= batchFiles || c.bytes >= batchBytes {
 		if err := c.flush(); err != nil {
 			return err
 		}
-		c.dir = r.Path
+		c.dir = path
 	}
 	c.small = append(c.small, smallFile{name, r.Below(), r.Size, r.Sum})
 	c.bytes += r.Size
@@ -100,15 +98,39 @@ func (c *contents) flush() error {
 	return c.emit(func(ctx context.Context, w *pool.Worker) error { return c.compareBatch(ctx, path, batch, w) })
 }
 
-func (c *contents) compareBatch(ctx context.Context, path string, batch []smallFile, w *pool.Worker) error {
-	below := tree.Join(c.shard.Name, path)
-	if batch[0].path == "." || batch[0].name == c.shard.Name && batch[0].path != tree.Join(path, batch[0].name) {
-		below = "" // the shard is one file
-	}
-	d, err := c.shard.In.OpenBelow(below)
+// openLarge opens a file whose sums come next.
+func (c *contents) openLarge(d *sys.File, name string, r *tree.Record) error {
+	f, err := c.medium.Open(d, name, r.Size)
 	if err != nil {
-		c.report(Difference{Path: tree.Join(path, "."), Kind: Unreadable, Detail: err.Error()})
-		return nil
+		return c.unreadable(r.Below(), err)
+	}
+	c.large, c.block = &largeFile{File: f, path: r.Below()}, 0
+	c.large.left.Store(tree.Blocks(r.Size))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open[c.large] = true
+	return nil
+}
+
+func (c *contents) unreadable(path string, err error) error {
+	if ours(err) {
+		return err
+	}
+	c.tell(Difference{Path: path, Kind: Unreadable, Detail: err.Error()})
+	return nil
+}
+
+// tell reports from any goroutine.
+func (c *contents) tell(d Difference) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report(d)
+}
+
+func (c *contents) compareBatch(ctx context.Context, path string, batch []smallFile, w *pool.Worker) error {
+	d, err := c.shard.In.OpenBelow(path)
+	if err != nil {
+		return c.unreadable(batch[0].path, err)
 	}
 	defer d.Close() //nolint:errcheck // opened for reading
 	for i := range batch {
@@ -126,13 +148,12 @@ func (c *contents) compareSmall(d *sys.File, s *smallFile, w *pool.Worker) error
 	defer c.progress.FileDone()
 	f, err := c.medium.Open(d, s.name, s.size)
 	if err != nil {
-		c.report(Difference{Path: s.path, Kind: Unreadable, Detail: err.Error()})
-		return nil
+		return c.unreadable(s.path, err)
 	}
 	if s.size > 0 {
 		if d := f.compare(0, s.want, w.Buf); d != nil {
 			d.Path = s.path
-			c.report(*d)
+			c.tell(*d)
 		}
 	}
 	c.progress.ReadBack(s.size)
@@ -195,9 +216,12 @@ func (c *contents) compareLarge(f *largeFile, i int64, want uint64, w *pool.Work
 	}
 	for _, d := range merge(f.found) {
 		d.Path = f.path
-		c.report(d)
+		c.tell(d)
 	}
 	c.progress.FileDone()
+	c.mu.Lock()
+	delete(c.open, f)
+	c.mu.Unlock()
 	_, err := f.Close()
 	return err
 }

@@ -54,7 +54,7 @@ type Root struct {
 
 // Identity is what tells that a source path still leads to the same shard.
 type Identity struct {
-	Dev, Ino uint64
+	Dev, Ino uint64 // Dev is for people: it changes when NFS is mounted again
 	Mtime    sys.Time
 }
 
@@ -129,7 +129,7 @@ const newSuffix = ".new"
 func NewWriter(state *sys.File, h *Header) (*Writer, error) {
 	w := &Writer{state: state}
 	for i, name := range parts {
-		if err := removeIfThere(state, name+newSuffix); err != nil {
+		if err := state.UnlinkIfThere(name + newSuffix); err != nil {
 			return nil, err
 		}
 		f, err := state.OpenAt(name+newSuffix, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
@@ -143,14 +143,6 @@ func NewWriter(state *sys.File, h *Header) (*Writer, error) {
 	var err error
 	w.enc, err = tree.NewEncoder(w.files[1].Stream(), tree.ManifestKind, ManifestVersion, h.fields())
 	return w, err
-}
-
-func removeIfThere(dir *sys.File, name string) error {
-	err := dir.UnlinkAt(name)
-	if sys.Is(err, unix.ENOENT) {
-		return nil
-	}
-	return err
 }
 
 // Write adds an entry. For a regular file whole is its XXH64; the sums of the
@@ -181,6 +173,15 @@ func (w *Writer) Finish() error {
 // Files are the open files, for the caller's sync.
 func (w *Writer) Files() []*sys.File { return w.files[:] }
 
+// DropUncommitted deletes what a Writer that did not come to Commit has left.
+func DropUncommitted(state *sys.File) error {
+	var err error
+	for _, name := range parts {
+		err = errors.Join(err, state.UnlinkIfThere(name+newSuffix))
+	}
+	return err
+}
+
 // Commit gives the synced files their names. The state dir has to be synced
 // after.
 func (w *Writer) Commit() error {
@@ -204,15 +205,6 @@ func (w *Writer) Close() (err error) {
 		w.files[i] = nil
 	}
 	return err
-}
-
-// DropManifest deletes the files of a manifest, half-written ones too.
-func DropManifest(state *sys.File) error {
-	var errs []error
-	for i := len(parts) - 1; i >= 0; i-- { // the manifest first: it is what binds
-		errs = append(errs, removeIfThere(state, parts[i]), removeIfThere(state, parts[i]+newSuffix))
-	}
-	return errors.Join(errs...)
 }
 
 // Manifest is an open manifest.
@@ -257,9 +249,6 @@ func (m *Manifest) decoder() (*tree.Decoder, error) {
 // Close closes the manifest.
 func (m *Manifest) Close() error { return m.file.Close() }
 
-// Stat is the state of the manifest's file.
-func (m *Manifest) Stat() (sys.Stat, error) { return m.file.Stat() }
-
 // BoundTo reports whether the manifest was written for this very file or
 // directory.
 func (m *Manifest) BoundTo(s *sys.Stat) bool { return m.Root == RootOf(s) }
@@ -286,8 +275,7 @@ func (m *Manifest) each(f func(*tree.Record) error) error {
 	return fmt.Errorf("manifest %s: %w", m.file.Path(), err)
 }
 
-// isDamage reports whether a block could not be read because the file ends
-// early.
+// isShort reports that a block could not be read because the file ends early.
 func isShort(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }
 
 // below is how messages and differences name an entry.

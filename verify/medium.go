@@ -20,13 +20,21 @@ type ReadMode string
 // The modes, from the strongest to the weakest.
 const (
 	FromDevice ReadMode = "direct"   // O_DIRECT, past the page cache
-	Dropped    ReadMode = "buffered" // through the page cache, which was emptied of the file before
-	FromCache  ReadMode = "cache"    // the file stayed in memory: proves nothing about a device
+	Dropped    ReadMode = "buffered" // through the page cache, which did not have it before
+	FromCache  ReadMode = "cache"    // from memory: proves nothing about a device
 )
 
 // Medium reads files from the device and keeps count of how.
 type Medium struct {
+	// Own says that the files are a stage: nobody else reads them, and what
+	// writing has left of them in the page cache may be dropped. What services
+	// have cached stays, unless a file can only be read through the cache.
+	Own bool
+
 	direct, dropped, cached atomic.Int64 // bytes
+	once                    sync.Once
+	memory                  bool  // the file system has no device
+	unknown                 error // what kind of file system it is
 }
 
 // Mode is the weakest mode in which more than a hundredth of the bytes were
@@ -52,6 +60,7 @@ type File struct {
 	medium *Medium
 	file   *sys.File
 	size   int64
+	before int64 // bytes in the page cache when it was opened
 
 	mu     sync.Mutex
 	moved  *sync.Cond
@@ -73,14 +82,36 @@ func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
 	}
 	r := &File{medium: m, file: f, size: size, digest: xxhash.New()}
 	r.moved = sync.NewCond(&r.mu)
-	if err := f.Forget(0, 0); err != nil {
+	f.DontCache.Store(!f.Direct.Load())
+	if err := r.lookAtCache(); err != nil {
 		f.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}
-	if !f.Direct.Load() {
-		f.DontCache.Store(true)
-	}
 	return r, nil
+}
+
+// File systems that are memory, by their magic number (linux/magic.h). They take
+// O_DIRECT and it means nothing.
+const (
+	magicTmpfs = 0x01021994
+	magicRamfs = 0x858458f6
+)
+
+// lookAtCache notes what is cached before anything is read.
+func (f *File) lookAtCache() (err error) {
+	m := f.medium
+	m.once.Do(func() {
+		var fs sys.Space
+		fs, m.unknown = f.file.Space()
+		m.memory = fs.Type == magicTmpfs || fs.Type == magicRamfs
+	})
+	if err = m.unknown; err == nil && (m.Own || !f.file.Direct.Load()) {
+		err = f.file.Forget(0, 0)
+	}
+	if err == nil {
+		f.before, err = f.file.Cached(0, f.size)
+	}
+	return err
 }
 
 // Sum reads block i into buf, which is tree.BlockSize long and aligned for direct
@@ -139,18 +170,35 @@ func (f *File) Accept(ctx context.Context, i int64, buf []byte) error {
 
 // Close counts how the file was read and returns XXH64 of what was accepted.
 func (f *File) Close() (uint64, error) {
-	resident, err := f.file.Cached(0, f.size)
-	if err == nil {
-		resident = min(resident, f.size)
-		f.medium.cached.Add(resident)
-		if f.file.Direct.Load() {
-			f.medium.direct.Add(f.size - resident)
-		} else {
-			f.medium.dropped.Add(f.size - resident)
-		}
-	}
+	err := f.countMode()
 	if closed := f.file.Close(); err == nil {
 		err = closed
 	}
 	return f.digest.Sum64(), err
+}
+
+// countMode finds out from the page cache how the file was read: whatever
+// O_DIRECT said, pages that are there now and were not came through it (btrfs
+// reads inline extents so). What is nobody else's is dropped again.
+func (f *File) countMode() error {
+	after, err := f.file.Cached(0, f.size)
+	if err != nil {
+		return err
+	}
+	through := min(max(after-f.before, 0), f.size)
+	m := f.medium
+	switch {
+	case m.memory:
+		m.cached.Add(f.size)
+	case f.file.Direct.Load():
+		m.direct.Add(f.size - through)
+		m.dropped.Add(through)
+	default: // what could not be dropped before was read from memory
+		m.cached.Add(min(f.before, f.size))
+		m.dropped.Add(max(f.size-f.before, 0))
+	}
+	if through > 0 && (m.Own || !f.file.Direct.Load()) {
+		return f.file.Forget(0, 0)
+	}
+	return nil
 }

@@ -27,7 +27,7 @@ import (
 //	                         is not there is an empty string
 //	users FILE ID...         FILE has these ids, joined by newlines, and nothing else
 //	snapshot PATH...         remember these trees, with contents, modes, owners,
-//	                         inodes, mtime and ctime; what is not there too
+//	                         inodes, mtime and ctime (it reads holes, too)
 //	unchanged PATH...        they are as they were at their snapshot
 //	mount DIR OPTIONS        mount a tmpfs on the new directory DIR, until the end
 //	start NAME command...    run the command in the background, its output in
@@ -224,8 +224,9 @@ func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		fds := []unix.PollFd{{Fd: int32(events), Events: unix.POLLIN}}
-		if n, err := unix.Poll(fds, 60_000); n == 0 || (err != nil && err != unix.EINTR) {
-			ts.Fatalf("nothing happened to %s for a minute (%v)", args[0], err)
+		if n, err := unix.Poll(fds, 20_000); n == 0 || (err != nil && err != unix.EINTR) {
+			text, _ := os.ReadFile(ts.MkAbs(args[0]))
+			ts.Fatalf("nothing happens to %s any more (%v): %.1000q", args[0], err, text)
 		}
 		_, _ = unix.Read(events, make([]byte, 64<<10)) // what happened does not matter
 	}

@@ -147,6 +147,15 @@ func (d *File) UnlinkAt(name string) error {
 	return call("unlink", place{d.Path(), name}, func() error { return unix.Unlinkat(d.fd, name, 0) })
 }
 
+// UnlinkIfThere is UnlinkAt of a name that may be missing.
+func (d *File) UnlinkIfThere(name string) error {
+	err := d.UnlinkAt(name)
+	if Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
 // RmdirAt removes the empty directory name.
 func (d *File) RmdirAt(name string) error {
 	return call("rmdir", place{d.Path(), name}, func() error {

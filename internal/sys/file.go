@@ -36,12 +36,6 @@ func Open(path string, flags int) (*File, error) {
 	return open(unix.AT_FDCWD, place{name: path}, path, flags|openFlags&^unix.O_NOFOLLOW, 0)
 }
 
-// OpenNoFollow is Open, except that the last component may not be a symbolic
-// link (ELOOP); with O_CREAT the new file has mode.
-func OpenNoFollow(path string, flags int, mode uint32) (*File, error) {
-	return open(unix.AT_FDCWD, place{name: path}, path, flags|openFlags, mode)
-}
-
 // OpenAt opens name in directory d; a symbolic link is ELOOP. With O_CREAT the
 // new file has mode less the umask.
 func (d *File) OpenAt(name string, flags int, mode uint32) (*File, error) {

@@ -65,7 +65,7 @@ func (r *remover) empty(path string) error {
 	if err != nil {
 		return err
 	}
-	dirs, err := emptyFiles(d)
+	dirs, err := r.emptyFiles(d)
 	if closed := d.Close(); err == nil {
 		err = closed
 	}
@@ -85,9 +85,12 @@ func (r *remover) empty(path string) error {
 
 // emptyFiles removes what is in d but directories that are not empty, and names
 // those. The owner of a read-only directory, if not root, may write to it first.
-func emptyFiles(d *sys.File) (dirs []string, err error) {
+func (r *remover) emptyFiles(d *sys.File) (dirs []string, err error) {
 	names, err := d.Names(make([]byte, 64<<10))
 	for i := 0; i < len(names) && err == nil; i++ {
+		if r.ctx.Err() != nil {
+			return nil, context.Cause(r.ctx)
+		}
 		var done bool
 		done, err = removeLeaf(d, names[i])
 		if sys.Is(err, unix.EACCES) && d.Chmod(0o700) == nil {
@@ -110,7 +113,7 @@ func (r *remover) removeDirs(path string) error {
 	if err != nil {
 		return err
 	}
-	dirs, err := emptyFiles(d)
+	dirs, err := r.emptyFiles(d)
 	if closed := d.Close(); err == nil {
 		err = closed
 	}
