@@ -306,8 +306,9 @@ func (op *operation) keepStage(ctx context.Context, state *stateDir, err error) 
 	return fmt.Errorf("%w; what was copied is kept in %s for the next -c", err, state.Path())
 }
 
-// tidy removes the stage, if told, with what belongs to it, and the state dir if
-// nothing is published that it may tell of.
+// tidy removes the stage, if told, with what belongs to it, and the state dir
+// unless it has a manifest, also one that cannot be read, and something that it
+// may be of.
 func (op *operation) tidy(ctx context.Context, state *stateDir, stage bool) error {
 	if stage {
 		if err := copier.RemoveStage(ctx, state.File, op.Jobs); err != nil {
@@ -318,7 +319,11 @@ func (op *operation) tidy(ctx context.Context, state *stateDir, stage bool) erro
 	if err != nil {
 		return err
 	}
-	if pub == nil {
+	tells, err := state.has(verify.ManifestName)
+	if err != nil {
+		return err
+	}
+	if pub == nil || !tells {
 		return state.remove(ctx, op.Jobs)
 	}
 	return errors.Join(copier.DropJournal(state.File), copier.DropPlan(state.File), verify.DropUncommitted(state.File))

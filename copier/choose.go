@@ -24,8 +24,7 @@ func (c *copying) prepare(p *pair) error {
 func (c *copying) chooseEngine(p *pair) error {
 	p.engine = Buffered
 	if c.Engine == Range && !c.noRange.Load() {
-		p.engine = Range
-		return p.out.SetDirect(false)
+		return p.takeRange()
 	}
 	if !p.out.Direct.Load() {
 		p.out.DontCache.Store(p.size >= directFrom)
@@ -41,8 +40,7 @@ func (c *copying) chooseEngine(p *pair) error {
 			return err
 		}
 		if isServer(fs) && !c.noRange.Load() {
-			p.engine = Range
-			return p.out.SetDirect(false)
+			return p.takeRange()
 		}
 	}
 	if err := dropDirect(p.out, &out); err != nil {

@@ -1,6 +1,8 @@
 package copier
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/internal/sys"
@@ -19,6 +21,14 @@ const (
 // was tried before.
 func isServer(fs sys.Space) bool {
 	return fs.Type == magicNFS || uint32(fs.Type) == magicCIFS || uint32(fs.Type) == magicSMB2
+}
+
+// takeRange has the file copied by copy_file_range, which on an O_DIRECT
+// descriptor wants the last bytes of a file aligned, too.
+func (p *pair) takeRange() error {
+	p.engine = Range
+	p.in.DontCache.Store(true)
+	return errors.Join(p.in.SetDirect(false), p.out.SetDirect(false))
 }
 
 // putRange copies n bytes at off with copy_file_range. It returns how many were

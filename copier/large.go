@@ -265,9 +265,9 @@ func isShort(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }
 // open opens the file on both sides and for reading back.
 func (f *largeFile) open() error {
 	c := f.c
-	src, err := c.src.open(f.item.Path)
+	src, err := c.openSourceDir(f.item.Path)
 	if err != nil {
-		return sourceError(f.path, err)
+		return err
 	}
 	defer src.Close() //nolint:errcheck // opened for reading
 	dst, err := c.stage.open(f.item.Path)
@@ -340,9 +340,9 @@ func (f *largeFile) finish() error {
 
 func (f *largeFile) seal() error {
 	c := f.c
-	src, err := c.src.open(f.item.Path)
+	src, err := c.openSourceDir(f.item.Path)
 	if err != nil {
-		return sourceError(f.path, err)
+		return err
 	}
 	defer src.Close() //nolint:errcheck // opened for reading
 	dst, err := c.stage.open(f.item.Path)

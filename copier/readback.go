@@ -93,7 +93,7 @@ func (c *copying) sumSmall(ctx context.Context, dst *sys.File, it *Item, w *pool
 
 // copyAgain copies a small file once more, syncs it, and reads it back.
 func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (got, want uint64, err error) {
-	src, err := c.src.open(it.Path)
+	src, err := c.openSourceDir(it.Path)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -20,10 +20,7 @@ func (c *copying) recheck(ctx context.Context, emit func(pool.Task) error) error
 }
 
 func (c *copying) recheckBatch(b *batch) error {
-	d, err := c.src.open(b.path)
-	if sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) {
-		return changed(b.path, "the directory is gone")
-	}
+	d, err := c.openSourceDir(b.path)
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func (c *copying) sealDir(it *Item) error {
 	defer dst.Close() //nolint:errcheck // opened for reading
 	src := c.src.base
 	if it.Xattrs != 0 {
-		if src, err = c.src.open(it.Path); err != nil {
+		if src, err = c.openSourceDir(it.Path); err != nil {
 			return err
 		}
 		defer src.Close() //nolint:errcheck // opened for reading

@@ -127,7 +127,7 @@ func (s *smallRounds) readBackSynced() error {
 }
 
 func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error {
-	src, err := c.src.open(b.path)
+	src, err := c.openSourceDir(b.path)
 	if err != nil {
 		return err
 	}
@@ -262,12 +262,21 @@ func (c *copying) checkSource(p *pair, it *Item) error {
 	return dropDirect(p.in, &s)
 }
 
+// openSourceDir opens a directory of the source.
+func (c *copying) openSourceDir(path string) (*sys.File, error) {
+	d, err := c.src.open(path)
+	if err != nil {
+		return nil, sourceError(path, err)
+	}
+	return d, nil
+}
+
 // sourceError tells a source that has changed from one that cannot be read.
 func sourceError(path string, err error) error {
 	switch {
 	case sys.Is(err, unix.ENOENT):
 		return changed(path, "it is gone")
-	case sys.Is(err, unix.ELOOP, unix.ENOTDIR):
+	case sys.Is(err, unix.ELOOP, unix.ENOTDIR, unix.ENXIO):
 		return changed(path, "it is of another type now")
 	}
 	return err

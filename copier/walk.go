@@ -65,8 +65,8 @@ func walk(ctx context.Context, src *Source, out io.Writer, plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	plan.sum, err = enc.Close()
-	return err
+	plan.sum = enc.Identity()
+	return enc.Close()
 }
 
 // dir records a directory, what is in it, and then the directories in it. It
@@ -189,7 +189,13 @@ func (w *walker) symlink(d *sys.File, below, name string, s *sys.Stat) error {
 		return err
 	}
 	r := w.record(tree.Symlink, name, s)
-	r.Path, r.Target = below, target
+	r.Path = below
+	if first := w.firstName(&r, s); first != "" { // links, too, can have several names
+		r.Kind, r.Size, r.Target = tree.HardLink, s.Size, first
+		w.plan.HardLinks++
+		return w.write(d, name, &r)
+	}
+	r.Target = target
 	w.plan.Symlinks++
 	if path.IsAbs(target) || strings.HasPrefix(path.Join(below, target)+"/", "../") {
 		if w.plan.Escaping++; w.plan.Escaping == 1 {

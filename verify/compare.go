@@ -169,7 +169,11 @@ func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
 	if err != nil {
 		return c.unreadable(r.Name, err)
 	}
-	if want := typeOf(r.Kind); s.Mode&unix.S_IFMT != want {
+	want := typeOf(r.Kind)
+	if r.Kind == tree.HardLink && s.IsSymlink() {
+		want = unix.S_IFLNK // of what type it was, its first name knows
+	}
+	if s.Mode&unix.S_IFMT != want {
 		c.differs(r.Name, Type, fmt.Sprintf("found %s, published as %s", typeName(s.Mode), typeName(want)))
 		return nil
 	}

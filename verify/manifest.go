@@ -166,8 +166,7 @@ func (w *Writer) Finish() error {
 	if err := w.sums.flush(); err != nil {
 		return err
 	}
-	_, err := w.enc.Close()
-	return err
+	return w.enc.Close()
 }
 
 // Files are the open files, for the caller's sync.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -212,6 +213,7 @@ func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 	events, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	ts.Check(err)
 	defer unix.Close(events)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		// Watch first, from the top down, and look then: nothing is missed between.
 		watchDir(ts, events, ".")
@@ -224,9 +226,9 @@ func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		fds := []unix.PollFd{{Fd: int32(events), Events: unix.POLLIN}}
-		if n, err := unix.Poll(fds, 20_000); n == 0 || (err != nil && err != unix.EINTR) {
-			text, _ := os.ReadFile(ts.MkAbs(args[0]))
-			ts.Fatalf("nothing happens to %s any more (%v): %.1000q", args[0], err, text)
+		if n, _ := unix.Poll(fds, int(time.Until(deadline).Milliseconds())); n == 0 || time.Now().After(deadline) {
+			text, err := os.ReadFile(ts.MkAbs(args[0]))
+			ts.Fatalf("not in %s, in all this time: %.1000q, %v", args[0], text, err)
 		}
 		_, _ = unix.Read(events, make([]byte, 64<<10)) // what happened does not matter
 	}

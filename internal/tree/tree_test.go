@@ -59,7 +59,7 @@ func encode(t *testing.T, kind string, records []Record) []byte {
 		err = e.Write(&records[i])
 	}
 	if err == nil {
-		_, err = e.Close()
+		err = e.Close()
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -249,5 +249,35 @@ func TestXattrDigest(t *testing.T) {
 			t.Errorf("%s and %s have the same digest", name, other)
 		}
 		digests[sum] = name
+	}
+}
+
+func TestIdentityIgnoresAccessTimesOnly(t *testing.T) {
+	identity := func(change func(*Record)) uint64 {
+		e, err := NewEncoder(io.Discard, PlanKind, 1, nil)
+		for _, r := range records(true) {
+			if change(&r); err == nil {
+				err = e.Write(&r)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Identity()
+	}
+	same := identity(func(*Record) {})
+	for name, c := range map[string]struct {
+		change func(*Record)
+		want   bool
+	}{
+		"atime": {func(r *Record) { r.Source.Atime.Sec += 1000 }, true},
+		"ctime": {func(r *Record) { r.Source.Ctime.Nsec++ }, false},
+		"mtime": {func(r *Record) { r.Mtime.Nsec-- }, false},
+		"inode": {func(r *Record) { r.Source.Ino-- }, false},
+		"size":  {func(r *Record) { r.Size++ }, false},
+	} {
+		if got := identity(c.change) == same; got != c.want {
+			t.Errorf("%s: same %v, wanted %v", name, got, c.want)
+		}
 	}
 }
