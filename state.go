@@ -114,15 +114,27 @@ func (s *stateDir) recordLockDir(lockDir string) error {
 		return err
 	}
 	if err := s.write(lockDirName, lockDir); err != nil {
+		s.root.RmdirAt(s.name) //nolint:errcheck // only if it is new there is nothing in it
 		return err
 	}
 	return s.Sync()
 }
 
-// write makes a short file of the state dir, at once whole.
+// write makes a short file of the state dir, at once whole, or leaves nothing.
 func (s *stateDir) write(name, text string) error {
 	temporary := name + ".new"
-	f, err := s.OpenAt(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o600)
+	err := s.writeNew(temporary, text)
+	if err == nil {
+		err = s.RenameAt(temporary, s.File, name, sys.Replace)
+	}
+	if err != nil {
+		return errors.Join(err, s.UnlinkIfThere(temporary))
+	}
+	return nil
+}
+
+func (s *stateDir) writeNew(name, text string) error {
+	f, err := s.OpenAt(name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -133,10 +145,7 @@ func (s *stateDir) write(name, text string) error {
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
-	if err != nil {
-		return err
-	}
-	return s.RenameAt(temporary, s.File, name, sys.Replace)
+	return err
 }
 
 // checkLockDir refuses a state dir that belongs to another lock dir: two of them

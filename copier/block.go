@@ -40,8 +40,9 @@ func (p *pair) did() Engine {
 type span struct{ from, to int }
 
 // copyBlock copies block i of the file through buf and returns the sum of what
-// the source has there.
-func (c *copying) copyBlock(p *pair, i int64, buf []byte) (sum uint64, err error) {
+// the source has there. again says that something else is in the copy already,
+// also where the source has holes.
+func (c *copying) copyBlock(p *pair, i int64, buf []byte, again bool) (sum uint64, err error) {
 	off, n := i*tree.BlockSize, tree.BlockLen(p.size, i)
 	data := []span{{0, n}}
 	if p.sparse {
@@ -51,6 +52,15 @@ func (c *copying) copyBlock(p *pair, i int64, buf []byte) (sum uint64, err error
 	}
 	if err != nil {
 		return 0, err
+	}
+	if again && p.sparse {
+		punched, err := p.out.Punch(off, int64(n))
+		if err != nil {
+			return 0, err
+		}
+		if !punched {
+			data = []span{{0, n}}
+		}
 	}
 	for _, s := range data {
 		if err := c.put(p, buf, off, s); err != nil {

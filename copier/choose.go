@@ -62,7 +62,7 @@ func (c *copying) reserve(p *pair) error {
 	}
 	if !p.sparse {
 		supported, err := p.out.Allocate(p.size)
-		if supported || err != nil {
+		if err != nil || (supported && !c.stage.Resumed) { // what was there may be longer
 			return err
 		}
 	}

@@ -36,7 +36,8 @@ type largeFile struct {
 type segment struct {
 	file  *largeFile
 	index int64
-	left  atomic.Int64 // blocks still to write, then to read back
+	left  atomic.Int64  // blocks still to write, then to read back
+	kept  atomic.Uint64 // a bit for each block that an interrupted copy has left
 }
 
 const segmentBlocks = 64
@@ -145,7 +146,7 @@ func (f *largeFile) emitCopies(ctx context.Context, places chan<- struct{}, read
 func (s *segment) emitReadBack(places <-chan struct{}, emit func(pool.Task) error) error {
 	for b := s.first(); b < s.first()+s.blocks(); b++ {
 		err := emit(func(ctx context.Context, w *pool.Worker) error {
-			if err := s.file.readBack(ctx, b, w); err != nil || s.left.Add(-1) > 0 {
+			if err := s.file.readBack(ctx, s, b, w); err != nil || s.left.Add(-1) > 0 {
 				return err
 			}
 			<-places
@@ -168,14 +169,12 @@ func (f *largeFile) copyTask(ctx context.Context, s *segment, b int64, ready cha
 		return f.openErr
 	}
 	n := int64(tree.BlockLen(f.size, b))
-	kept, err := f.keep(b)
+	kept, err := f.keep(s, b)
+	if err == nil && !kept {
+		_, err = f.copyBlock(b, w, false)
+	}
 	if err != nil {
 		return err
-	}
-	if !kept {
-		if _, err := f.copyBlock(b, w); err != nil {
-			return err
-		}
 	}
 	f.c.Observer.Copied(n)
 	if s.left.Add(-1) > 0 {
@@ -187,7 +186,8 @@ func (f *largeFile) copyTask(ctx context.Context, s *segment, b int64, ready cha
 	return f.segmentWritten(s, ready)
 }
 
-func (f *largeFile) keep(b int64) (bool, error) {
+// keep reports whether block b is in the stage from an interrupted copy.
+func (f *largeFile) keep(s *segment, b int64) (bool, error) {
 	if !f.c.stage.Resumed {
 		return false, nil
 	}
@@ -195,17 +195,15 @@ func (f *largeFile) keep(b int64) (bool, error) {
 	if sum == 0 || err != nil {
 		return false, err
 	}
-	n := int64(tree.BlockLen(f.size, b))
-	f.kept.Add(n)
-	f.c.resumed.Add(n)
+	s.kept.Or(1 << (b - s.first()))
 	return true, nil
 }
 
-// copyBlock copies block b and records its sum.
-func (f *largeFile) copyBlock(b int64, w *pool.Worker) (sum uint64, err error) {
+// copyBlock copies block b and records its sum; again is that of copying.copyBlock.
+func (f *largeFile) copyBlock(b int64, w *pool.Worker, again bool) (sum uint64, err error) {
 	off := b * tree.BlockSize
 	err = f.c.uncached(f.in, off, int64(tree.BlockLen(f.size, b)), func() error {
-		sum, err = f.c.copyBlock(&f.pair, b, w.Buf)
+		sum, err = f.c.copyBlock(&f.pair, b, w.Buf, again)
 		return err
 	})
 	if err != nil {
@@ -234,14 +232,16 @@ func (f *largeFile) segmentWritten(s *segment, ready chan<- *segment) error {
 
 // readBack compares block b on the SSD with the source's sum. What differs is
 // copied once more.
-func (f *largeFile) readBack(ctx context.Context, b int64, w *pool.Worker) error {
+func (f *largeFile) readBack(ctx context.Context, s *segment, b int64, w *pool.Worker) error {
 	want, err := f.c.stage.journal.get(f.item.slot + b)
 	if err != nil {
 		return err
 	}
+	kept := s.kept.Load()&(1<<(b-s.first())) != 0
 	got, err := f.reader.Sum(b, w.Buf)
 	if isShort(err) || (err == nil && got != want) {
-		if want, err = f.copyBlock(b, w); err != nil {
+		kept = false
+		if want, err = f.copyBlock(b, w, true); err != nil {
 			return err
 		}
 		if err := f.out.SyncData(); err != nil {
@@ -255,6 +255,10 @@ func (f *largeFile) readBack(ctx context.Context, b int64, w *pool.Worker) error
 	n := int64(tree.BlockLen(f.size, b))
 	if got != want {
 		return &DamageError{f.path, b * tree.BlockSize, b*tree.BlockSize + n}
+	}
+	if kept {
+		f.kept.Add(n)
+		f.c.resumed.Add(n)
 	}
 	f.c.Observer.ReadBack(n)
 	return f.reader.Accept(ctx, b, w.Buf)

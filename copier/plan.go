@@ -108,6 +108,7 @@ func (p *Plan) Close() error { return p.file.Close() }
 type Item struct {
 	tree.Record
 	slot int64
+	kept bool // it is in the stage from an interrupted copy
 }
 
 // Each calls f for every record of the plan, in its order. The item is valid
@@ -127,7 +128,7 @@ func eachItem(ctx context.Context, plan *sys.File, f func(*Item) error) error {
 		if r, err = d.Next(); err != nil {
 			break
 		}
-		it := Item{*r, slot}
+		it := Item{Record: *r, slot: slot}
 		if r.Kind == tree.Regular {
 			slot += slots(r.Size)
 		}

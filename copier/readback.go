@@ -58,6 +58,7 @@ func (c *copying) readBackSmall(ctx context.Context, dst *sys.File, it *Item, w 
 	}
 	got, err := c.sumSmall(ctx, dst, it, w)
 	if notThere(err) || (err == nil && got != want) {
+		it.kept = false
 		got, want, err = c.copyAgain(ctx, dst, it, w)
 	}
 	if err != nil {
@@ -65,6 +66,9 @@ func (c *copying) readBackSmall(ctx context.Context, dst *sys.File, it *Item, w 
 	}
 	if got != want {
 		return &DamageError{it.Below(), 0, it.Size}
+	}
+	if it.kept {
+		c.resumed.Add(it.Size)
 	}
 	c.Observer.ReadBack(it.Size)
 	c.Observer.FileDone()

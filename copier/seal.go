@@ -30,7 +30,7 @@ func (c *copying) setMeta(src, dst, out *sys.File, it *Item) error {
 		}
 	}
 	if it.Xattrs != 0 {
-		if err := c.carryXattrs(src, dst, name, it); err != nil {
+		if err := c.carryXattrs(src, dst, out, name, it); err != nil {
 			return err
 		}
 	}
@@ -42,7 +42,7 @@ func (c *copying) setMeta(src, dst, out *sys.File, it *Item) error {
 	return dst.SetTimesAt(name, it.Source.Atime, it.Mtime)
 }
 
-func (c *copying) carryXattrs(src, dst *sys.File, name string, it *Item) error {
+func (c *copying) carryXattrs(src, dst, out *sys.File, name string, it *Item) error {
 	from := c.src.name(it.Name)
 	if it.Kind == tree.Dir {
 		from = "."
@@ -53,6 +53,11 @@ func (c *copying) carryXattrs(src, dst *sys.File, name string, it *Item) error {
 	}
 	if tree.DigestXattrs(attrs) != it.Xattrs {
 		return changed(it.Below(), "other extended attributes")
+	}
+	if !c.asRoot && out != nil { // a kept file may be sealed already
+		if err := out.Chmod(0o700); err != nil {
+			return err
+		}
 	}
 	for _, a := range attrs {
 		if err := dst.SetXattrAt(name, a.Name, a.Value); err != nil {

@@ -184,13 +184,20 @@ func (c *copying) keepSmall(src, dst *sys.File, it *Item) (kept bool, err error)
 	if err != nil {
 		return false, err
 	}
-	if err = c.setMeta(src, dst, f, it); err == nil && c.syncEach {
+	s, err := f.Stat()
+	if err == nil && s.Size != it.Size {
+		return false, f.Close()
+	}
+	if err == nil {
+		err = c.setMeta(src, dst, f, it)
+	}
+	if err == nil && c.syncEach {
 		err = f.Sync()
 	}
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
-	c.resumed.Add(it.Size)
+	it.kept = true
 	c.Observer.Copied(it.Size)
 	return true, err
 }
@@ -243,7 +250,7 @@ func (c *copying) smallContents(p *pair, w *pool.Worker) (sum uint64, err error)
 		return 0, err
 	}
 	err = c.uncached(p.in, 0, p.size, func() error {
-		sum, err = c.copyBlock(p, 0, w.Buf)
+		sum, err = c.copyBlock(p, 0, w.Buf, false)
 		return err
 	})
 	return sum, err

@@ -53,15 +53,26 @@ func (p xattrProbes) check(state *sys.File) error {
 	if err := state.MkdirAt(probeDir, 0o700); err != nil {
 		return err
 	}
-	for _, probe := range p {
-		on := probeFile
-		if probe.isDir {
-			on = probeDir
+	for _, acls := range []bool{false, true} {
+		for _, probe := range p {
+			if tree.IsACL(probe.Name) != acls {
+				continue
+			}
+			if err := probe.try(state); err != nil {
+				return err
+			}
 		}
-		if err := state.SetXattrAt(on, probe.Name, probe.Value); err != nil {
-			return fmt.Errorf("the SSD's file system does not take the extended attribute %s, which %q has: %w",
-				probe.Name, probe.path, err)
-		}
+	}
+	return nil
+}
+
+func (p *xattrProbe) try(state *sys.File) error {
+	on := probeFile
+	if p.isDir {
+		on = probeDir
+	}
+	if err := state.SetXattrAt(on, p.Name, p.Value); err != nil {
+		return fmt.Errorf("the SSD's file system does not take the extended attribute %s, which %q has: %w", p.Name, p.path, err)
 	}
 	return nil
 }

@@ -30,8 +30,9 @@ type comparer struct {
 	file func(d *sys.File, path, name string, r *tree.Record) error
 	sums func(r *tree.Record) error
 
-	isTree  bool      // a directory came first
-	dir     *sys.File // nil where the directory of the records is not there
+	linked  map[uint64]string // by inode, the path of each file met that has several names
+	isTree  bool              // a directory came first
+	dir     *sys.File         // nil where the directory of the records is not there
 	path    string
 	names   []string // of dir, not met in the manifest yet
 	scratch []byte
@@ -47,7 +48,7 @@ func CompareTree(ctx context.Context, m *Manifest, shard Shard, report func(Diff
 }
 
 func (c *comparer) compare(m *Manifest) error {
-	c.scratch = make([]byte, 64<<10)
+	c.scratch, c.linked = make([]byte, 64<<10), map[uint64]string{}
 	err := m.each(c.record)
 	if left := c.leave(); err == nil {
 		err = left
@@ -188,6 +189,9 @@ func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
 		if target != r.Target {
 			c.differs(r.Name, LinkTarget, fmt.Sprintf("found %q, published %q", target, r.Target))
 		}
+		c.notLinked(r, &s)
+	case tree.Regular:
+		c.notLinked(r, &s)
 	case tree.HardLink:
 		if err := c.hardLink(r, &s); err != nil {
 			return err
@@ -204,6 +208,18 @@ func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
 		return c.file(d, "", name, r)
 	}
 	return c.file(d, tree.Join(c.shard.Name, r.Path), name, r)
+}
+
+// notLinked reports a file that is the same as one before it, and was not.
+func (c *comparer) notLinked(r *tree.Record, s *sys.Stat) {
+	if s.Nlink < 2 {
+		return
+	}
+	if other, met := c.linked[s.Ino]; met {
+		c.differs(r.Name, HardLink, fmt.Sprintf("the same file as %q", other))
+		return
+	}
+	c.linked[s.Ino] = r.Below()
 }
 
 func (c *comparer) hardLink(r *tree.Record, s *sys.Stat) error {

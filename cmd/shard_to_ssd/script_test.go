@@ -35,7 +35,7 @@ import (
 //	                         NAME.stdout and NAME.stderr
 //	await FILE REGEXP        wait until FILE is there and something in it matches
 //	signal NAME SIGNAL       send the signal, such as TERM, to what was started
-//	ends NAME N              wait until it ends, with exit status N
+//	ends NAME N              wait until it ends, with exit status N, -1 if killed
 //	[root]                   may mount, and give files away
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{

@@ -178,6 +178,18 @@ func (f *File) Allocate(size int64) (supported bool, err error) {
 	return true, err
 }
 
+// Punch makes n bytes at off a hole. supported is false where the file system
+// cannot.
+func (f *File) Punch(off, n int64) (supported bool, err error) {
+	err = call("punch hole in", f.where, func() error {
+		return unix.Fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	})
+	if Is(err, unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV) {
+		return false, nil
+	}
+	return true, err
+}
+
 // Truncate sets the length of the file in bytes.
 func (f *File) Truncate(size int64) error {
 	return call("truncate", f.where, func() error { return unix.Ftruncate(f.fd, size) })

@@ -113,8 +113,8 @@ func (d *Decoder) end(line string) error {
 	if line != want {
 		return d.damaged(fmt.Errorf("its end says %.60q, its contents %q", line, want))
 	}
-	if d.sumsDue > 0 {
-		return d.damaged(errors.New("block sums are missing"))
+	if d.records == 0 || d.sumsDue > 0 {
+		return d.damaged(errors.New("records are missing"))
 	}
 	if _, err := d.in.ReadByte(); err != io.EOF {
 		return d.damaged(errors.New("something follows its end"))

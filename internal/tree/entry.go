@@ -13,7 +13,12 @@ import (
 const BlockSize = 4 << 20
 
 // Blocks is how many blocks a file of size bytes has.
-func Blocks(size int64) int64 { return (size + BlockSize - 1) / BlockSize }
+func Blocks(size int64) int64 {
+	if size <= 0 {
+		return 0
+	}
+	return (size-1)/BlockSize + 1 // no overflow, whatever a manifest says
+}
 
 // BlockLen is how many bytes block i of a file of size bytes has.
 func BlockLen(size, i int64) int { return int(min(BlockSize, size-i*BlockSize)) }

@@ -27,7 +27,7 @@ func Carried(name string) bool {
 	switch {
 	case strings.HasPrefix(name, xfsACL):
 		return false
-	case strings.HasPrefix(name, "user."), strings.HasPrefix(name, "system.posix_acl_"):
+	case strings.HasPrefix(name, "user."), IsACL(name):
 		return true
 	case strings.HasPrefix(name, "trusted."), name == "security.capability":
 		return os.Geteuid() == 0
@@ -35,14 +35,26 @@ func Carried(name string) bool {
 	return false
 }
 
+// IsACL reports whether an extended attribute is a POSIX ACL. Setting one can take
+// away the right to set others: it comes last.
+func IsACL(name string) bool { return strings.HasPrefix(name, "system.posix_acl_") }
+
 // ReadXattrs returns the carried extended attributes of name in d, sorted by
-// name, and the names of the others.
+// name with ACLs last, and the names of the others.
 func ReadXattrs(d *sys.File, name string, scratch []byte) (attrs []Xattr, skipped []string, err error) {
 	names, err := d.XattrsAt(name, scratch)
 	if err != nil {
 		return nil, nil, err
 	}
-	slices.Sort(names)
+	slices.SortFunc(names, func(a, b string) int {
+		if aclA, aclB := IsACL(a), IsACL(b); aclA != aclB {
+			if aclA {
+				return 1
+			}
+			return -1
+		}
+		return strings.Compare(a, b)
+	})
 	for _, attr := range names {
 		if !Carried(attr) {
 			if !strings.HasPrefix(attr, xfsACL) {

@@ -1,0 +1,964 @@
+package shardtossd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/testkit"
+)
+
+// Other copiers had these bugs; each is a test here that does not need a call to
+// fail on demand.
+
+const (
+	mebi     = 1 << 20
+	hugeSize = 20 * mebi // of the file that is interrupted, five blocks
+)
+
+// A hook is an Observer that does something at one moment of a copy.
+type hook struct {
+	copier.Nobody
+	planned  func()
+	copied   func(bytes int64)
+	readBack func(bytes int64)
+}
+
+func (h *hook) Planned(files, bytes int64) {
+	if h.planned != nil {
+		h.planned()
+	}
+}
+
+func (h *hook) Copied(bytes int64) {
+	if h.copied != nil {
+		h.copied(bytes)
+	}
+}
+
+func (h *hook) ReadBack(bytes int64) {
+	if h.readBack != nil {
+		h.readBack(bytes)
+	}
+}
+
+// onceCopied is a hook for the first block or file that is copied, onceReadBack
+// for the first that is read back.
+func onceCopied(do func()) *hook {
+	var once sync.Once
+	return &hook{copied: func(int64) { once.Do(do) }}
+}
+
+func onceReadBack(do func()) *hook {
+	var once sync.Once
+	return &hook{readBack: func(int64) { once.Do(do) }}
+}
+
+// tick waits until the clock of the file system that dir is on has moved on, so
+// that what is changed next has other times than what was made before. Kernels
+// before 6.13 count file times in ticks of some milliseconds.
+func tick(t testing.TB, dir string) {
+	t.Helper()
+	probe := filepath.Join(dir, "tick")
+	when := func() time.Time {
+		if err := os.WriteFile(probe, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Stat(probe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(probe); err != nil {
+			t.Fatal(err)
+		}
+		return st.ModTime()
+	}
+	for first := when(); !when().After(first); {
+	}
+}
+
+// mixed is a tree with one of everything that can be changed.
+func mixed() []testkit.Step {
+	return []testkit.Step{
+		testkit.Content("small", "small"),
+		testkit.File("large", 9*mebi+5, 1),
+		testkit.Content("dir/inner", "inner"),
+		testkit.Content("dir/sub/leaf", "leaf"),
+		testkit.Dir("empty", 0o755),
+		testkit.Symlink("small", "link"),
+		testkit.Content("one", "linked"),
+		testkit.Hardlink("one", "two"),
+	}
+}
+
+// A source that does not stay as it was, from the walk to the end of reading back,
+// is an error: of all that was copied nothing is published, and nothing left.
+func TestSourceChangesWhileCopied(t *testing.T) {
+	epoch := time.Unix(1e9, 1)
+	replace := func(name string, with testkit.Step) []testkit.Step {
+		return []testkit.Step{testkit.Remove(name), with}
+	}
+	type edit struct {
+		name  string
+		steps []testkit.Step
+	}
+	edits := []edit{
+		{"small truncated", []testkit.Step{testkit.Truncate("small", 1)}},
+		{"small emptied", []testkit.Step{testkit.Truncate("small", 0)}},
+		{"small grown", []testkit.Step{testkit.Truncate("small", 6)}},
+		{"small rewritten", []testkit.Step{testkit.Write("small", 0, "S")}},
+		{"small replaced", []testkit.Step{testkit.Content("new", "small"), testkit.Rename("new", "small")}},
+		{"small removed", []testkit.Step{testkit.Remove("small")}},
+		{"large truncated", []testkit.Step{testkit.Truncate("large", 9*mebi)}},
+		{"large cut to a block", []testkit.Step{testkit.Truncate("large", 4*mebi)}},
+		{"large emptied", []testkit.Step{testkit.Truncate("large", 0)}},
+		{"large grown", []testkit.Step{testkit.Truncate("large", 9*mebi+6)}},
+		{"large rewritten", []testkit.Step{testkit.Write("large", 5*mebi, "L")}},
+		{"large rewritten, mtime set back", []testkit.Step{testkit.Write("large", 5*mebi, "L"), testkit.Times("large", epoch, epoch)}},
+		{"large replaced", []testkit.Step{testkit.File("new", 9*mebi+5, 1), testkit.Times("new", epoch, epoch), testkit.Rename("new", "large")}},
+		{"large removed", []testkit.Step{testkit.Remove("large")}},
+		{"mtime of file", []testkit.Step{testkit.Times("small", epoch, epoch.Add(1))}},
+		{"mtime of directory", []testkit.Step{testkit.Times("empty", epoch, epoch.Add(1))}},
+		{"mtime of link", []testkit.Step{testkit.Times("link", epoch, epoch.Add(1))}},
+		{"mode of file", []testkit.Step{testkit.Chmod("dir/inner", 0o600)}},
+		{"mode of directory", []testkit.Step{testkit.Chmod("dir", 0o700)}},
+		{"mode of root", []testkit.Step{testkit.Chmod(".", 0o700)}},
+		{"entry added", []testkit.Step{testkit.Content("dir/sub/new", "")}},
+		{"entry added to the root", []testkit.Step{testkit.Content("new", "")}},
+		{"entry added to an empty directory", []testkit.Step{testkit.Dir("empty/new", 0o755)}},
+		{"entry removed", []testkit.Step{testkit.Remove("dir/sub/leaf")}},
+		{"name more", []testkit.Step{testkit.Hardlink("small", "dir/name")}},
+		{"name less", []testkit.Step{testkit.Remove("two")}},
+		{"link elsewhere", replace("link", testkit.Symlink("large", "link"))},
+		{"file is a directory", replace("small", testkit.Dir("small", 0o755))},
+		{"file is a link", replace("small", testkit.Symlink("large", "small"))},
+		{"file is a FIFO", replace("small", testkit.FIFO("small"))},
+		{"file is a socket", replace("small", testkit.Socket("small"))},
+		{"large is a link", replace("large", testkit.Symlink("small", "large"))},
+		{"large is a socket", replace("large", testkit.Socket("large"))},
+		{"link is a file", replace("link", testkit.Content("link", "small"))},
+		{"empty directory removed", []testkit.Step{testkit.Remove("empty")}},
+		{"directory renamed", []testkit.Step{testkit.Rename("dir", "other")}},
+		{"directory is a link", []testkit.Step{testkit.Rename("dir", "other"), testkit.Symlink("other", "dir")}},
+		{"directory is another one", []testkit.Step{testkit.Rename("dir", "other"), testkit.Content("dir/inner", "inner"), testkit.Content("dir/sub/leaf", "leaf")}},
+	}
+	if testkit.Probe(t, t.TempDir()).UserXattrs {
+		edits = append(edits,
+			edit{"xattr of file", []testkit.Step{testkit.Xattr("small", "user.new", "")}},
+			edit{"xattr of large", []testkit.Step{testkit.Xattr("large", "user.new", "")}},
+			edit{"xattr of directory", []testkit.Step{testkit.Xattr("dir/sub", "user.new", "")}})
+	}
+	// With one worker, what is done before and after the change is the same in
+	// every run; with several, it may also come in the middle of something.
+	for _, when := range []struct {
+		name string
+		jobs int
+		hook func(do func()) *hook
+	}{
+		{"planned", 1, func(do func()) *hook { return &hook{planned: do} }},
+		{"copying", 1, onceCopied},
+		{"reading back", 3, onceReadBack},
+	} {
+		for _, e := range edits {
+			t.Run(e.name+" while "+when.name, func(t *testing.T) {
+				s := newSite(t, t.TempDir(), t.TempDir())
+				testkit.Apply(t, s.source, mixed()...)
+				testkit.Apply(t, s.source, testkit.Times("large", epoch, epoch))
+				tick(t, s.ssd)
+				_, err := s.ensure(t.Context(), jobs(when.jobs), watched(when.hook(func() { testkit.Apply(t, s.source, e.steps...) })))
+				if !errors.Is(err, copier.ErrSourceChanged) {
+					t.Errorf("Ensure: %v, want %v", err, copier.ErrSourceChanged)
+				}
+				s.nothingLeft()
+			})
+		}
+	}
+}
+
+// After a source has changed, the next copy is of what it is now.
+func TestCopyAfterChange(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	testkit.Apply(t, s.source, mixed()...)
+	change := onceCopied(func() { testkit.Apply(t, s.source, testkit.Content("new", "")) })
+	if _, err := s.ensure(t.Context(), watched(change)); !errors.Is(err, copier.ErrSourceChanged) {
+		t.Errorf("Ensure: %v", err)
+	}
+	if r := s.copied(); r.ResumedBytes != 0 {
+		t.Errorf("%d bytes of another state of the source were kept", r.ResumedBytes)
+	}
+	s.released()
+}
+
+// Offsets and lengths do not fit into 31 or 32 bits any more.
+func TestHugeFiles(t *testing.T) {
+	edges := func(at ...int64) (x []testkit.Extent) {
+		for _, off := range at {
+			x = append(x, testkit.Extent{Off: off, Len: 3})
+		}
+		return x
+	}
+	const two, four = 2 << 30, 4 << 30
+	for _, e := range []copier.Engine{copier.Auto, copier.Range} {
+		t.Run(string(e), func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			testkit.Apply(t, s.source,
+				testkit.Sparse("2 GiB and a bit", two+2, edges(0, two-1)),
+				testkit.Sparse("4 GiB and a bit", four+5*mebi+1, edges(two-2, two+4096, four-1, four+5*mebi-2)))
+			r, err := s.ensure(t.Context(), engine(e))
+			if err != nil || r.Bytes != two+2+four+5*mebi+1 {
+				t.Fatalf("Ensure: %+v, %v", r, err)
+			}
+			for _, name := range []string{"2 GiB and a bit", "4 GiB and a bit"} {
+				sameData(t, filepath.Join(s.source, name), filepath.Join(s.published(), name))
+			}
+			if e == copier.Auto {
+				s.verified()
+			}
+			s.released()
+		})
+	}
+}
+
+// sameData compares two files of which most is holes, reading only what is none.
+func sameData(t *testing.T, a, b string) {
+	t.Helper()
+	var files [2]*os.File
+	var extents [2][]testkit.Extent
+	for i, path := range []string{a, b} {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files[i], extents[i] = f, dataOf(t, f)
+	}
+	if !slices.Equal(extents[0], extents[1]) {
+		t.Fatalf("%s has data at %v, its copy at %v", a, extents[0], extents[1])
+	}
+	for _, x := range extents[0] {
+		var bytes [2][]byte
+		for i, f := range files {
+			bytes[i] = make([]byte, x.Len)
+			if _, err := f.ReadAt(bytes[i], x.Off); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if string(bytes[0]) != string(bytes[1]) {
+			t.Errorf("%s and its copy differ in the %d bytes at %d", a, x.Len, x.Off)
+		}
+	}
+}
+
+// dataOf is where a file has data; its length comes last, as an extent of none.
+func dataOf(t *testing.T, f *os.File) (data []testkit.Extent) {
+	t.Helper()
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for off := int64(0); ; {
+		from, err := f.Seek(off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return append(data, testkit.Extent{Off: size})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if off, err = f.Seek(from, unix.SEEK_HOLE); err != nil {
+			t.Fatal(err)
+		}
+		data = append(data, testkit.Extent{Off: from, Len: off - from})
+	}
+}
+
+// What is only in memory yet, or in space that is reserved and not written, must
+// not be taken for a hole; and what is a hole stays one.
+func TestNoFalseHoles(t *testing.T) {
+	const size = 12 * mebi
+	for _, system := range testkit.FileSystemsOf(t, 400*mebi) {
+		for _, e := range []copier.Engine{copier.Auto, copier.Direct, copier.Buffered} {
+			t.Run(fmt.Sprint(system.Name, " ", e), func(t *testing.T) {
+				s := newSite(t, system.Dir, system.Dir)
+				reserved := func(name string, mode uint32, reserve, length int64, text string, at ...int64) {
+					f := writtenTo(t, filepath.Join(s.source, name), length, text, at...)
+					defer f.Close()
+					if err := unix.Fallocate(int(f.Fd()), mode, 0, reserve); err != nil {
+						t.Fatal(err)
+					}
+				}
+				reserved("written, then reserved", 0, size, size, "data", 5*mebi+1, size-4)
+				reserved("reserved at the start", unix.FALLOC_FL_KEEP_SIZE, mebi, size, "data", mebi/2, 7*mebi)
+				writtenTo(t, filepath.Join(s.source, "not synced"), size, "data", 4*mebi-2, 8*mebi+4095, size-4).Close()
+				writtenTo(t, filepath.Join(s.source, "appended to"), 0, "data", size-4).Close()
+				writtenTo(t, filepath.Join(s.source, "small"), 100_000, "data", 50_000).Close()
+				defer mapped(t, filepath.Join(s.source, "mapped"), size, "data", 0, 4*mebi-2, size-4)()
+				defer mapped(t, filepath.Join(s.source, "small mapped"), 60_000, "data", 30_000)()
+				copyAndCheck(s, engine(e))
+			})
+		}
+	}
+}
+
+// writtenTo makes a file of a length with the text at some places, and nothing
+// synced.
+func writtenTo(t *testing.T, path string, length int64, text string, at ...int64) *os.File {
+	t.Helper()
+	f, err := os.Create(path)
+	if err == nil {
+		err = f.Truncate(length)
+	}
+	for _, off := range at {
+		if err == nil {
+			_, err = f.WriteAt([]byte(text), off)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// mapped is writtenTo through memory, which stays mapped until the returned
+// function is called.
+func mapped(t *testing.T, path string, length int, text string, at ...int) (unmap func()) {
+	t.Helper()
+	f := writtenTo(t, path, int64(length), "")
+	defer f.Close()
+	m, err := unix.Mmap(int(f.Fd()), 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range at {
+		copy(m[off:], text)
+	}
+	return func() { _ = unix.Munmap(m) }
+}
+
+// Three names are one file in the copy, which is copied once; names outside the
+// shard do not count.
+func TestHardLinksAreNotDuplicated(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	testkit.Apply(t, s.source, testkit.File("large", 9*mebi, 1), testkit.Hardlink("large", "a/b/second"), testkit.Hardlink("large", "z"),
+		testkit.Content("small", "x"), testkit.Hardlink("small", "a/small"), testkit.Hardlink("small", "../outside"))
+	r := s.copied()
+	if r.Files != 2 || r.Bytes != 9*mebi+1 {
+		t.Errorf("%d files and %d bytes, want 2 and %d", r.Files, r.Bytes, 9*mebi+1)
+	}
+	for name, want := range map[string]uint64{"z": 3, "small": 2} {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(s.published(), name), &st); err != nil || uint64(st.Nlink) != want {
+			t.Errorf("%q has %d names, want %d (%v)", name, st.Nlink, want, err)
+		}
+	}
+	s.released()
+}
+
+// A Go module cache has read-only directories and files in them, and entries are
+// made in each directory again and again until its time is set at last.
+func TestReadOnlyDirectories(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	testkit.Removable(t, filepath.Dir(s.source))
+	testkit.Removable(t, s.ssd)
+	old := time.Unix(1e9, 123)
+	steps := []testkit.Step{
+		testkit.File("mod/a@v1/large", 5*mebi, 1), testkit.Content("mod/a@v1/x/go.mod", "module a"),
+		testkit.Symlink("go.mod", "mod/a@v1/x/link"), testkit.Hardlink("mod/a@v1/large", "mod/a@v1/x/large"),
+	}
+	has := testkit.Probe(t, s.ssd, s.source)
+	for _, file := range []string{"mod/a@v1/large", "mod/a@v1/x/go.mod"} {
+		if has.UserXattrs { // which take write permission to set
+			steps = append(steps, testkit.Xattr(file, "user.a", "b"))
+		}
+		steps = append(steps, testkit.Chmod(file, 0o444))
+		if has.ACLs {
+			steps = append(steps, testkit.ACL(file, testkit.AccessACL, 12, 4))
+		}
+	}
+	for _, dir := range []string{"mod/a@v1/x", "mod/a@v1", "mod", "."} {
+		steps = append(steps, testkit.Chmod(dir, 0o555), testkit.Times(dir, old, old))
+	}
+	testkit.Apply(t, s.source, steps...)
+	copyAndCheck(s)
+	// Interrupted when all is copied, the second copy meets them in the stage.
+	s.interrupted(countdown(3, (*hook).atReadBack))
+	s.copied()
+	s.released()
+}
+
+func TestManyFilesInOneDirectory(t *testing.T) {
+	const count = 20_000
+	// On a file system that is fresh: ext4 avoids inode numbers that were just
+	// freed, which other tests have done all the time, and takes its time for it.
+	systems := testkit.FileSystemsOf(t, 400*mebi)
+	fresh := systems[len(systems)-1].Dir
+	s := newSite(t, fresh, fresh)
+	for i := range count {
+		path := filepath.Join(s.source, fmt.Sprintf("file %d", i))
+		if err := os.WriteFile(path, fmt.Append(nil, i), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := s.copied(); r.Files != count {
+		t.Errorf("%d files, want %d", r.Files, count)
+	}
+	s.released()
+}
+
+// Each directory is opened by one name at a time, whatever the path is long.
+func TestPathBeyondTheLimit(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	dir := strings.Repeat(strings.Repeat("d", 250)+"/", 40)
+	testkit.Apply(t, s.source, testkit.File(dir+"large", 5*mebi, 1), testkit.Content(dir+"small", "x"),
+		testkit.Hardlink(dir+"large", dir+"linked"), testkit.Symlink("small", dir+"link"), testkit.Dir(dir+"empty", 0o755))
+	copyAndCheck(s)
+	s.interrupted(countdown(2, (*hook).atReadBack))
+	if r := s.copied(); r.ResumedBytes == 0 {
+		t.Error("nothing was kept")
+	}
+	s.released()
+}
+
+// fill takes what a file system has left: all space, or all inodes.
+func fill(t testing.TB, dir string, inodes bool) {
+	t.Helper()
+	filler := filepath.Join(dir, "filler")
+	if err := os.Mkdir(filler, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for i := 0; err == nil; i++ {
+		path := filepath.Join(filler, fmt.Sprint(i))
+		if inodes {
+			err = os.WriteFile(path, nil, 0o600)
+		} else {
+			err = takeAll(path)
+		}
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// takeAll fills a file until there is no more space, in ever smaller pieces.
+func takeAll(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	piece := make([]byte, mebi)
+	off := int64(0)
+	for len(piece) > 0 {
+		n, err := f.WriteAt(piece, off)
+		off += int64(n)
+		if err != nil && !errors.Is(err, unix.ENOSPC) {
+			return err
+		}
+		if err != nil {
+			piece = piece[:len(piece)/2]
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return unix.ENOSPC
+}
+
+func leftOfFilling(s *site) {
+	s.t.Helper()
+	if err := os.RemoveAll(filepath.Join(s.ssd, "filler")); err != nil {
+		s.t.Fatal(err)
+	}
+	s.nothingLeft()
+}
+
+// Somebody else fills the SSD while a copy that would have fitted is under way.
+func TestDiskFillsUpWhileCopied(t *testing.T) {
+	testkit.NeedRoot(t)
+	var small []testkit.Step
+	for i := range 400 {
+		small = append(small, testkit.File(fmt.Sprintf("dir%d/%d", i%7, i), 40_000, uint64(i)))
+	}
+	large := []testkit.Step{testkit.File("large", 17*mebi, 1), testkit.File("larger", 18*mebi, 1)}
+	sparse := []testkit.Step{testkit.Sparse("sparse", 64*mebi, []testkit.Extent{{Off: 0, Len: 16 * mebi}, {Off: 40 * mebi, Len: 16 * mebi}})}
+	for _, c := range []struct {
+		name, system string
+		size         int64
+		steps        []testkit.Step
+		inodes       bool
+	}{
+		{"small files", "ext4", 64 * mebi, small, false},
+		{"small files", "tmpfs", 64 * mebi, small, false},
+		{"small files", "btrfs", 256 * mebi, small, false},
+		{"inodes", "ext4", 64 * mebi, small, true},
+		{"large files", "ext4", 64 * mebi, large, false},
+		{"large files", "tmpfs", 64 * mebi, large, false},
+		{"sparse file", "ext4", 64 * mebi, sparse, false},
+		{"sparse file", "tmpfs", 64 * mebi, sparse, false},
+	} {
+		t.Run(fmt.Sprint(c.name, " on ", c.system), func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			s.ssd = testkit.Mount(t, c.system, c.size)
+			testkit.Apply(t, s.source, c.steps...)
+			full := onceCopied(func() { fill(t, s.ssd, c.inodes) })
+			r, err := s.ensure(t.Context(), watched(full), jobs(1))
+			if !errors.Is(err, shardtossd.ErrNoSpace) || !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("Ensure: %+v, %v", r, err)
+			}
+			leftOfFilling(s)
+			copyAndCheck(s)
+		})
+	}
+}
+
+// What does not fit from the beginning is not begun.
+func TestTooLittleSpace(t *testing.T) {
+	testkit.NeedRoot(t)
+	var empty []testkit.Step
+	for i := range 3000 {
+		empty = append(empty, testkit.Content(fmt.Sprintf("%02d/%d", i%50, i), ""))
+	}
+	for _, c := range []struct {
+		name, system string
+		size         int64
+		steps        []testkit.Step
+		inodes       bool
+	}{
+		{"bytes", "ext4", 32 * mebi, []testkit.Step{testkit.File("a", 20*mebi, 1), testkit.File("b", 20*mebi, 1)}, false},
+		{"bytes", "tmpfs", 32 * mebi, []testkit.Step{testkit.File("a", 20*mebi, 1), testkit.File("b", 20*mebi, 1)}, false},
+		{"inodes", "ext4", 8 * mebi, empty, true},
+	} {
+		t.Run(fmt.Sprint(c.name, " on ", c.system), func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			s.ssd = testkit.Mount(t, c.system, c.size)
+			testkit.Apply(t, s.source, c.steps...)
+			begun := onceCopied(func() { t.Error("something was copied") })
+			_, err := s.ensure(t.Context(), watched(begun))
+			var space *copier.SpaceError
+			if !errors.Is(err, shardtossd.ErrNoSpace) || !errors.As(err, &space) {
+				t.Fatalf("Ensure: %v", err)
+			}
+			numbers := []int64{space.Need, space.Free}
+			if c.inodes {
+				numbers = []int64{space.NeedInodes, space.FreeNodes}
+			}
+			if numbers[0] <= numbers[1] || numbers[1] <= 0 {
+				t.Errorf("needs %d, free are %d", numbers[0], numbers[1])
+			}
+			for _, n := range numbers {
+				if !strings.Contains(err.Error(), fmt.Sprint(n)) {
+					t.Errorf("%d is not in %q", n, err)
+				}
+			}
+			s.nothingLeft()
+		})
+	}
+}
+
+// A file system that is full to its last byte or inode when the copy begins is the
+// same failure, with the same status.
+func TestFullFromTheBeginning(t *testing.T) {
+	testkit.NeedRoot(t)
+	for _, c := range []struct {
+		system string
+		inodes bool
+	}{{"ext4", false}, {"ext4", true}, {"tmpfs", false}} {
+		t.Run(fmt.Sprint(c.system, ", inodes: ", c.inodes), func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			s.ssd = testkit.Mount(t, c.system, 16*mebi)
+			testkit.Apply(t, s.source, testkit.Content("file", "x"))
+			fill(t, s.ssd, c.inodes)
+			if _, err := s.ensure(t.Context()); !errors.Is(err, shardtossd.ErrNoSpace) {
+				t.Errorf("Ensure: %v", err)
+			}
+			leftOfFilling(s)
+			copyAndCheck(s)
+		})
+	}
+}
+
+// countdown is a hook that cancels a context at the n-th call of the method that
+// at puts the counting in.
+func countdown(n int64, at func(h *hook, count func(int64))) func(cancel context.CancelCauseFunc) *hook {
+	return func(cancel context.CancelCauseFunc) *hook {
+		h, calls := &hook{}, atomic.Int64{}
+		at(h, func(int64) {
+			if calls.Add(1) == n {
+				cancel(errStop)
+			}
+		})
+		return h
+	}
+}
+
+func (h *hook) atCopied(count func(int64))   { h.copied = count }
+func (h *hook) atReadBack(count func(int64)) { h.readBack = count }
+
+var errStop = errors.New("told to stop")
+
+// interrupted is an Ensure that is stopped on the way. It publishes and registers
+// nothing, and keeps its stage.
+func (s *site) interrupted(by func(cancel context.CancelCauseFunc) *hook, changes ...change) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancelCause(s.t.Context())
+	defer cancel(nil)
+	changes = append(changes, watched(by(cancel)))
+	r, err := s.ensure(ctx, changes...)
+	if !errors.Is(err, errStop) || r.Outcome != "" {
+		s.t.Fatalf("an interrupted Ensure: %q, %v", r.Outcome, err)
+	}
+	s.notPublished()
+	if _, err := os.Lstat(s.stage()); err != nil {
+		s.t.Errorf("the stage of an interrupted copy: %v", err)
+	}
+}
+
+func (s *site) notPublished() {
+	s.t.Helper()
+	for _, path := range []string{s.published(), s.userFile()} {
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			s.t.Errorf("%s is there: %v", path, err)
+		}
+	}
+}
+
+// resumable is a tree of which some is in one large file and some in small ones.
+func resumable() []testkit.Step {
+	steps := []testkit.Step{
+		testkit.File("huge", hugeSize, 1), testkit.Hardlink("huge", "z/huge"),
+		testkit.Sparse("sparse", 21*mebi, []testkit.Extent{{Off: 2 * mebi, Len: 10}, {Off: 17 * mebi, Len: mebi}}),
+		testkit.Symlink("huge", "link"), testkit.Dir("empty", 0o555), testkit.Content("nothing", ""),
+	}
+	for i := range 60 {
+		steps = append(steps, testkit.File(fmt.Sprintf("small%d/%d", i%3, i), int64(i)*3000+1, uint64(i)))
+	}
+	return append(steps, testkit.Chmod("small1", 0o555))
+}
+
+// A copy that was interrupted anywhere is gone on with: what was copied is not
+// copied again.
+func TestInterruptedCopiesAreResumed(t *testing.T) {
+	large := []testkit.Step{testkit.File("huge", hugeSize, 1)}
+	for _, c := range []struct {
+		name    string
+		steps   []testkit.Step
+		at      func(*hook, func(int64))
+		calls   []int64
+		changes []change
+	}{
+		{"blocks of a file", large, (*hook).atCopied, []int64{1, 3, 5}, nil},
+		{"blocks of a file, direct", large, (*hook).atCopied, []int64{3}, []change{engine(copier.Direct)}},
+		{"blocks of a file, buffered", large, (*hook).atCopied, []int64{3}, []change{engine(copier.Buffered)}},
+		{"blocks of a file, range", large, (*hook).atCopied, []int64{3}, []change{engine(copier.Range)}},
+		{"read back blocks of a file", large, (*hook).atReadBack, []int64{1, 5}, nil},
+		{"tree", resumable(), (*hook).atCopied, []int64{1, 20, 70}, nil},
+		{"read back of a tree", resumable(), (*hook).atReadBack, []int64{1, 20, 70}, nil},
+		{"one worker", resumable(), (*hook).atCopied, []int64{30}, []change{jobs(1)}},
+	} {
+		for _, n := range c.calls {
+			t.Run(fmt.Sprint(c.name, " at ", n), func(t *testing.T) {
+				s := newSite(t, t.TempDir(), t.TempDir())
+				testkit.Removable(t, s.source)
+				testkit.Removable(t, s.ssd)
+				testkit.Apply(t, s.source, c.steps...)
+				changes := append([]change{jobs(2)}, c.changes...)
+				var before atomic.Int64
+				s.interrupted(func(cancel context.CancelCauseFunc) *hook {
+					h := countdown(n, c.at)(cancel)
+					count := h.copied
+					h.copied = func(bytes int64) {
+						before.Add(bytes)
+						if count != nil {
+							count(bytes)
+						}
+					}
+					return h
+				}, changes...)
+				s.listsStage(before.Load())
+				r := s.copied(changes...)
+				if r.ResumedBytes != before.Load() {
+					t.Errorf("%d bytes of %d were kept, %d had been copied: %q", r.ResumedBytes, r.Bytes, before.Load(), s.log)
+				}
+				s.verified()
+				s.released()
+			})
+		}
+	}
+}
+
+// listsStage wants List to tell of the stage and how far it is.
+func (s *site) listsStage(bytes int64) {
+	s.t.Helper()
+	r, err := shardtossd.List(s.t.Context(), s.options())
+	if err != nil || len(r.Shards) != 1 {
+		s.t.Fatalf("List: %+v, %v", r, err)
+	}
+	if info := r.Shards[0]; !info.Stage || info.StageBytes != bytes || info.State != shardtossd.Absent || info.Copying {
+		s.t.Errorf("%d bytes were copied, List says %+v", bytes, info)
+	}
+}
+
+// dyingContext ends when it is asked for the n-th time whether it has: so it ends
+// at every place, one after the other, where anything looks.
+type dyingContext struct {
+	context.Context
+	left atomic.Int64
+	done chan struct{}
+}
+
+func dyingAfter(ctx context.Context, n int64) *dyingContext {
+	d := &dyingContext{Context: ctx, done: make(chan struct{})}
+	d.left.Store(n)
+	return d
+}
+
+func (d *dyingContext) Done() <-chan struct{} { return d.done }
+
+func (d *dyingContext) Err() error {
+	switch left := d.left.Add(-1); {
+	case left == 0:
+		close(d.done)
+	case left > 0:
+		return nil
+	}
+	return context.Canceled
+}
+
+// Value hides the test's context, whose cause would be asked for instead of Err.
+func (d *dyingContext) Value(any) any { return nil }
+
+// Wherever a copy is stopped, it has either published everything and registered
+// the user, or nothing; and the next one completes it.
+func TestStoppedAnywhere(t *testing.T) {
+	for n := int64(1); ; n++ {
+		s := newSite(t, t.TempDir(), t.TempDir())
+		testkit.Apply(t, s.source, mixed()...)
+		_, err := s.ensure(dyingAfter(t.Context(), n), jobs(2))
+		if err == nil {
+			testkit.Same(t, s.source, s.published())
+			if n < 20 {
+				t.Errorf("it looked only %d times whether to stop", n)
+			}
+			return
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("stopped at %d: %v", n, err)
+		}
+		s.notPublished()
+		s.copied()
+		s.released()
+		if t.Failed() {
+			t.Fatalf("stopped at %d", n)
+		}
+	}
+}
+
+// flip changes one bit in place, and nothing else.
+func flip(t testing.TB, path string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1
+	if _, err := f.WriteAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a power cut, or somebody, has done to a stage and its books meanwhile must
+// not come into the copy, nor keep it from being made.
+func TestResumeOfADamagedStage(t *testing.T) {
+	garbage := func(name string, from int64) testkit.Step {
+		return func(root string) error {
+			st, err := os.Stat(filepath.Join(root, name))
+			if err != nil {
+				return err
+			}
+			return testkit.Write(name, from, strings.Repeat("garbage\xff", int(st.Size()-from)/8+1))(root)
+		}
+	}
+	bit := func(name string, off int64) testkit.Step {
+		return func(root string) error { flip(t, filepath.Join(root, name), off); return nil }
+	}
+	for _, c := range []struct {
+		name   string
+		damage []testkit.Step // below the state dir
+		kept   bool           // of the rest something is
+	}{
+		{"nothing", nil, true},
+		{"bit in a block", []testkit.Step{bit("stage/huge", 1)}, true},
+		{"bit in the last block", []testkit.Step{bit("stage/huge", hugeSize-1)}, true},
+		{"bit in a small file", []testkit.Step{bit("stage/small0/3", 9)}, true},
+		{"bit in the data of a sparse file", []testkit.Step{bit("stage/sparse", 2*mebi+1)}, true},
+		{"bit in a hole", []testkit.Step{bit("stage/sparse", 9*mebi)}, true},
+		{"small file deleted", []testkit.Step{testkit.Remove("stage/small0/3")}, true},
+		{"small file emptied", []testkit.Step{testkit.Truncate("stage/small0/3", 0)}, true},
+		{"small file cut", []testkit.Step{testkit.Truncate("stage/small0/3", 100)}, true},
+		{"small file longer", []testkit.Step{testkit.Truncate("stage/small0/3", 90_000)}, true},
+		{"empty file longer", []testkit.Step{testkit.Truncate("stage/nothing", 1)}, true},
+		{"large file deleted", []testkit.Step{testkit.Remove("stage/huge")}, true},
+		{"large file emptied", []testkit.Step{testkit.Truncate("stage/huge", 0)}, true},
+		{"large file cut", []testkit.Step{testkit.Truncate("stage/huge", 7*mebi)}, true},
+		{"large file longer", []testkit.Step{testkit.Truncate("stage/huge", hugeSize+mebi)}, true},
+		{"large file of zeros", []testkit.Step{testkit.Truncate("stage/huge", 0), testkit.Truncate("stage/huge", hugeSize)}, true},
+		{"large file of another mode", []testkit.Step{testkit.Chmod("stage/huge", 0)}, true},
+		{"directory of another mode", []testkit.Step{testkit.Chmod("stage/small0", 0o555)}, true},
+		{"directory emptied and removed", []testkit.Step{testkit.Remove("stage/empty")}, true},
+		{"link elsewhere", []testkit.Step{testkit.Remove("stage/link"), testkit.Symlink("z", "stage/link")}, true},
+		{"link removed", []testkit.Step{testkit.Remove("stage/link")}, true},
+		{"journal deleted", []testkit.Step{testkit.Remove("journal")}, false},
+		{"journal emptied", []testkit.Step{testkit.Truncate("journal", 0)}, false},
+		{"journal cut in its header", []testkit.Step{testkit.Truncate("journal", 12)}, false},
+		{"journal of nothing", []testkit.Step{testkit.Truncate("journal", 16)}, false},
+		{"journal cut", []testkit.Step{testkit.Truncate("journal", 16+8*4+3)}, true},
+		{"bit in the header of the journal", []testkit.Step{bit("journal", 9)}, false},
+		{"bit in a sum of the journal", []testkit.Step{bit("journal", 16+8*2)}, true},
+		{"garbage for a journal", []testkit.Step{garbage("journal", 0)}, false},
+		{"garbage for the sums of the journal", []testkit.Step{garbage("journal", 16)}, false},
+		{"plan deleted", []testkit.Step{testkit.Remove("plan")}, true},
+		{"garbage for a plan", []testkit.Step{garbage("plan", 0)}, true},
+		{"bit in the plan", []testkit.Step{bit("plan", 100)}, true},
+		{"stage deleted", []testkit.Step{testkit.Remove("stage/huge"), removeAll("stage")}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			testkit.Removable(t, s.source)
+			testkit.Removable(t, s.ssd)
+			testkit.Apply(t, s.source, resumable()...)
+			s.interrupted(countdown(60, (*hook).atReadBack), jobs(1))
+			testkit.Apply(t, s.state(), c.damage...)
+			r := s.copied()
+			if kept := r.ResumedBytes > 0; kept != c.kept {
+				t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
+			}
+			s.released()
+		})
+	}
+}
+
+func removeAll(name string) testkit.Step {
+	return func(root string) error { return os.RemoveAll(filepath.Join(root, name)) }
+}
+
+// What is counted as kept was found good: what had to be copied again was not kept.
+func TestDamagedBlocksAreNotCountedAsKept(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	testkit.Apply(t, s.source, testkit.File("huge", hugeSize, 1), testkit.File("small", 1000, 2))
+	s.interrupted(countdown(6, (*hook).atReadBack), jobs(1))
+	flip(t, filepath.Join(s.stage(), "huge"), 13*mebi)
+	if r := s.copied(); r.ResumedBytes > hugeSize-4*mebi+1000 {
+		t.Errorf("%d bytes were kept, a block of 4 MiB was damaged", r.ResumedBytes)
+	}
+}
+
+// A source that has changed since, in anything at all, is copied from the
+// beginning. Who has only read it has not changed it.
+func TestSourceChangesBetweenTwoRuns(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		steps []testkit.Step
+		kept  bool
+	}{
+		{"size", []testkit.Step{testkit.Truncate("huge", hugeSize-1)}, false},
+		{"one byte", []testkit.Step{testkit.Write("huge", 5, "x")}, false},
+		{"one byte, mtime set back", []testkit.Step{testkit.Times("huge", time.Unix(5, 0), time.Unix(5, 0)), testkit.Write("huge", 5, "x"),
+			testkit.Times("huge", time.Unix(5, 0), time.Unix(5, 0))}, false},
+		{"entry added", []testkit.Step{testkit.Content("small0/new", "")}, false},
+		{"entry removed", []testkit.Step{testkit.Remove("nothing")}, false},
+		{"renamed", []testkit.Step{testkit.Rename("nothing", "nothing2")}, false},
+		{"mode", []testkit.Step{testkit.Chmod("huge", 0o600)}, false},
+		{"link target", []testkit.Step{testkit.Remove("link"), testkit.Symlink("z", "link")}, false},
+		{"only read", []testkit.Step{readAll}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			testkit.Removable(t, s.source)
+			testkit.Removable(t, s.ssd)
+			testkit.Apply(t, s.source, resumable()...)
+			tick(t, s.ssd)
+			s.interrupted(countdown(60, (*hook).atCopied))
+			testkit.Apply(t, s.source, c.steps...)
+			if r := s.copied(); (r.ResumedBytes > 0) != c.kept {
+				t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
+			}
+			if discarded := slices.ContainsFunc(s.log, isDiscarded); discarded == c.kept {
+				t.Errorf("it said %q", s.log)
+			}
+			s.released()
+		})
+	}
+}
+
+// readAll reads as other programs do, which changes access times.
+func readAll(root string) error {
+	testkit.Snapshot(root)
+	return nil
+}
+
+func isDiscarded(line string) bool { return strings.HasPrefix(line, "Discarded an interrupted copy") }
+
+func TestNoResume(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1), testkit.Content("small", "x"))
+	s.interrupted(countdown(3, (*hook).atCopied))
+	if r := s.copied(noResume); r.ResumedBytes != 0 || !slices.ContainsFunc(s.log, isDiscarded) {
+		t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
+	}
+	s.released()
+}
+
+// Release of a shard whose first copy was interrupted clears what that has left.
+func TestReleaseOfAnInterruptedCopy(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1))
+	s.interrupted(countdown(3, (*hook).atCopied))
+	if r, err := shardtossd.Release(t.Context(), s.options()); err != nil || r.Outcome != shardtossd.NothingToDo {
+		t.Errorf("Release: %q, %v", r.Outcome, err)
+	}
+	s.nothingLeft()
+}
+
+// Sockets, FIFOs and devices are refused before a byte is copied, and named.
+func TestSpecialFilesAreRefused(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	steps := []testkit.Step{testkit.Content("a", "x"), testkit.Socket("dir/socket")}
+	for i := range 12 {
+		steps = append(steps, testkit.FIFO(fmt.Sprintf("pipe%02d", i)))
+	}
+	testkit.Apply(t, s.source, steps...)
+	begun := onceCopied(func() { t.Error("something was copied") })
+	_, err := s.ensure(t.Context(), watched(begun))
+	if !errors.Is(err, copier.ErrRefused) {
+		t.Fatalf("Ensure: %v", err)
+	}
+	for _, part := range []string{"13 other entries", `"pipe00" (FIFO)`, `"pipe09"`} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %q", part, err)
+		}
+	}
+	if strings.Contains(err.Error(), "pipe10") {
+		t.Errorf("more than ten are named: %q", err)
+	}
+	s.nothingLeft()
+}

@@ -1,0 +1,438 @@
+package verify
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/testkit"
+	"shard_to_ssd/internal/tree"
+)
+
+// recordOf makes the manifest of a tree as it is, without the copier.
+func recordOf(t testing.TB, path string) *Manifest {
+	t.Helper()
+	state := openState(t)
+	w := &recorder{t: t, first: map[uint64]string{}}
+	w.dir(path, "", ".", 0)
+	writeManifest(t, state, w.records)
+	m, err := OpenManifest(state)
+	if err == nil {
+		err = m.Check()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+type recorder struct {
+	t       testing.TB
+	records []tree.Record
+	first   map[uint64]string
+}
+
+func (w *recorder) dir(path, below, name string, depth int) {
+	d, err := sys.OpenDir(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer d.Close()
+	r := w.record(d, ".", tree.Dir)
+	r.Name, r.Path, r.Depth = name, below, depth
+	w.records = append(w.records, r)
+	names, err := d.Names(make([]byte, 64<<10))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var dirs []string
+	for _, name := range names {
+		if w.entry(d, path, below, name) {
+			dirs = append(dirs, name)
+		}
+	}
+	for _, name := range dirs {
+		w.dir(path+"/"+name, tree.Join(below, name), name, depth+1)
+	}
+}
+
+func (w *recorder) record(d *sys.File, name string, kind tree.Kind) tree.Record {
+	s, err := d.StatAt(name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	attrs, _, err := tree.ReadXattrs(d, name, make([]byte, 4096))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return tree.Record{Kind: kind, Name: name, Mode: s.Perm(), UID: s.UID, GID: s.GID, Mtime: s.Mtime, Xattrs: tree.DigestXattrs(attrs)}
+}
+
+func (w *recorder) entry(d *sys.File, path, below, name string) (isDir bool) {
+	s, err := d.StatAt(name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if s.IsDir() {
+		w.records = append(w.records, tree.Record{Kind: tree.Subdir, Name: name})
+		return true
+	}
+	if s.IsSymlink() {
+		r := w.record(d, name, tree.Symlink)
+		if r.Target, err = d.ReadlinkAt(name); err != nil {
+			w.t.Fatal(err)
+		}
+		w.records = append(w.records, r)
+		return false
+	}
+	r := w.record(d, name, tree.Regular)
+	r.Path, r.Size = below, s.Size
+	if first := w.first[s.Ino]; first != "" {
+		r.Kind, r.Target = tree.HardLink, first
+		w.records = append(w.records, r)
+		return false
+	}
+	w.first[s.Ino] = r.Below()
+	text, err := os.ReadFile(path + "/" + name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var sums []uint64
+	for block := range slices.Chunk(text, tree.BlockSize) {
+		sums = append(sums, xxhash.Sum64(block))
+	}
+	if len(sums) == 1 {
+		r.Sum = sums[0]
+	}
+	w.records = append(w.records, r)
+	if len(sums) > 1 {
+		for line := range slices.Chunk(sums, tree.SumsPerLine) {
+			w.records = append(w.records, tree.Record{Kind: tree.Sums, Sums: line})
+		}
+	}
+	return false
+}
+
+// shardAt is the tree at a path as a shard.
+func shardAt(t testing.TB, path string) Shard {
+	t.Helper()
+	in, err := sys.OpenDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() })
+	return Shard{In: in, Name: filepath.Base(path)}
+}
+
+func differences(t testing.TB, m *Manifest, path string) (found []string) {
+	t.Helper()
+	err := CompareTree(t.Context(), m, shardAt(t, path), func(d Difference) {
+		found = append(found, fmt.Sprintf("%s %s", d.Kind, d.Path))
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return found
+}
+
+// Each kind of difference is found, under its name and path, and no other: what
+// else the change has changed (times of directories) is set back.
+func TestCompareTreeFindsTheOneDifference(t *testing.T) {
+	when := time.Unix(1e9, 5)
+	build := []testkit.Step{
+		testkit.Content("file", "text"), testkit.Content("dir/inner", "x"), testkit.Content("dir/sub/leaf", ""),
+		testkit.Dir("empty", 0o755), testkit.Symlink("file", "link"), testkit.Content("one", "1"),
+		testkit.Hardlink("one", "dir/two"), testkit.Content("alone", "1"), testkit.File("large", tree.BlockSize+1, 1),
+	}
+	names := []string{"file", "dir/inner", "dir/sub/leaf", "dir/sub", "dir", "empty", "link", "one", "alone", "large", "."}
+	again := func(remove string, make ...testkit.Step) []testkit.Step {
+		return append([]testkit.Step{testkit.Remove(remove)}, make...)
+	}
+	type difference struct {
+		name  string
+		steps []testkit.Step
+		times []testkit.Step // after all times were set back
+		want  []string
+	}
+	cases := []difference{
+		{name: "nothing"},
+		{name: "missing", steps: again("file"), want: []string{"missing file"}},
+		{name: "missing below", steps: again("dir/sub/leaf"), want: []string{"missing dir/sub/leaf"}},
+		{name: "missing directory", steps: again("empty"), want: []string{"missing empty"}},
+		{name: "missing tree", steps: again("dir/sub/leaf", testkit.Remove("dir/sub")), want: []string{"missing dir/sub"}},
+		{name: "missing link", steps: again("link"), want: []string{"missing link"}},
+		{name: "missing second name", steps: again("dir/two"), want: []string{"missing dir/two"}},
+		{name: "extra first", steps: []testkit.Step{testkit.Content("A", "")}, want: []string{"extra A"}},
+		{name: "extra last", steps: []testkit.Step{testkit.Content("zz", "")}, want: []string{"extra zz"}},
+		{name: "extra below", steps: []testkit.Step{testkit.Content("dir/k", "")}, want: []string{"extra dir/k"}},
+		{name: "extra tree", steps: []testkit.Step{testkit.Content("dir/new/a/b", "")}, want: []string{"extra dir/new"}},
+		{name: "extra in empty", steps: []testkit.Step{testkit.FIFO("empty/pipe")}, want: []string{"extra empty/pipe"}},
+		{name: "file is a directory", steps: again("file", testkit.Dir("file", 0o644)), want: []string{"type file"}},
+		{name: "file is a link", steps: again("file", testkit.Symlink("one", "file")), want: []string{"type file"}},
+		{name: "file is a FIFO", steps: again("file", testkit.FIFO("file")), want: []string{"type file"}},
+		{name: "directory is a file", steps: again("empty", testkit.Content("empty", "")), want: []string{"type empty"}},
+		{name: "directory is a link", steps: again("empty", testkit.Symlink("dir", "empty")), want: []string{"type empty"}},
+		{name: "link is a file", steps: again("link", testkit.Content("link", "text")), want: []string{"type link"}},
+		{name: "longer", steps: []testkit.Step{testkit.Truncate("file", 5)}, want: []string{"size file"}},
+		{name: "shorter", steps: []testkit.Step{testkit.Truncate("large", tree.BlockSize)}, want: []string{"size large"}},
+		{name: "empty", steps: []testkit.Step{testkit.Truncate("file", 0)}, want: []string{"size file"}},
+		{name: "mode", steps: []testkit.Step{testkit.Chmod("file", 0o640)}, want: []string{"mode file"}},
+		{name: "sticky", steps: []testkit.Step{testkit.Chmod("dir", 0o1755)}, want: []string{"mode dir"}},
+		{name: "mode of root", steps: []testkit.Step{testkit.Chmod(".", 0o700)}, want: []string{"mode ."}},
+		{name: "mtime", times: []testkit.Step{testkit.Times("file", when, when.Add(1))}, want: []string{"mtime file"}},
+		{name: "mtime of directory", times: []testkit.Step{testkit.Times("dir/sub", when, when.Add(1))}, want: []string{"mtime dir/sub"}},
+		{name: "mtime of link", times: []testkit.Step{testkit.Times("link", when, when.Add(1))}, want: []string{"mtime link"}},
+		{name: "mtime of root", times: []testkit.Step{testkit.Times(".", when, when.Add(1))}, want: []string{"mtime ."}},
+		{name: "atime", times: []testkit.Step{testkit.Times("file", when.Add(1), when)}},
+		{name: "target", steps: again("link", testkit.Symlink("fil", "link")), want: []string{"link-target link"}},
+		{name: "links apart", steps: again("one", testkit.Content("one", "1")), want: []string{"hard-link dir/two"}},
+		{name: "links apart at the first", steps: again("dir/two", testkit.Content("dir/two", "1"), testkit.Times("dir/two", when, when)), want: []string{"hard-link dir/two"}},
+		{name: "linked with another", steps: again("alone", testkit.Hardlink("one", "alone")), want: []string{"hard-link one"}},
+		{name: "contents alone", steps: []testkit.Step{testkit.Write("file", 0, "T")}},
+	}
+	has := testkit.Probe(t, t.TempDir())
+	if has.UserXattrs {
+		cases = append(cases,
+			difference{name: "xattr", steps: []testkit.Step{testkit.Xattr("file", "user.a", "")}, want: []string{"xattrs file"}},
+			difference{name: "xattr of directory", steps: []testkit.Step{testkit.Xattr("dir", "user.a", "x")}, want: []string{"xattrs dir"}},
+			difference{name: "xattr of root", steps: []testkit.Step{testkit.Xattr(".", "user.a", "x")}, want: []string{"xattrs ."}})
+	}
+	if has.Owners {
+		cases = append(cases,
+			difference{name: "owner", steps: []testkit.Step{testkit.Chown("file", 7, 0)}, want: []string{"owner file"}},
+			difference{name: "group", steps: []testkit.Step{testkit.Chown("dir", 0, 7)}, want: []string{"owner dir"}},
+			difference{name: "owner of link", steps: []testkit.Step{testkit.Chown("link", 7, 0)}, want: []string{"owner link"}})
+	}
+	pin := func(root string) {
+		ts := unix.NsecToTimespec(when.UnixNano())
+		for _, name := range names { // not testkit.Times: the case may have removed some
+			_ = unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(root, name), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+		}
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			root := filepath.Join(t.TempDir(), "shard")
+			if err := os.Mkdir(root, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Apply(t, root, build...)
+			pin(root)
+			m := recordOf(t, root)
+			testkit.Apply(t, root, c.steps...)
+			pin(root)
+			testkit.Apply(t, root, c.times...)
+			if found := differences(t, m, root); !slices.Equal(found, c.want) {
+				t.Errorf("found %q, want %q", found, c.want)
+			}
+		})
+	}
+}
+
+func TestCompareTreeOfAnotherRoot(t *testing.T) {
+	dir := t.TempDir()
+	testkit.Apply(t, dir, testkit.Content("shard/file", ""), testkit.Content("a file", ""), testkit.Symlink("shard", "a link"))
+	m := recordOf(t, dir+"/shard")
+	for name, want := range map[string]string{"nothing": "missing .", "a file": "type .", "a link": "type ."} {
+		if found := differences(t, m, filepath.Join(dir, name)); !slices.Equal(found, []string{want}) {
+			t.Errorf("%s: found %q, want %q", name, found, want)
+		}
+	}
+}
+
+// silent hears the progress and adds up.
+type silent struct {
+	mu           sync.Mutex
+	bytes, files int64
+}
+
+func (s *silent) ReadBack(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bytes += n
+}
+
+func (s *silent) FileDone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files++
+}
+
+func newPool(t testing.TB, jobs int) *pool.Pool {
+	t.Helper()
+	p, err := pool.New(jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func contentsOf(t testing.TB, m *Manifest, path string, p *pool.Pool) (found []Difference, mode ReadMode, told *silent) {
+	t.Helper()
+	medium := &Medium{}
+	told = &silent{}
+	err := Contents(t.Context(), m, shardAt(t, path), p, medium, told, func(d Difference) { found = append(found, d) })
+	if err != nil {
+		t.Error(err)
+	}
+	return found, medium.Mode(), told
+}
+
+// Bits flipped at random, in small files and large ones, are found, each in the
+// very block that it is in, and nothing else is.
+func TestContentsFindsEveryFlippedBit(t *testing.T) {
+	const large, small, flips = 5*tree.BlockSize + 4097, 30_000, 200
+	root := filepath.Join(t.TempDir(), "shard")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	steps := []testkit.Step{testkit.File("large", large, 1), testkit.Content("nothing", "")}
+	for i := range 10 {
+		steps = append(steps, testkit.File(fmt.Sprintf("dir%d/small%d", i%2, i), small, uint64(i)))
+	}
+	testkit.Apply(t, root, steps...)
+	m := recordOf(t, root)
+	p := newPool(t, 3)
+	if found, _, told := contentsOf(t, m, root, p); len(found) != 0 || told.bytes != large+10*small || told.files != 12 {
+		t.Errorf("found in a good tree: %+v; told of %d bytes, %d files", found, told.bytes, told.files)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	const round = 10 // flips at once
+	for range flips / round {
+		want := map[string]bool{}
+		var undo []func()
+		for range round {
+			name, size := "large", int64(large)
+			if i := rng.IntN(20); i < 10 {
+				name, size = fmt.Sprintf("dir%d/small%d", i%2, i), small
+			}
+			off := rng.Int64N(size)
+			block := off / tree.BlockSize
+			key := fmt.Sprintf("%s [%d, %d)", name, block*tree.BlockSize, min((block+1)*tree.BlockSize, size))
+			if want[key] {
+				continue // a second flip might undo the first
+			}
+			want[key] = true
+			undo = append(undo, flipped(t, filepath.Join(root, name), off, 1<<rng.IntN(8)))
+		}
+		var got []string
+		found, _, _ := contentsOf(t, m, root, p)
+		for _, d := range found {
+			if d.Kind != Content {
+				if d.Kind != Mtime {
+					t.Errorf("invented: %+v", d)
+				}
+				continue
+			}
+			for _, r := range d.Ranges {
+				for from := r.From; from < r.To; from += tree.BlockSize {
+					got = append(got, fmt.Sprintf("%s [%d, %d)", d.Path, from, min(from+tree.BlockSize, r.To)))
+				}
+			}
+		}
+		if len(got) != len(want) || slices.ContainsFunc(got, func(key string) bool { return !want[key] }) {
+			t.Errorf("found %q, want %v", got, want)
+		}
+		for _, f := range undo {
+			f()
+		}
+	}
+}
+
+// flipped changes a bit behind everybody's back, durably, and returns what undoes
+// it. Times stay as they were.
+func flipped(t testing.TB, path string, off int64, bit byte) (undo func()) {
+	t.Helper()
+	change := func() {
+		var st unix.Stat_t
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var b [1]byte
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.ReadAt(b[:], off); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= bit
+		if _, err := f.WriteAt(b[:], off); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{st.Atim, st.Mtim}, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change()
+	return change
+}
+
+// Only what is read past the page cache is called so.
+func TestMode(t *testing.T) {
+	want := map[string]ReadMode{"ext4": FromDevice, "xfs": FromDevice, "tmpfs": FromCache}
+	for _, system := range testkit.FileSystemsOf(t, 400<<20) {
+		mode, known := want[system.Name]
+		if !known {
+			continue // btrfs keeps some blocks, and what a temporary directory is on nobody knows
+		}
+		root := filepath.Join(system.Dir, "shard")
+		testkit.Apply(t, system.Dir, testkit.File("shard/large", 3*tree.BlockSize+1, 1), testkit.File("shard/small", 5000, 2))
+		m := recordOf(t, root) // reads all of it into the cache
+		testkit.Command(t, "sync", "-f", root)
+		found, got, _ := contentsOf(t, m, root, newPool(t, 2))
+		if got != mode || len(found) != 0 {
+			t.Errorf("%s: read %q, want %q; %+v", system.Name, got, mode, found)
+		}
+	}
+	if mode := (&Medium{}).Mode(); mode != "" {
+		t.Errorf("nothing was read: %q", mode)
+	}
+}
+
+func TestModeIsTheWeakest(t *testing.T) {
+	for _, c := range []struct {
+		direct, dropped, cached int64
+		want                    ReadMode
+	}{
+		{1, 0, 0, FromDevice}, {0, 1, 0, Dropped}, {0, 0, 1, FromCache},
+		{100, 0, 1, FromDevice}, {98, 0, 2, FromCache}, {100, 1, 0, FromDevice}, {98, 2, 0, Dropped}, {50, 48, 2, FromCache},
+	} {
+		m := &Medium{}
+		m.direct.Store(c.direct)
+		m.dropped.Store(c.dropped)
+		m.cached.Store(c.cached)
+		if got := m.Mode(); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+func TestMerge(t *testing.T) {
+	at := func(from, to int64) *Difference { return &Difference{Kind: Content, Ranges: []Range{{from, to}}} }
+	got := merge([]*Difference{at(8, 12), at(0, 4), at(4, 8), at(16, 17), {Kind: Unreadable, Ranges: []Range{{12, 16}}}})
+	want := `[{ content  [{0 12}]} { unreadable  [{12 16}]} { content  [{16 17}]}]`
+	if s := strings.ReplaceAll(fmt.Sprint(got), "Path:", ""); s != want {
+		t.Errorf("got %s, want %s", s, want)
+	}
+}

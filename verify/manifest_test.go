@@ -1,0 +1,477 @@
+package verify
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+var testHeader = Header{
+	Tool: "v1 \"quoted\"", Shard: "sh\xff\nard", Root: Root{7, sys.Time{Sec: -5, Nsec: 9}}, Source: "/a b/\\\n",
+	Origin:  Identity{1 << 60, 2, sys.Time{Sec: 1 << 33, Nsec: 999_999_999}},
+	LockDir: "/var/lib/\x01", Time: time.Unix(1_700_000_000, 123).UTC(), Files: 3, Entries: 9, Bytes: 1 << 50,
+}
+
+// hostileNames have each broken a tool once, or would break the format.
+var hostileNames = []string{
+	" ", "\n", "\r", "\t", "\\", "\\n", "\"", "'", "-", "--", "...", ". ", "\xff\xfe", "\x01\x7f", "end 1 0000000000000000",
+	"f 0644", "ümläut", "u\u0308", "日本", "stdin", strings.Repeat("x", 255), strings.Repeat("\xff", 255),
+}
+
+func openState(t testing.TB) *sys.File {
+	t.Helper()
+	d, err := sys.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// entries is a manifest with every kind of record and hostile names.
+func entries() []tree.Record {
+	when := sys.Time{Sec: -1, Nsec: 999_999_999}
+	records := []tree.Record{{Kind: tree.Dir, Name: ".", Mode: 0o7777, UID: 1, GID: 1<<32 - 1, Mtime: when, Xattrs: 1}}
+	names := slices.Sorted(slices.Values(hostileNames))
+	for i, name := range names {
+		r := tree.Record{Kind: tree.Regular, Name: name, Size: int64(i) + 1, Sum: uint64(i) << 40, Mtime: when}
+		switch i % 5 {
+		case 1:
+			r = tree.Record{Kind: tree.Symlink, Name: name, Target: "../" + name, Mode: 0o777}
+		case 2:
+			r = tree.Record{Kind: tree.HardLink, Name: name, Target: names[0], Size: 1, Sum: 0}
+		case 3:
+			r = tree.Record{Kind: tree.Regular, Name: name, Size: 66 * tree.BlockSize}
+		case 4:
+			r = tree.Record{Kind: tree.Subdir, Name: name}
+		}
+		records = append(records, r)
+		if i%5 == 3 {
+			records = append(records, tree.Record{Kind: tree.Sums, Sums: make([]uint64, 64)}, tree.Record{Kind: tree.Sums, Sums: []uint64{1, 1<<64 - 1}})
+		}
+	}
+	for i, name := range names {
+		if i%5 == 4 {
+			records = append(records, tree.Record{Kind: tree.Dir, Name: name, Path: name, Depth: 1},
+				tree.Record{Kind: tree.Regular, Name: name, Path: name})
+		}
+	}
+	return records
+}
+
+func writeManifest(t testing.TB, state *sys.File, records []tree.Record) {
+	t.Helper()
+	w, err := NewWriter(state, &testHeader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for i := range records {
+		if r := &records[i]; r.Kind == tree.Sums {
+			err = errors.Join(err, w.WriteSums(r.Sums))
+		} else {
+			err = errors.Join(err, w.Write(r, r.Sum))
+		}
+	}
+	if err := errors.Join(err, w.Finish(), w.Close(), w.Commit()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestManifestComesBack(t *testing.T) {
+	state := openState(t)
+	want := entries()
+	writeManifest(t, state, want)
+	m, err := OpenManifest(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if m.Header != testHeader {
+		t.Errorf("header\n%+v, want\n%+v", m.Header, testHeader)
+	}
+	i := 0
+	err = m.each(func(r *tree.Record) error {
+		got := *r
+		got.Sums = slices.Clone(r.Sums)
+		if i >= len(want) || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want[i]) {
+			t.Errorf("record %d:\n%+v, want\n%+v", i, got, want[min(i, len(want)-1)])
+		}
+		i++
+		return nil
+	})
+	if err != nil || i != len(want) {
+		t.Errorf("%d records of %d, %v", i, len(want), err)
+	}
+	if err := m.Check(); err != nil {
+		t.Error(err)
+	}
+	stat, err := state.StatAt(ManifestName)
+	if err != nil || m.BoundTo(&stat) || !m.BoundTo(&sys.Stat{Ino: 7, Btime: sys.Time{Sec: -5, Nsec: 9}}) ||
+		m.BoundTo(&sys.Stat{Ino: 7, Btime: sys.Time{Sec: -5, Nsec: 8}}) {
+		t.Errorf("it is bound to another root than the one it was written for (%v)", err)
+	}
+}
+
+// A manifest that is not committed is none, and one that is begun anew replaces
+// what a crash has left.
+func TestManifestIsCommitted(t *testing.T) {
+	state := openState(t)
+	for range 2 {
+		w, err := NewWriter(state, &testHeader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(w.Finish(), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenManifest(state); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("not committed: %v", err)
+		}
+		m, err := OpenNewManifest(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+	}
+}
+
+// check is what everybody does with a manifest before believing it.
+func check(state *sys.File) error {
+	m, err := OpenManifest(state)
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.Check(), m.Close())
+}
+
+func put(t testing.TB, state *sys.File, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(state.Path(), ManifestName), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// smallManifest is the text of a manifest of a few lines.
+func smallManifest(t testing.TB, state *sys.File) []byte {
+	t.Helper()
+	writeManifest(t, state, []tree.Record{
+		{Kind: tree.Dir, Name: "."},
+		{Kind: tree.Regular, Name: "a", Size: 5, Sum: 1},
+		{Kind: tree.Regular, Name: "b", Size: tree.BlockSize + 1},
+		{Kind: tree.Sums, Sums: []uint64{1, 2}},
+		{Kind: tree.HardLink, Name: "c", Size: 5, Target: "a"},
+		{Kind: tree.Symlink, Name: "d", Target: "a"},
+		{Kind: tree.Subdir, Name: "e"},
+		{Kind: tree.Dir, Name: "e", Path: "e", Depth: 1},
+	})
+	text, err := os.ReadFile(filepath.Join(state.Path(), ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestEveryFlippedBitOfAManifestIsFound(t *testing.T) {
+	state := openState(t)
+	text := smallManifest(t, state)
+	if err := check(state); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(state.Path(), ManifestName), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for i := range text {
+		for bit := range 8 {
+			if _, err := f.WriteAt([]byte{text[i] ^ 1<<bit}, int64(i)); err != nil {
+				t.Fatal(err)
+			}
+			if err := check(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
+				t.Errorf("bit %d of byte %d (%q): %v", bit, i, text[i], err)
+			}
+		}
+		if _, err := f.WriteAt(text[i:i+1], int64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestEveryCutManifestIsFound(t *testing.T) {
+	state := openState(t)
+	text := smallManifest(t, state)
+	for n := range text {
+		put(t, state, text[:n])
+		if err := check(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
+			t.Errorf("cut at %d of %d: %v", n, len(text), err)
+		}
+	}
+	put(t, state, append(bytes.Clone(text), '\n'))
+	if err := check(state); !errors.Is(err, ErrManifest) {
+		t.Errorf("with a line more: %v", err)
+	}
+	for _, name := range []string{ManifestName, SumsName} {
+		st, err := os.Stat(filepath.Join(state.Path(), name))
+		if err != nil || st.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v", name, st.Mode(), err)
+		}
+	}
+}
+
+// forged is a manifest with these lines after a good header, and the trailer that
+// belongs to them: only what the lines say can be wrong with it.
+func forged(lines ...string) []byte {
+	var b bytes.Buffer
+	b.WriteString("shard_to_ssd manifest 1\n")
+	for _, f := range testHeader.fields() {
+		fmt.Fprintf(&b, "%s %s\n", f.Key, f.Value)
+	}
+	b.WriteString("\n")
+	for _, line := range lines {
+		b.WriteString(line + "\n")
+	}
+	fmt.Fprintf(&b, "end %d %016x\n", len(lines), xxhash.Sum64(b.Bytes()))
+	return b.Bytes()
+}
+
+const (
+	rootLine = `D 0 0755 0 0 1.000000000 - "."`
+	fileLine = `f 0644 0 0 1.000000000 - 5 0000000000000001 `
+	longLine = `f 0644 0 0 1.000000000 - 4194305 - "b"`
+	sumsLine = `s 0000000000000001 0000000000000002`
+)
+
+func TestHostileManifests(t *testing.T) {
+	state := openState(t)
+	dir := func(depth int, name string) string {
+		return fmt.Sprintf(`D %d 0755 0 0 1.000000000 - "%s"`, depth, name)
+	}
+	good := map[string][]string{
+		"a directory":     {rootLine},
+		"a file in it":    {rootLine, fileLine + `"a"`},
+		"a file":          {fileLine + `"a"`},
+		"a large file":    {rootLine, longLine, sumsLine},
+		"two directories": {rootLine, `d "a"`, `d "b"`, dir(1, "a"), `d "a"`, dir(2, "a"), dir(1, "b")},
+	}
+	for name, lines := range good {
+		put(t, state, forged(lines...))
+		if err := check(state); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, lines := range map[string][]string{
+		"dot dot":                  {rootLine, fileLine + `".."`},
+		"dot":                      {rootLine, fileLine + `"."`},
+		"no name":                  {rootLine, fileLine + `""`},
+		"slash":                    {rootLine, fileLine + `"a/b"`},
+		"absolute":                 {rootLine, fileLine + `"/etc"`},
+		"escaped slash":            {rootLine, fileLine + `"..\x2fetc"`},
+		"NUL":                      {rootLine, fileLine + `"a\x00"`},
+		"long name":                {rootLine, fileLine + `"` + strings.Repeat("x", 256) + `"`},
+		"name not quoted":          {rootLine, fileLine + `a`},
+		"name not closed":          {rootLine, fileLine + `"a`},
+		"name with a bad escape":   {rootLine, fileLine + `"\z"`},
+		"subdirectory dot dot":     {rootLine, `d ".."`},
+		"directory dot dot":        {rootLine, dir(1, "..")},
+		"directory with a slash":   {rootLine, dir(1, "a/b")},
+		"hard link to dot dot":     {rootLine, `h 0644 0 0 1.000000000 - 5 "a" "../b"`},
+		"hard link to the root":    {rootLine, `h 0644 0 0 1.000000000 - 5 "a" "/b"`},
+		"hard link through dot":    {rootLine, `h 0644 0 0 1.000000000 - 5 "a" "b/./c"`},
+		"hard link to nothing":     {rootLine, `h 0644 0 0 1.000000000 - 5 "a" ""`},
+		"link to nothing":          {rootLine, `l 0777 0 0 1.000000000 - "a" ""`},
+		"link with NUL":            {rootLine, `l 0777 0 0 1.000000000 - "a" "b\x00"`},
+		"depth jumps":              {rootLine, dir(2, "a")},
+		"depth jumps later":        {rootLine, dir(1, "a"), dir(3, "a")},
+		"two roots":                {rootLine, rootLine},
+		"depth of the root":        {dir(1, ".")},
+		"depth is negative":        {rootLine, `D -1 0755 0 0 1.000000000 - "a"`},
+		"depth is huge":            {rootLine, dir(1<<31, "a")},
+		"root is a link":           {`l 0777 0 0 1.000000000 - "a" "b"`},
+		"root is a subdirectory":   {`d "a"`},
+		"two files":                {fileLine + `"a"`, fileLine + `"b"`},
+		"directory in a file":      {fileLine + `"a"`, rootLine},
+		"sums are missing":         {rootLine, longLine},
+		"sums are missing, file":   {rootLine, longLine, fileLine + `"c"`},
+		"too few sums":             {rootLine, longLine, `s 0000000000000001`},
+		"too many sums":            {rootLine, longLine, sumsLine + " 0000000000000003"},
+		"sums twice":               {rootLine, longLine, sumsLine, sumsLine},
+		"sums of nothing":          {rootLine, sumsLine},
+		"sums of a small file":     {rootLine, fileLine + `"a"`, sumsLine},
+		"sums of the root":         {sumsLine},
+		"no sums":                  {rootLine, longLine, `s`},
+		"sum is short":             {rootLine, longLine, `s 0000000000000001 000000000000002`},
+		"sum is no number":         {rootLine, longLine, `s 0000000000000001 000000000000000g`},
+		"sum in capitals":          {rootLine, longLine, `s 0000000000000001 000000000000000A`},
+		"sum where none is":        {rootLine, `f 0644 0 0 1.000000000 - 0 0000000000000001 "a"`},
+		"no sum where one is":      {rootLine, `f 0644 0 0 1.000000000 - 5 - "a"`},
+		"size is negative":         {rootLine, `f 0644 0 0 1.000000000 - -5 0000000000000001 "a"`},
+		"size of all bits":         {rootLine, `f 0644 0 0 1.000000000 - 18446744073709551615 - "a"`},
+		"size without end of sums": {rootLine, `f 0644 0 0 1.000000000 - 9223372036854775807 - "a"`},
+		"mode":                     {rootLine, `f 17777 0 0 1.000000000 - 5 0000000000000001 "a"`},
+		"mode is no number":        {rootLine, `f 0888 0 0 1.000000000 - 5 0000000000000001 "a"`},
+		"owner":                    {rootLine, `f 0644 4294967296 0 1.000000000 - 5 0000000000000001 "a"`},
+		"time":                     {rootLine, `f 0644 0 0 1 - 5 0000000000000001 "a"`},
+		"nanoseconds":              {rootLine, `f 0644 0 0 1.1000000000 - 5 0000000000000001 "a"`},
+		"field too many":           {rootLine, fileLine + `"a" "b"`},
+		"field too few":            {rootLine, `f 0644`},
+		"unknown record":           {rootLine, `x "a"`},
+		"long record":              {rootLine, `dir "a"`},
+		"empty line":               {rootLine, ``},
+		"nothing at all":           {},
+	} {
+		put(t, state, forged(lines...))
+		if err := check(state); !errors.Is(err, ErrManifest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestHostileHeaders(t *testing.T) {
+	state := openState(t)
+	text := string(forged(rootLine))
+	for _, c := range []struct {
+		name, old, new string
+		want           error
+	}{
+		{"another version", "manifest 1\n", "manifest 2\n", ErrVersion},
+		{"no version", "manifest 1\n", "manifest \n", ErrVersion},
+		{"endless version", "manifest 1\n", "manifest " + strings.Repeat("1", 60_000) + "\n", ErrVersion},
+		{"a plan", "shard_to_ssd manifest", "shard_to_ssd plan", ErrManifest},
+		{"block size", "blocksize 4194304", "blocksize 4096", ErrManifest},
+		{"name not quoted", `tool "v1`, `tool v1`, ErrManifest},
+		{"root is no number", "root 7", "root seven", ErrManifest},
+		{"time", "published 2", "published x", ErrManifest},
+		{"totals missing", "totals ", "total ", ErrManifest},
+		{"endless header", "totals ", strings.Repeat("more and more\n", 100) + "totals ", ErrManifest},
+	} {
+		changed := strings.Replace(text, c.old, c.new, 1)
+		if changed == text {
+			t.Fatalf("%s: nothing was changed", c.name)
+		}
+		put(t, state, []byte(changed))
+		err := check(state)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+		if err != nil && len(err.Error()) > 2000 {
+			t.Errorf("%s: an error of %d bytes", c.name, len(err.Error()))
+		}
+	}
+}
+
+// Lines without an end are given up, not read: the files are sparse, and of a size
+// that would be noticed.
+func TestEndlessLines(t *testing.T) {
+	state := openState(t)
+	for name, text := range map[string][]byte{
+		"first line":  nil,
+		"header":      []byte("shard_to_ssd manifest 1\ntool "),
+		"record":      bytes.TrimSuffix(forged(rootLine), []byte("\n")),
+		"quoted name": append(forged(rootLine)[:len(forged())-30], "f 0644 0 0 1.000000000 - 5 0000000000000001 \""...),
+	} {
+		put(t, state, text)
+		if err := os.Truncate(filepath.Join(state.Path(), ManifestName), 64<<30); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := check(state); !errors.Is(err, ErrManifest) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s: read for %s", name, took)
+		}
+	}
+}
+
+func TestSumsLines(t *testing.T) {
+	for name, want := range map[string]string{
+		"a":         "000000000000002a  ./a\n",
+		"stdin":     "000000000000002a  ./stdin\n",
+		"-c":        "000000000000002a  ./-c\n",
+		"a b/ c":    "000000000000002a  ./a b/ c\n",
+		"a\nb\rc\\": `\000000000000002a  ./a\nb\rc\\` + "\n",
+		"\xff\t\"":  "000000000000002a  ./\xff\t\"\n",
+	} {
+		var b bytes.Buffer
+		s := newSumsWriter(&b)
+		if err := errors.Join(s.write(name, 42), s.flush()); err != nil || b.String() != want {
+			t.Errorf("%q: got %q, want %q (%v)", name, b.String(), want, err)
+		}
+	}
+}
+
+// FuzzManifest reads whatever there is: it may be refused, it may not lead outside,
+// and what is accepted is written again the same.
+func FuzzManifest(f *testing.F) {
+	f.Add(forged(rootLine, fileLine+`"a"`, longLine, sumsLine))
+	f.Add(forged(fileLine + `"a\n\"\\"`))
+	f.Add(forged(rootLine, `d "a"`, `D 1 0755 0 0 -1.000000001 00000000000000ff "a"`))
+	f.Add([]byte("shard_to_ssd manifest 1\n\nend 0 0\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		// The trailer is made to fit, since a fuzzer does not find it by chance.
+		if i := bytes.LastIndex(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")); i >= 0 {
+			body := text[:i+1]
+			_, records, _ := bytes.Cut(body, []byte("\n\n"))
+			text = fmt.Appendf(bytes.Clone(body), "end %d %016x\n", bytes.Count(records, []byte("\n")), xxhash.Sum64(body))
+		}
+		read := func(text []byte) (header []tree.Field, records []tree.Record, err error) {
+			d, err := tree.NewDecoder(bytes.NewReader(text), tree.ManifestKind, ManifestVersion)
+			if err != nil {
+				return nil, nil, err
+			}
+			if _, err := parseHeader(d); err != nil && !errors.Is(err, ErrManifest) {
+				t.Errorf("header: %v", err)
+			}
+			for {
+				r, err := d.Next()
+				if err != nil {
+					return d.Header, records, err
+				}
+				one := *r
+				one.Sums = slices.Clone(r.Sums)
+				records = append(records, one)
+			}
+		}
+		header, records, err := read(text)
+		if err == nil || err.Error() != "EOF" {
+			if !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
+				t.Errorf("refused with %v", err)
+			}
+			return
+		}
+		var again bytes.Buffer
+		enc, err := tree.NewEncoder(&again, tree.ManifestKind, ManifestVersion, header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range records {
+			r := &records[i]
+			if below := r.Below(); r.Kind != tree.Sums && below != "." && tree.ValidPath(below) != nil {
+				t.Errorf("it leads to %q", below)
+			}
+			if err := enc.Write(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := enc.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, same, err := read(again.Bytes()); err.Error() != "EOF" || !reflect.DeepEqual(same, records) {
+			t.Errorf("written again:\n%q, %v, was\n%q", again.Bytes(), err, text)
+		}
+	})
+}
