@@ -144,7 +144,11 @@ func (op *operation) copy(ctx context.Context, found presence) error {
 		return err
 	}
 	defer state.close() //nolint:errcheck // gives the flock back; nothing was written through it
-	if err := op.build(ctx, src, state); err != nil {
+	err = op.build(ctx, src, state)
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		return op.afterFailure(ctx, state, err)
 	}
 	// From the rename in publish until the user is registered no signal is looked

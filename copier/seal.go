@@ -131,6 +131,9 @@ func (c *copying) sealDirs(ctx context.Context) error {
 	var open []Item
 	leave := func(depth int) error {
 		for len(open) > depth {
+			if ctx.Err() != nil { // syncing many directories takes long
+				return context.Cause(ctx)
+			}
 			last := len(open) - 1
 			if err := c.sealDir(&open[last]); err != nil {
 				return err

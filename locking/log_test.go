@@ -203,9 +203,7 @@ func TestLongListsChange(t *testing.T) {
 	dir, path := lockDirWith(t, "")
 	check(t, os.WriteFile(path+".log", []byte("an old log"), 0o600))
 	u := acquire(t, dir, Options{})
-	for _, id := range users[:250] {
-		u.users = append(u.users, id)
-	}
+	u.users = append(u.users, users[:250]...)
 	_, err := u.store(u.users)
 	check(t, err)
 	check(t, os.WriteFile(path+".log", []byte("another old log"), 0o600))

@@ -3,11 +3,9 @@
 # says what is left out. With SHARD_TO_SSD_TESTS=all nothing may be left out: a
 # missing tool, or a skipped test, is a failure.
 #
-# Everything runs once, with -race. Only what the race detector would distort
-# (memory, speed) runs without it: such tests are in files tagged !race and their
-# names end in NoRace. Nothing comes from Go's cache of results, which does not
-# know of the tools and file systems that tests drive. The full output is in logs/;
-# a line for each package is shown.
+# Nothing comes from Go's cache of results, which does not know of the tools and
+# file systems that tests drive. The full output is in logs/; a line for each package
+# is shown.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -79,8 +77,5 @@ if ! command -v gcc >/dev/null || [ ! -e /usr/include/stdlib.h ]; then
     echo "left out, no C compiler: the race detector"
     race=()
 fi
-run_tests logs/race.log "${race[@]}" -timeout 20m ./...
-if [ "${#race[@]}" -gt 0 ]; then
-    CGO_ENABLED=0 run_tests logs/norace.log -timeout 20m -run 'NoRace$' ./...
-fi
+run_tests logs/test.log "${race[@]}" -timeout 20m ./...
 report_skipped

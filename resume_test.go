@@ -1,0 +1,368 @@
+package shardtossd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/testkit"
+)
+
+// countdown is a hook that cancels a context at the n-th call of the method that
+// at puts the counting in.
+func countdown(n int64, at func(h *hook, count func(int64))) func(cancel context.CancelCauseFunc) *hook {
+	return func(cancel context.CancelCauseFunc) *hook {
+		h, calls := &hook{}, atomic.Int64{}
+		at(h, func(int64) {
+			if calls.Add(1) == n {
+				cancel(errStop)
+			}
+		})
+		return h
+	}
+}
+
+func (h *hook) atCopied(count func(int64))   { h.copied = count }
+func (h *hook) atReadBack(count func(int64)) { h.readBack = count }
+
+var errStop = errors.New("told to stop")
+
+// interrupted is an Ensure that is stopped on the way. It publishes and registers
+// nothing, and keeps its stage.
+func (s *site) interrupted(by func(cancel context.CancelCauseFunc) *hook, changes ...change) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancelCause(s.t.Context())
+	defer cancel(nil)
+	changes = append(changes, watched(by(cancel)))
+	r, err := s.ensure(ctx, changes...)
+	if !errors.Is(err, errStop) || r.Outcome != "" {
+		s.t.Fatalf("an interrupted Ensure: %q, %v", r.Outcome, err)
+	}
+	s.notPublished()
+	if _, err := os.Lstat(s.stage()); err != nil {
+		s.t.Errorf("the stage of an interrupted copy: %v", err)
+	}
+}
+
+func (s *site) notPublished() {
+	s.t.Helper()
+	for _, path := range []string{s.published(), s.userFile()} {
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			s.t.Errorf("%s is there: %v", path, err)
+		}
+	}
+}
+
+// resumable is a tree of which some is in one large file and some in small ones.
+func resumable() []testkit.Step {
+	steps := []testkit.Step{
+		testkit.File("huge", hugeSize, 1), testkit.Hardlink("huge", "z/huge"),
+		testkit.Sparse("sparse", 21*mebi, []testkit.Extent{{Off: 2 * mebi, Len: 10}, {Off: 17 * mebi, Len: mebi}}),
+		testkit.Symlink("huge", "link"), testkit.Dir("empty", 0o555), testkit.Content("nothing", ""),
+	}
+	for i := range 60 {
+		steps = append(steps, testkit.File(fmt.Sprintf("small%d/%d", i%3, i), int64(i)*3000+1, uint64(i)))
+	}
+	return append(steps, testkit.Chmod("small1", 0o555))
+}
+
+// A copy that was interrupted anywhere is gone on with: what was copied is not
+// copied again.
+func TestInterruptedCopiesAreResumed(t *testing.T) {
+	large := []testkit.Step{testkit.File("huge", hugeSize, 1)}
+	for _, c := range []struct {
+		name    string
+		steps   []testkit.Step
+		at      func(*hook, func(int64))
+		calls   []int64
+		changes []change
+	}{
+		{"blocks of a file", large, (*hook).atCopied, []int64{1, 3, 5}, nil},
+		{"blocks of a file, direct", large, (*hook).atCopied, []int64{3}, []change{engine(copier.Direct)}},
+		{"blocks of a file, buffered", large, (*hook).atCopied, []int64{3}, []change{engine(copier.Buffered)}},
+		{"blocks of a file, range", large, (*hook).atCopied, []int64{3}, []change{engine(copier.Range)}},
+		{"read back blocks of a file", large, (*hook).atReadBack, []int64{1, 5}, nil},
+		{"tree", resumable(), (*hook).atCopied, []int64{1, 20, 70}, nil},
+		{"read back of a tree", resumable(), (*hook).atReadBack, []int64{1, 20, 70}, nil},
+		{"one worker", resumable(), (*hook).atCopied, []int64{30}, []change{jobs(1)}},
+	} {
+		for _, n := range c.calls {
+			t.Run(fmt.Sprint(c.name, " at ", n), func(t *testing.T) {
+				s := newSite(t, t.TempDir(), t.TempDir())
+				testkit.Removable(t, s.source)
+				testkit.Removable(t, s.ssd)
+				testkit.Apply(t, s.source, c.steps...)
+				changes := append([]change{jobs(2)}, c.changes...)
+				var before atomic.Int64
+				s.interrupted(func(cancel context.CancelCauseFunc) *hook {
+					h := countdown(n, c.at)(cancel)
+					count := h.copied
+					h.copied = func(bytes int64) {
+						before.Add(bytes)
+						if count != nil {
+							count(bytes)
+						}
+					}
+					return h
+				}, changes...)
+				s.listsStage(before.Load())
+				r := s.copied(changes...)
+				if r.ResumedBytes != before.Load() {
+					t.Errorf("%d bytes of %d were kept, %d had been copied: %q", r.ResumedBytes, r.Bytes, before.Load(), s.log)
+				}
+				s.verified()
+				s.released()
+			})
+		}
+	}
+}
+
+// listsStage wants List to tell of the stage and how far it is.
+func (s *site) listsStage(bytes int64) {
+	s.t.Helper()
+	r, err := shardtossd.List(s.t.Context(), s.options())
+	if err != nil || len(r.Shards) != 1 {
+		s.t.Fatalf("List: %+v, %v", r, err)
+	}
+	if info := r.Shards[0]; !info.Stage || info.StageBytes != bytes || info.State != shardtossd.Absent || info.Copying {
+		s.t.Errorf("%d bytes were copied, List says %+v", bytes, info)
+	}
+}
+
+// dyingContext ends when it is asked for the n-th time whether it has: so it ends
+// at every place, one after the other, where anything looks.
+type dyingContext struct {
+	context.Context
+	left atomic.Int64
+	done chan struct{}
+}
+
+func dyingAfter(ctx context.Context, n int64) *dyingContext {
+	d := &dyingContext{Context: ctx, done: make(chan struct{})}
+	d.left.Store(n)
+	return d
+}
+
+func (d *dyingContext) Done() <-chan struct{} { return d.done }
+
+func (d *dyingContext) Err() error {
+	switch left := d.left.Add(-1); {
+	case left == 0:
+		close(d.done)
+	case left > 0:
+		return nil
+	}
+	return context.Canceled
+}
+
+// Value hides the test's context, whose cause would be asked for instead of Err.
+func (d *dyingContext) Value(any) any { return nil }
+
+// Wherever a copy is stopped, it has either published everything and registered
+// the user, or nothing; and the next one completes it.
+func TestStoppedAnywhere(t *testing.T) {
+	for n := int64(1); ; n++ {
+		s := newSite(t, t.TempDir(), t.TempDir())
+		testkit.Apply(t, s.source, mixed()...)
+		_, err := s.ensure(dyingAfter(t.Context(), n), jobs(2))
+		if err == nil {
+			testkit.Same(t, s.source, s.published())
+			if n < 20 {
+				t.Errorf("it looked only %d times whether to stop", n)
+			}
+			return
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("stopped at %d: %v", n, err)
+		}
+		s.notPublished()
+		s.copied()
+		s.released()
+		if t.Failed() {
+			t.Fatalf("stopped at %d", n)
+		}
+	}
+}
+
+// flip changes one bit in place, and nothing else.
+func flip(t testing.TB, path string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1
+	if _, err := f.WriteAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a power cut, or somebody, has done to a stage and its books meanwhile must
+// not come into the copy, nor keep it from being made.
+func TestResumeOfADamagedStage(t *testing.T) {
+	garbage := func(name string, from int64) testkit.Step {
+		return func(root string) error {
+			st, err := os.Stat(filepath.Join(root, name))
+			if err != nil {
+				return err
+			}
+			return testkit.Write(name, from, strings.Repeat("garbage\xff", int(st.Size()-from)/8+1))(root)
+		}
+	}
+	bit := func(name string, off int64) testkit.Step {
+		return func(root string) error { flip(t, filepath.Join(root, name), off); return nil }
+	}
+	for _, c := range []struct {
+		name   string
+		damage []testkit.Step // below the state dir
+		kept   bool           // of the rest something is
+	}{
+		{"nothing", nil, true},
+		{"bit in a block", []testkit.Step{bit("stage/huge", 1)}, true},
+		{"bit in the last block", []testkit.Step{bit("stage/huge", hugeSize-1)}, true},
+		{"bit in a small file", []testkit.Step{bit("stage/small0/3", 9)}, true},
+		{"bit in the data of a sparse file", []testkit.Step{bit("stage/sparse", 2*mebi+1)}, true},
+		{"bit in a hole", []testkit.Step{bit("stage/sparse", 9*mebi)}, true},
+		{"small file deleted", []testkit.Step{testkit.Remove("stage/small0/3")}, true},
+		{"small file emptied", []testkit.Step{testkit.Truncate("stage/small0/3", 0)}, true},
+		{"small file cut", []testkit.Step{testkit.Truncate("stage/small0/3", 100)}, true},
+		{"small file longer", []testkit.Step{testkit.Truncate("stage/small0/3", 90_000)}, true},
+		{"empty file longer", []testkit.Step{testkit.Truncate("stage/nothing", 1)}, true},
+		{"large file deleted", []testkit.Step{testkit.Remove("stage/huge")}, true},
+		{"large file emptied", []testkit.Step{testkit.Truncate("stage/huge", 0)}, true},
+		{"large file cut", []testkit.Step{testkit.Truncate("stage/huge", 7*mebi)}, true},
+		{"large file longer", []testkit.Step{testkit.Truncate("stage/huge", hugeSize+mebi)}, true},
+		{"large file of zeros", []testkit.Step{testkit.Truncate("stage/huge", 0), testkit.Truncate("stage/huge", hugeSize)}, true},
+		{"large file of another mode", []testkit.Step{testkit.Chmod("stage/huge", 0)}, true},
+		{"directory of another mode", []testkit.Step{testkit.Chmod("stage/small0", 0o555)}, true},
+		{"directory emptied and removed", []testkit.Step{testkit.Remove("stage/empty")}, true},
+		{"link elsewhere", []testkit.Step{testkit.Remove("stage/link"), testkit.Symlink("z", "stage/link")}, true},
+		{"link removed", []testkit.Step{testkit.Remove("stage/link")}, true},
+		{"journal deleted", []testkit.Step{testkit.Remove("journal")}, false},
+		{"journal emptied", []testkit.Step{testkit.Truncate("journal", 0)}, false},
+		{"journal cut in its header", []testkit.Step{testkit.Truncate("journal", 12)}, false},
+		{"journal of nothing", []testkit.Step{testkit.Truncate("journal", 16)}, false},
+		{"journal cut", []testkit.Step{testkit.Truncate("journal", 16+8*4+3)}, true},
+		{"bit in the header of the journal", []testkit.Step{bit("journal", 9)}, false},
+		{"bit in a sum of the journal", []testkit.Step{bit("journal", 16+8*2)}, true},
+		{"garbage for a journal", []testkit.Step{garbage("journal", 0)}, false},
+		{"garbage for the sums of the journal", []testkit.Step{garbage("journal", 16)}, false},
+		{"plan deleted", []testkit.Step{testkit.Remove("plan")}, true},
+		{"garbage for a plan", []testkit.Step{garbage("plan", 0)}, true},
+		{"bit in the plan", []testkit.Step{bit("plan", 100)}, true},
+		{"stage deleted", []testkit.Step{testkit.Remove("stage/huge"), removeAll("stage")}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			testkit.Removable(t, s.source)
+			testkit.Removable(t, s.ssd)
+			testkit.Apply(t, s.source, resumable()...)
+			s.interrupted(countdown(60, (*hook).atReadBack), jobs(1))
+			testkit.Apply(t, s.state(), c.damage...)
+			r := s.copied()
+			if kept := r.ResumedBytes > 0; kept != c.kept {
+				t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
+			}
+			s.released()
+		})
+	}
+}
+
+func removeAll(name string) testkit.Step {
+	return func(root string) error { return os.RemoveAll(filepath.Join(root, name)) }
+}
+
+// What is counted as kept was found good: what had to be copied again was not kept.
+func TestDamagedBlocksAreNotCountedAsKept(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	testkit.Apply(t, s.source, testkit.File("huge", hugeSize, 1), testkit.File("small", 1000, 2))
+	s.interrupted(countdown(6, (*hook).atReadBack), jobs(1))
+	flip(t, filepath.Join(s.stage(), "huge"), 13*mebi)
+	if r := s.copied(); r.ResumedBytes > hugeSize-4*mebi+1000 {
+		t.Errorf("%d bytes were kept, a block of 4 MiB was damaged", r.ResumedBytes)
+	}
+}
+
+// A source that has changed since, in anything at all, is copied from the
+// beginning. Who has only read it has not changed it.
+func TestSourceChangesBetweenTwoRuns(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		steps []testkit.Step
+		kept  bool
+	}{
+		{"size", []testkit.Step{testkit.Truncate("huge", hugeSize-1)}, false},
+		{"one byte", []testkit.Step{testkit.Write("huge", 5, "x")}, false},
+		{"one byte, mtime set back", []testkit.Step{testkit.Times("huge", time.Unix(5, 0), time.Unix(5, 0)), testkit.Write("huge", 5, "x"),
+			testkit.Times("huge", time.Unix(5, 0), time.Unix(5, 0))}, false},
+		{"entry added", []testkit.Step{testkit.Content("small0/new", "")}, false},
+		{"entry removed", []testkit.Step{testkit.Remove("nothing")}, false},
+		{"renamed", []testkit.Step{testkit.Rename("nothing", "nothing2")}, false},
+		{"mode", []testkit.Step{testkit.Chmod("huge", 0o600)}, false},
+		{"link target", []testkit.Step{testkit.Remove("link"), testkit.Symlink("z", "link")}, false},
+		{"only read", []testkit.Step{readAll}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			testkit.Removable(t, s.source)
+			testkit.Removable(t, s.ssd)
+			testkit.Apply(t, s.source, resumable()...)
+			tick(t, s.ssd)
+			s.interrupted(countdown(60, (*hook).atCopied))
+			testkit.Apply(t, s.source, c.steps...)
+			if r := s.copied(); (r.ResumedBytes > 0) != c.kept {
+				t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
+			}
+			if discarded := slices.ContainsFunc(s.log, isDiscarded); discarded == c.kept {
+				t.Errorf("it said %q", s.log)
+			}
+			s.released()
+		})
+	}
+}
+
+// readAll reads as other programs do, which changes access times.
+func readAll(root string) error {
+	testkit.Snapshot(root)
+	return nil
+}
+
+func isDiscarded(line string) bool { return strings.HasPrefix(line, "Discarded an interrupted copy") }
+
+func TestNoResume(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1), testkit.Content("small", "x"))
+	s.interrupted(countdown(3, (*hook).atCopied))
+	if r := s.copied(noResume); r.ResumedBytes != 0 || !slices.ContainsFunc(s.log, isDiscarded) {
+		t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
+	}
+	s.released()
+}
+
+// Release of a shard whose first copy was interrupted clears what that has left.
+func TestReleaseOfAnInterruptedCopy(t *testing.T) {
+	s := newSite(t, t.TempDir(), t.TempDir())
+	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1))
+	s.interrupted(countdown(3, (*hook).atCopied))
+	if r, err := shardtossd.Release(t.Context(), s.options()); err != nil || r.Outcome != shardtossd.NothingToDo {
+		t.Errorf("Release: %q, %v", r.Outcome, err)
+	}
+	s.nothingLeft()
+}
