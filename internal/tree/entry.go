@@ -86,8 +86,11 @@ func (r *Record) Below() string {
 
 // Join is path and name with a slash between where both are there.
 func Join(path, name string) string {
-	if path == "" {
+	switch {
+	case path == "":
 		return name
+	case name == "":
+		return path
 	}
 	return path + "/" + name
 }
