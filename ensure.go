@@ -92,7 +92,11 @@ func (op *operation) clearLeftovers(ctx context.Context, state *stateDir) {
 	}) {
 		return
 	}
-	if state.Lock(false) == nil && state.checkLinked() == nil {
+	if state.Lock(false) != nil {
+		return
+	}
+	defer state.Unlock() //nolint:errcheck // the descriptor is closed soon
+	if state.checkLinked() == nil {
 		op.clearState(ctx, state)
 	}
 }
@@ -293,7 +297,7 @@ func (op *operation) afterFailure(ctx context.Context, state *stateDir, err erro
 		return err
 	case errors.As(err, &space), sys.NoSpace(err):
 		err = asKind(err, ErrNoSpace)
-	case errors.Is(err, copier.ErrSourceChanged), errors.Is(err, copier.ErrRefused), errors.Is(err, ErrDamaged):
+	case errors.Is(err, errNotReplaced), errors.Is(err, copier.ErrSourceChanged), errors.Is(err, copier.ErrRefused), errors.Is(err, ErrDamaged):
 	default:
 		return op.keepStage(final, state, err)
 	}

@@ -242,7 +242,13 @@ func (op *operation) openStateIfThere() (*stateDir, error) {
 func (op *operation) lockState(ctx context.Context) (*stateDir, error) {
 	op.warnOfRoot()
 	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		s, err := makeState(op.ssd, op.name)
+		if errors.Is(err, errUnlinked) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

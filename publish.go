@@ -23,7 +23,10 @@ func (op *operation) publish(state *stateDir, found presence) error {
 		if err := state.RenameAt(copier.StageName, state.File, trashName, sys.NoReplace); err != nil {
 			return err
 		}
-		err = moveAs(state.File, trashName, op.ssd, op.name, sys.Exchange)
+		if err = moveAs(state.File, trashName, op.ssd, op.name, sys.Exchange); err != nil {
+			back := state.RenameAt(trashName, state.File, copier.StageName, sys.NoReplace)
+			return errors.Join(fmt.Errorf("%w: %w", errNotReplaced, err), back)
+		}
 	} else {
 		err = moveAs(state.File, copier.StageName, op.ssd, op.name, sys.NoReplace)
 	}
@@ -43,25 +46,44 @@ func (op *operation) publish(state *stateDir, found presence) error {
 	return nil
 }
 
+// errNotReplaced is a failed exchange. The journal is gone: the stage cannot be
+// gone on with.
+var errNotReplaced = errors.New("replace what is on the SSD")
+
 // moveAs is RenameAt between directories. Who is not root must be able to write
-// to a directory to give it another parent: a read-only one is made writable for
+// to a directory to give it another parent: read-only ones are made writable for
 // the moment.
 func moveAs(from *sys.File, name string, to *sys.File, newName string, how uint) error {
 	err := from.RenameAt(name, to, newName, how)
 	if !sys.Is(err, unix.EACCES) {
 		return err
 	}
-	d, openErr := from.OpenDirAt(name)
-	if openErr != nil {
-		return err
-	}
-	defer d.Close() //nolint:errcheck // opened for reading
-	s, statErr := d.Stat()
-	if statErr != nil || d.Chmod(s.Perm()|0o700) != nil {
-		return err
+	restore := makeWritable(from, name)
+	if how == sys.Exchange {
+		restoreOther := makeWritable(to, newName)
+		defer restoreOther() //nolint:errcheck // trash now, or as it was
 	}
 	err = from.RenameAt(name, to, newName, how)
-	return errors.Join(err, d.Chmod(s.Perm()))
+	return errors.Join(err, restore())
+}
+
+// makeWritable lets the owner write to a directory until restore is called. What
+// does not work shows in what is done next.
+func makeWritable(in *sys.File, name string) (restore func() error) {
+	nothing := func() error { return nil }
+	d, err := in.OpenDirAt(name)
+	if err != nil {
+		return nothing
+	}
+	s, err := d.Stat()
+	if err != nil || d.Chmod(s.Perm()|0o700) != nil {
+		d.Close() //nolint:errcheck // opened for reading
+		return nothing
+	}
+	return func() error {
+		defer d.Close() //nolint:errcheck // opened for reading
+		return errors.Join(d.Chmod(s.Perm()), d.Sync())
+	}
 }
 
 // publishedBut is the error of a sync after the rename: the shard can be seen,

@@ -41,6 +41,16 @@ func (op *operation) release(ctx context.Context) error {
 	if state != nil {
 		defer state.close() //nolint:errcheck // gives the flock back
 	}
+	// The last user goes only when nothing can keep the shard any more: one that
+	// this tool did not publish is deleted by the call that unregisters him, or
+	// never.
+	locked, err := op.lockForLast(ctx)
+	if err != nil {
+		return fmt.Errorf("%w; %q is still registered, run -r again", err, op.ID)
+	}
+	if locked != nil {
+		defer locked.close() //nolint:errcheck // gives the flock back
+	}
 	removed, err := op.user.Unregister(op.ID)
 	if err != nil {
 		return fmt.Errorf("unregister %q: %w", op.ID, err)
@@ -54,12 +64,30 @@ func (op *operation) release(ctx context.Context) error {
 		op.info("Some services need shard: %s Do nothing.", op.name)
 		return nil
 	}
-	return op.removeShard(ctx, state, removed)
+	return op.removeShard(ctx, state, locked, removed)
+}
+
+// lockForLast makes and locks the state dir, if this call removes the last user of
+// a shard that is there.
+func (op *operation) lockForLast(ctx context.Context) (locked *stateDir, err error) {
+	users := op.user.Users()
+	if len(users) != 1 || users[0] != op.ID {
+		return nil, nil
+	}
+	pub, err := op.published()
+	if err != nil || pub == nil {
+		return nil, err
+	}
+	err = op.withRoom(ctx, func() (err error) {
+		locked, err = op.lockState(ctx)
+		return err
+	})
+	return locked, err
 }
 
 // removeShard deletes what no user needs any more: the shard, if it may be
 // deleted, what the state dir has, and at last the user file.
-func (op *operation) removeShard(ctx context.Context, state *stateDir, wasLast bool) error {
+func (op *operation) removeShard(ctx context.Context, state, locked *stateDir, wasLast bool) error {
 	pub, err := op.published()
 	if err != nil {
 		return err
@@ -70,8 +98,8 @@ func (op *operation) removeShard(ctx context.Context, state *stateDir, wasLast b
 			return err
 		}
 		if !may {
-			op.warn("%s/%s is left: this tool did not publish it, and %s was not its last user", op.SSDDir, op.name, op.ID)
-			return nil
+			op.warn("%s/%s is left: it is not known as what this tool published, and %s was not its last user", op.SSDDir, op.name, op.ID)
+			return op.clearUnpublished(ctx)
 		}
 	}
 	if pub != nil || wasLast {
@@ -79,7 +107,7 @@ func (op *operation) removeShard(ctx context.Context, state *stateDir, wasLast b
 		op.result.Outcome = Removed
 	}
 	if pub != nil || state != nil {
-		if err := op.deleteShard(ctx, pub); err != nil {
+		if err := op.deleteShard(ctx, locked, pub); err != nil {
 			return err
 		}
 	}
@@ -105,12 +133,14 @@ func (op *operation) mayDelete(state *stateDir, pub *sys.Stat, wasLast bool) (bo
 // deleteShard renames the shard away from its public name and deletes it with its
 // state dir. Nothing is bound to it any more once it is trash, and the manifest
 // goes with the rest.
-func (op *operation) deleteShard(ctx context.Context, pub *sys.Stat) error {
-	state, err := op.lockState(ctx)
-	if err != nil {
-		return err
+func (op *operation) deleteShard(ctx context.Context, state *stateDir, pub *sys.Stat) error {
+	if state == nil {
+		var err error
+		if state, err = op.lockState(ctx); err != nil {
+			return err
+		}
+		defer state.close() //nolint:errcheck // gives the flock back
 	}
-	defer state.close() //nolint:errcheck // gives the flock back
 	if pub != nil {
 		if err := op.toTrash(ctx, state); err != nil {
 			return err
@@ -146,6 +176,12 @@ func (op *operation) releaseUnknown(ctx context.Context) error {
 	if pub != nil {
 		op.warn("%s/%s is there although nobody is known to use it: if its user file was lost, run -c and -r again for each service", op.SSDDir, op.name)
 	}
+	return op.clearUnpublished(ctx)
+}
+
+// clearUnpublished deletes what interrupted copies have left of a shard that is
+// not needed, if that belongs to this lock dir and nobody works on it.
+func (op *operation) clearUnpublished(ctx context.Context) error {
 	state, err := openState(op.ssd, op.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -157,5 +193,5 @@ func (op *operation) releaseUnknown(ctx context.Context) error {
 	if state.checkLockDir(op.lockDir) != nil || state.Lock(false) != nil || state.checkLinked() != nil {
 		return nil
 	}
-	return op.tidy(ctx, state, true)
+	return errors.Join(state.clearTrash(ctx, op.Jobs), op.tidy(ctx, state, true))
 }

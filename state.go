@@ -52,6 +52,9 @@ func makeState(ssd *sys.File, name string) (*stateDir, error) {
 		return nil, err
 	}
 	dir, err := mkdirPrivate(root, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errUnlinked
+	}
 	if err != nil {
 		root.Close() //nolint:errcheck // opened for reading
 		return nil, err

@@ -47,6 +47,9 @@ func (op *operation) verify(ctx context.Context) error {
 		return op.unlessGone(m, pub, &kindError{ErrDamaged,
 			fmt.Errorf("shard %s is damaged: %d differences from what was published at %s", op.name, n, m.Time.Local().Format(time.DateTime))})
 	}
+	if err := op.unlessGone(m, pub, nil); err != nil {
+		return err
+	}
 	op.result.Outcome = Verified
 	if err := state.recordVerified(medium.Mode()); err != nil {
 		op.warn("when shard %s was verified could not be recorded: %v", op.name, err)

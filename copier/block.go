@@ -62,8 +62,12 @@ func (c *copying) copyBlock(p *pair, i int64, buf []byte, again bool) (sum uint6
 			data = []span{{0, n}}
 		}
 	}
+	put := c.put
+	if again {
+		put = c.write // also over a clone
+	}
 	for _, s := range data {
-		if err := c.put(p, buf, off, s); err != nil {
+		if err := put(p, buf, off, s); err != nil {
 			return 0, err
 		}
 	}
@@ -133,6 +137,11 @@ func (c *copying) put(p *pair, buf []byte, off int64, s span) error {
 		}
 		s.from += done
 	}
+	return c.write(p, buf, off, s)
+}
+
+// write writes the span of the block at off into the copy.
+func (c *copying) write(p *pair, buf []byte, off int64, s span) error {
 	if s.from == s.to {
 		return nil
 	}

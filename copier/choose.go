@@ -48,6 +48,8 @@ func (c *copying) chooseEngine(p *pair) error {
 	}
 	if p.out.Direct.Load() {
 		p.engine = Direct
+	} else {
+		p.out.DontCache.Store(true)
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type comparer struct {
 
 	linked  map[uint64]string // by inode, the path of each file met that has several names
 	isTree  bool              // a directory came first
+	summing bool              // the last regular file was handed to file
 	dir     *sys.File         // nil where the directory of the records is not there
 	path    string
 	names   []string // of dir, not met in the manifest yet
@@ -60,6 +61,7 @@ func (c *comparer) record(r *tree.Record) error {
 	if err := context.Cause(c.ctx); err != nil {
 		return err
 	}
+	c.summing = c.summing && r.Kind == tree.Sums
 	switch {
 	case r.Kind == tree.Dir:
 		if err := c.leave(); err != nil {
@@ -67,6 +69,9 @@ func (c *comparer) record(r *tree.Record) error {
 		}
 		return c.enter(r)
 	case r.Kind == tree.Sums:
+		if !c.summing {
+			return nil // of a file that is not there to be compared
+		}
 		return c.sums(r)
 	case !c.isTree:
 		return c.single(r)
@@ -105,7 +110,7 @@ func (c *comparer) enter(r *tree.Record) error {
 	c.dir = d
 	s, err := d.Stat()
 	if err != nil {
-		return err
+		return c.unreadable(".", err)
 	}
 	c.meta(".", r, &s)
 	if c.names, err = d.Names(c.scratch); err != nil {
@@ -184,7 +189,7 @@ func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
 	case tree.Symlink:
 		target, err := d.ReadlinkAt(name)
 		if err != nil {
-			return err
+			return c.unreadable(r.Name, err)
 		}
 		if target != r.Target {
 			c.differs(r.Name, LinkTarget, fmt.Sprintf("found %q, published %q", target, r.Target))
@@ -204,6 +209,7 @@ func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
 	if r.Kind != tree.Regular || s.Size != r.Size {
 		return nil
 	}
+	c.summing = true
 	if !c.isTree {
 		return c.file(d, "", name, r)
 	}
@@ -234,6 +240,9 @@ func (c *comparer) hardLink(r *tree.Record, s *sys.Stat) error {
 		if first, err = d.StatAt(name); err == nil && first.SameFile(s) {
 			return nil
 		}
+	}
+	if ours(err) {
+		return err
 	}
 	c.differs(r.Name, HardLink, fmt.Sprintf("not the same file as %q", r.Target))
 	return nil

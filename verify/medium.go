@@ -60,7 +60,7 @@ type File struct {
 	medium *Medium
 	file   *sys.File
 	size   int64
-	before int64 // bytes in the page cache when it was opened
+	before atomic.Int64 // bytes that were in the page cache when they were about to be read
 
 	mu     sync.Mutex
 	moved  *sync.Cond
@@ -82,8 +82,7 @@ func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
 	}
 	r := &File{medium: m, file: f, size: size, digest: xxhash.New()}
 	r.moved = sync.NewCond(&r.mu)
-	f.DontCache.Store(!f.Direct.Load())
-	if err := r.lookAtCache(); err != nil {
+	if err := r.settleMode(); err != nil {
 		f.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}
@@ -97,20 +96,37 @@ const (
 	magicRamfs = 0x858458f6
 )
 
-// lookAtCache notes what is cached before anything is read.
-func (f *File) lookAtCache() (err error) {
+// settleMode finds out what O_DIRECT is worth: some file systems take it and read
+// through the page cache all the same (ext4 with data=journal), which statx says.
+func (f *File) settleMode() error {
 	m := f.medium
 	m.once.Do(func() {
 		var fs sys.Space
 		fs, m.unknown = f.file.Space()
 		m.memory = fs.Type == magicTmpfs || fs.Type == magicRamfs
 	})
-	if err = m.unknown; err == nil && (m.Own || !f.file.Direct.Load()) {
-		err = f.file.Forget(0, 0)
+	if m.unknown != nil {
+		return m.unknown
 	}
-	if err == nil {
-		f.before, err = f.file.Cached(0, f.size)
+	s, err := f.file.Stat()
+	if err == nil && f.file.Direct.Load() && (s.DirectAlign == 0 || s.DirectAlign > sys.Align) {
+		err = f.file.SetDirect(false)
 	}
+	f.file.DontCache.Store(!f.file.Direct.Load())
+	return err
+}
+
+// expose drops n bytes at off from the page cache, where that is called for, and
+// notes what of them is still there.
+func (f *File) expose(off int64, n int) (err error) {
+	if f.medium.Own || !f.file.Direct.Load() {
+		err = f.file.Forget(off, int64(n))
+	}
+	if err != nil {
+		return err
+	}
+	cached, err := f.file.Cached(off, int64(n))
+	f.before.Add(min(cached, int64(n)))
 	return err
 }
 
@@ -119,6 +135,9 @@ func (f *File) lookAtCache() (err error) {
 // io.ErrUnexpectedEOF.
 func (f *File) Sum(i int64, buf []byte) (uint64, error) {
 	off, want := i*tree.BlockSize, tree.BlockLen(f.size, i)
+	if err := f.expose(off, want); err != nil {
+		return 0, err
+	}
 	n, err := f.read(buf, want, off)
 	if err != nil {
 		return 0, err
@@ -185,19 +204,25 @@ func (f *File) countMode() error {
 	if err != nil {
 		return err
 	}
-	through := min(max(after-f.before, 0), f.size)
-	m := f.medium
-	switch {
+	m, before := f.medium, min(f.before.Load(), f.size)
+	through := min(max(after-before, 0), f.size-before)
+	switch direct := f.file.Direct.Load(); {
 	case m.memory:
 		m.cached.Add(f.size)
-	case f.file.Direct.Load():
+		return nil
+	case direct && !m.Own: // what was cached before is others', and was passed by
 		m.direct.Add(f.size - through)
 		m.dropped.Add(through)
-	default: // what could not be dropped before was read from memory
-		m.cached.Add(min(f.before, f.size))
-		m.dropped.Add(max(f.size-f.before, 0))
+		return nil
+	case direct:
+		m.cached.Add(before)
+		m.dropped.Add(through)
+		m.direct.Add(f.size - before - through)
+	default:
+		m.cached.Add(before)
+		m.dropped.Add(f.size - before)
 	}
-	if through > 0 && (m.Own || !f.file.Direct.Load()) {
+	if through > 0 {
 		return f.file.Forget(0, 0)
 	}
 	return nil
