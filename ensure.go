@@ -166,7 +166,7 @@ func (op *operation) copy(ctx context.Context, found presence) error {
 	op.result.Outcome = Copied
 	op.clearState(ctx, state)
 	op.info("Copied shard %s: %d files, %d bytes (%s) in %.1f s, read back: %s", op.name,
-		op.result.Files, op.result.Bytes, size(op.result.Bytes), time.Since(op.started).Seconds(), op.result.ReadBack)
+		op.result.Files, op.result.Bytes, FormatSize(op.result.Bytes), time.Since(op.started).Seconds(), op.result.ReadBack)
 	return nil
 }
 
@@ -248,7 +248,7 @@ func (op *operation) sayPlan(p *copier.Plan) {
 func (op *operation) sayStage(s *copier.Stage, p *copier.Plan) {
 	switch {
 	case s.Resumed:
-		op.info("Going on with an interrupted copy of shard %s: %d of %d bytes (%s) are kept", op.name, s.Kept, p.Bytes, size(s.Kept))
+		op.info("Going on with an interrupted copy of shard %s: %d of %d bytes (%s) are kept", op.name, s.Kept, p.Bytes, FormatSize(s.Kept))
 	case s.Discarded && op.NoResume:
 		op.info("Discarded an interrupted copy of shard %s, as told", op.name)
 	case s.Discarded:

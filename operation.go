@@ -268,19 +268,6 @@ func (op *operation) lockState(ctx context.Context) (*stateDir, error) {
 	}
 }
 
-// size is a number of bytes for people.
-func size(bytes int64) string {
-	units := "KMGTPE"
-	if bytes < 1024 {
-		return fmt.Sprintf("%d B", bytes)
-	}
-	v, i := float64(bytes)/1024, 0
-	for v >= 1024 && i < len(units)-1 {
-		v, i = v/1024, i+1
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[i])
-}
-
 // queueDepth is how many requests the block device of the SSD dir queues, 0 if
 // there is none or it does not say. A partition's queue is its disk's.
 func queueDepth(ssd *sys.File) int {

@@ -54,7 +54,7 @@ func (op *operation) verify(ctx context.Context) error {
 	if err := state.recordVerified(medium.Mode()); err != nil {
 		op.warn("when shard %s was verified could not be recorded: %v", op.name, err)
 	}
-	op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, size(m.Bytes), op.result.ReadBack)
+	op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, FormatSize(m.Bytes), op.result.ReadBack)
 	return nil
 }
 

@@ -171,6 +171,29 @@ func (c *copying) parentOf(it *Item) (parent *sys.File, name string, err error) 
 	return parent, it.Name, err
 }
 
+// inStage hands out the entries that want holds for, a batch of one directory of
+// the stage at a time, and has do work on each of them.
+func (c *copying) inStage(ctx context.Context, emit func(pool.Task) error, want func(*Item) bool, do func(dst *sys.File, it *Item) error) error {
+	return c.plan.batches(ctx, want, func(b *batch) error {
+		return emit(func(ctx context.Context, _ *pool.Worker) error {
+			dst, err := c.stage.open(b.path)
+			if err != nil {
+				return err
+			}
+			defer dst.Close() //nolint:errcheck // opened for reading
+			for i := range b.entries {
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if err := do(dst, &b.entries[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
 // count adds a finished file to what its engine did.
 func (c *copying) count(engine Engine, bytes int64) {
 	c.mu.Lock()

@@ -95,19 +95,7 @@ func (c *copying) reserveLarge(ctx context.Context, emit func(pool.Task) error) 
 	want := func(it *Item) bool {
 		return it.Kind == tree.Regular && tree.Blocks(it.Size) > 1 && !it.Sparse()
 	}
-	return c.plan.batches(ctx, want, func(b *batch) error {
-		return emit(func(ctx context.Context, _ *pool.Worker) error { return c.reserveBatch(b) })
-	})
-}
-
-func (c *copying) reserveBatch(b *batch) error {
-	dst, err := c.stage.open(b.path)
-	if err != nil {
-		return err
-	}
-	defer dst.Close() //nolint:errcheck // opened for reading
-	for i := range b.entries {
-		it := &b.entries[i]
+	return c.inStage(ctx, emit, want, func(dst *sys.File, it *Item) error {
 		f, err := c.openLargeCopy(dst, it, false)
 		if err != nil {
 			return err
@@ -116,11 +104,8 @@ func (c *copying) reserveBatch(b *batch) error {
 		if closed := f.Close(); err == nil {
 			err = closed
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return err
+	})
 }
 
 func (f *largeFile) emitCopies(ctx context.Context, places chan<- struct{}, ready chan<- *segment, emit func(pool.Task) error) error {

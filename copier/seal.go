@@ -86,23 +86,7 @@ func (c *copying) hardLinks(ctx context.Context, emit func(pool.Task) error) err
 	if c.plan.HardLinks == 0 {
 		return nil
 	}
-	return c.plan.batches(ctx, want, func(b *batch) error {
-		return emit(func(ctx context.Context, _ *pool.Worker) error { return c.linkBatch(b) })
-	})
-}
-
-func (c *copying) linkBatch(b *batch) error {
-	dst, err := c.stage.open(b.path)
-	if err != nil {
-		return err
-	}
-	defer dst.Close() //nolint:errcheck // opened for reading
-	for i := range b.entries {
-		if err := c.hardLink(dst, &b.entries[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.inStage(ctx, emit, want, c.hardLink)
 }
 
 // hardLink gives a file that is in the stage already one more name.

@@ -197,9 +197,9 @@ func (p *progress) drawBar(now time.Time) {
 
 // plainLine says all there is to say.
 func plainLine(s snapshot) string {
-	bytes := fmt.Sprintf("%s of %s read back", size(s.readBack), size(s.bytes))
+	bytes := fmt.Sprintf("%s of %s read back", shardtossd.FormatSize(s.readBack), shardtossd.FormatSize(s.bytes))
 	if s.copies {
-		bytes = fmt.Sprintf("%s of %s copied, %s read back", size(s.copied), size(s.bytes), size(s.readBack))
+		bytes = fmt.Sprintf("%s of %s copied, %s read back", shardtossd.FormatSize(s.copied), shardtossd.FormatSize(s.bytes), shardtossd.FormatSize(s.readBack))
 	}
 	return fmt.Sprintf("progress: %d%%, %s, %s, %s", percent(s.done, s.work), bytes, fileCount(s, " of "), speed(s))
 }
@@ -215,7 +215,7 @@ func barLine(s snapshot, columns int) string {
 		columns = 80 // a bar was asked for, but there is no terminal to ask
 	}
 	columns-- // in the last column some terminals wrap
-	moved := fmt.Sprintf("%s/%s, ", size(bytes), size(s.bytes))
+	moved := fmt.Sprintf("%s/%s, ", shardtossd.FormatSize(bytes), shardtossd.FormatSize(s.bytes))
 	stats := moved + fileCount(s, "/") + ", " + speed(s)
 	width := barWidth(columns, stats)
 	if width < barMinimum {
@@ -270,7 +270,7 @@ func speed(s snapshot) string {
 	case s.left < 0:
 		left = "time left unknown"
 	}
-	return fmt.Sprintf("%s/s, %s", size(int64(s.rate)), left)
+	return fmt.Sprintf("%s/s, %s", shardtossd.FormatSize(int64(s.rate)), left)
 }
 
 // percent rounds down: 100 means all. Of nothing, all is done.
@@ -279,18 +279,6 @@ func percent(done, work int64) int {
 		return 100
 	}
 	return int(float64(done) / float64(work) * 100)
-}
-
-// size is bytes for people, in binary units.
-func size(bytes int64) string {
-	if bytes < 1024 {
-		return fmt.Sprintf("%d B", bytes)
-	}
-	value, unit := float64(bytes)/1024, 0
-	for value >= 1024 && unit < len("KMGTPE")-1 {
-		value, unit = value/1024, unit+1
-	}
-	return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[unit])
 }
 
 // span is a time for people, such as 1h02m03s.

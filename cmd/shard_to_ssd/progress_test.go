@@ -203,7 +203,7 @@ func TestSizeAndSpan(t *testing.T) {
 	for bytes, wanted := range map[int64]string{
 		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 30: "5.0 GiB", 1 << 62: "4.0 EiB",
 	} {
-		if got := size(bytes); got != wanted {
+		if got := shardtossd.FormatSize(bytes); got != wanted {
 			t.Errorf("%d: %s, wanted %s", bytes, got, wanted)
 		}
 	}

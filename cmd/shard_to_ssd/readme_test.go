@@ -1,0 +1,53 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// The README has every exit status in the words of --help, and every flag.
+func TestReadmeIsTrue(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(text)
+	for _, row := range statusTable() {
+		if want := "| " + row.status + " | " + row.meaning; !strings.Contains(readme, want) {
+			t.Errorf("README.md has no %q", want)
+		}
+	}
+	var c command
+	var m modeFlags
+	newFlagSet(&c, &m).VisitAll(func(flag *pflag.Flag) {
+		if !strings.Contains(readme, "`--"+flag.Name+"`") && !strings.Contains(readme, "`--"+flag.Name+" ") &&
+			!(flag.Name == "help" && strings.Contains(readme, "`-h`")) {
+			t.Errorf("README.md has no --%s", flag.Name)
+		}
+	})
+}
+
+// ARCHITECTURE.md has a word for every source file.
+func TestArchitectureNamesEveryFile(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"*.go", "copier/*.go", "verify/*.go", "locking/*.go", "cmd/shard_to_ssd/*.go"} {
+		files, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, files, err)
+		}
+		for _, file := range files {
+			name := filepath.Base(file)
+			engine := strings.HasPrefix(name, "engine_") // as one
+			if !strings.HasSuffix(name, "_test.go") && !engine && !strings.Contains(string(text), "`"+name+"`") {
+				t.Errorf("ARCHITECTURE.md has no word for %s", file)
+			}
+		}
+	}
+}
