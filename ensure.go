@@ -176,10 +176,10 @@ func (op *operation) openSource() (*copier.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := realPath(op.Shard)
+	from, err := sys.RealPath(op.Shard)
 	if err == nil {
 		var ssd string
-		if ssd, err = realPath(op.SSDDir); err == nil {
+		if ssd, err = sys.RealPath(op.SSDDir); err == nil {
 			switch {
 			case inside(from, ssd):
 				err = fmt.Errorf("source %q is inside the SSD dir %q", op.Shard, op.SSDDir)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 	"shard_to_ssd/verify"
 )
@@ -17,7 +18,7 @@ func (op *operation) writeManifest(ctx context.Context, src *copier.Source, plan
 	if err != nil {
 		return err
 	}
-	path, err := realPath(op.Shard)
+	path, err := sys.RealPath(op.Shard)
 	if err != nil {
 		return err
 	}

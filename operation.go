@@ -52,7 +52,7 @@ func begin(o Options, what string) (*operation, error) {
 			return op, err
 		}
 	}
-	lockDir, err := realPath(o.LockDir)
+	lockDir, err := sys.RealPath(o.LockDir)
 	if errors.Is(err, fs.ErrNotExist) && what != opCopy {
 		lockDir, err = filepath.Abs(o.LockDir) // no user file, then; a hook must not fail for it
 	}

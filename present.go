@@ -130,7 +130,7 @@ func (op *operation) noteStale(state *stateDir) {
 	}
 	defer m.Close() //nolint:errcheck // opened for reading
 	op.result.Files, op.result.Bytes = m.Files, m.Bytes
-	path, err := realPath(op.Shard)
+	path, err := sys.RealPath(op.Shard)
 	if err != nil {
 		return
 	}

@@ -60,7 +60,7 @@ func OpenSource(path string) (*Source, error) {
 }
 
 func (s *Source) openFile() error {
-	resolved, err := filepath.EvalSymlinks(s.Path)
+	resolved, err := sys.RealPath(s.Path)
 	if err != nil {
 		return fmt.Errorf("open source: %w", err)
 	}

@@ -14,9 +14,11 @@ if [ -n "$unformatted" ]; then
     exit 1
 fi
 go vet ./...
+go vet -tags faults ./internal/sys
 mkdir -p bin/tools
 GOBIN="$PWD/bin/tools" go install "$staticcheck"
 bin/tools/staticcheck ./...
+bin/tools/staticcheck -tags faults ./internal/sys
 
 # govulncheck asks a database on the network: without one, that is all to be said.
 # Its status for vulnerabilities is 3; any other failure that does not speak of

@@ -29,25 +29,36 @@ func (f *File) mincore(off, size int64) (pages int64, err error) {
 	const window = 1 << 30
 	seen := make([]byte, window/os.Getpagesize())
 	for end := off + size; off < end; off += window {
-		n := min(window, end-off)
-		err := call("mincore", f.where, func() error {
-			m, err := unix.Mmap(f.fd, off, int(n), unix.PROT_READ, unix.MAP_SHARED)
-			if err != nil {
-				return err
-			}
-			defer unix.Munmap(m) //nolint:errcheck // only a mapping
-			count := (int(n) + os.Getpagesize() - 1) / os.Getpagesize()
-			if err := mincore(m, seen[:count]); err != nil {
-				return err
-			}
-			for _, b := range seen[:count] {
-				pages += int64(b & 1)
-			}
-			return nil
-		})
+		n, err := f.resident(off, int(min(window, end-off)), seen)
 		if err != nil {
 			return pages, err
 		}
+		pages += n
+	}
+	return pages, nil
+}
+
+// resident counts the resident pages of n bytes at off; seen has a byte for each.
+func (f *File) resident(off int64, n int, seen []byte) (pages int64, err error) {
+	const op = "mincore"
+	var m []byte
+	err = call(op, f.where, func() (err error) {
+		m, err = unix.Mmap(f.fd, off, n, unix.PROT_READ, unix.MAP_SHARED)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	seen = seen[:(n+os.Getpagesize()-1)/os.Getpagesize()]
+	err = call(op, f.where, func() error { return mincore(m, seen) })
+	if unmap := FreeBuffer(m); err == nil {
+		err = unmap
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, b := range seen {
+		pages += int64(b & 1)
 	}
 	return pages, nil
 }

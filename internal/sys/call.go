@@ -1,7 +1,8 @@
 // Package sys is the thin layer between this project and the kernel. Every
 // system call that touches a shard, a state dir or a user file goes through
 // call, the one place that repeats interrupted calls and names errors with
-// operation and path.
+// operation and path; one call is one system call. In a test build (-tags faults)
+// that is also where they are counted, and where one dies or fails, see faults.go.
 //
 // Files are reached relative to open directories and symbolic links are not
 // followed unless a function says so, so that a path swapped by another process
@@ -22,13 +23,19 @@ import (
 // call runs one system call on where, again for as long as a signal interrupts
 // it. Its error is an *fs.PathError with op and the path of where.
 func call(op string, where place, f func() error) error {
+	_, err := transfer(op, where, 0, func(int) (int, error) { return 0, f() })
+	return err
+}
+
+// transfer is call for one that moves up to n bytes and returns how many it did.
+func transfer(op string, where place, n int, f func(n int) (int, error)) (done int, err error) {
 	for {
-		err := f()
+		done, err = attempt(op, where, n, f)
 		if err == nil {
-			return nil
+			return done, nil
 		}
 		if err != unix.EINTR {
-			return &fs.PathError{Op: op, Path: where.String(), Err: err}
+			return 0, &fs.PathError{Op: op, Path: where.String(), Err: err}
 		}
 	}
 }

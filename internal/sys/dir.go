@@ -2,6 +2,7 @@ package sys
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,16 @@ func OpenDir(path string) (*File, error) {
 // OpenDirAt opens the directory name in d.
 func (d *File) OpenDirAt(name string) (*File, error) {
 	return d.OpenAt(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+}
+
+// RealPath is path, absolute and without symbolic links, as the kernel has it.
+func RealPath(path string) (real string, err error) {
+	f, err := open(unix.AT_FDCWD, place{name: path}, path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // nothing can be written to it
+	return readlink(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(f.fd), f.where)
 }
 
 // maxWalk is the longest path given to the kernel at once; PATH_MAX is 4096
@@ -131,9 +142,13 @@ func (d *File) LinkAt(from *File, name, newName string) error {
 
 // ReadlinkAt returns the target of the symbolic link name in d.
 func (d *File) ReadlinkAt(name string) (target string, err error) {
-	err = call("readlink", place{d.Path(), name}, func() error {
+	return readlink(d.fd, name, place{d.Path(), name})
+}
+
+func readlink(dirfd int, name string, where place) (target string, err error) {
+	err = call("readlink", where, func() error {
 		buf := make([]byte, 4096) // a target is at most PATH_MAX-1 bytes
-		n, err := unix.Readlinkat(d.fd, name, buf)
+		n, err := unix.Readlinkat(dirfd, name, buf)
 		if err == nil {
 			target = string(buf[:n])
 		}

@@ -67,8 +67,9 @@ func (f *File) Fd() int { return f.fd }
 
 // Close closes the descriptor. Its error is one of the file's writes and counts.
 func (f *File) Close() error {
-	err := unix.Close(f.fd)
+	fd := f.fd
 	f.fd = -1
+	_, err := attempt("close", f.where, 0, func(int) (int, error) { return 0, unix.Close(fd) })
 	if err == nil || err == unix.EINTR { // on Linux the descriptor is gone after EINTR too
 		return nil
 	}
@@ -98,19 +99,17 @@ func (f *File) ReadAt(buf []byte, want int, off int64) (int, error) {
 	return n, nil
 }
 
-func (f *File) pread(buf []byte, off int64) (n int, err error) {
-	err = call("read", f.where, func() (err error) {
-		if f.DontCache.Load() {
-			n, err = unix.Preadv2(f.fd, [][]byte{buf}, off, unix.RWF_DONTCACHE)
-			if err != unix.EOPNOTSUPP && err != unix.ENOSYS {
-				return err
-			}
-			f.DontCache.Store(false)
+func (f *File) pread(buf []byte, off int64) (int, error) {
+	if f.DontCache.Load() {
+		n, err := transfer("read", f.where, len(buf), func(n int) (int, error) {
+			return unix.Preadv2(f.fd, [][]byte{buf[:n]}, off, unix.RWF_DONTCACHE)
+		})
+		if !Is(err, unix.EOPNOTSUPP, unix.ENOSYS) {
+			return n, err
 		}
-		n, err = unix.Pread(f.fd, buf, off)
-		return err
-	})
-	return max(n, 0), err
+		f.DontCache.Store(false)
+	}
+	return transfer("read", f.where, len(buf), func(n int) (int, error) { return unix.Pread(f.fd, buf[:n], off) })
 }
 
 // WriteAt writes all of buf at off. A write that makes no progress is an error.
@@ -133,33 +132,36 @@ func (f *File) WriteAt(buf []byte, off int64) error {
 	return nil
 }
 
-func (f *File) pwrite(buf []byte, off int64) (n int, err error) {
-	err = call("write", f.where, func() (err error) {
-		if f.DontCache.Load() {
-			n, err = unix.Pwritev2(f.fd, [][]byte{buf}, off, unix.RWF_DONTCACHE)
-			if err != unix.EOPNOTSUPP && err != unix.ENOSYS {
-				return err
-			}
-			f.DontCache.Store(false)
+func (f *File) pwrite(buf []byte, off int64) (int, error) {
+	if f.DontCache.Load() {
+		n, err := transfer("write", f.where, len(buf), func(n int) (int, error) {
+			return unix.Pwritev2(f.fd, [][]byte{buf[:n]}, off, unix.RWF_DONTCACHE)
+		})
+		if !Is(err, unix.EOPNOTSUPP, unix.ENOSYS) {
+			return n, err
 		}
-		n, err = unix.Pwrite(f.fd, buf, off)
-		return err
-	})
-	return max(n, 0), err
+		f.DontCache.Store(false)
+	}
+	return transfer("write", f.where, len(buf), func(n int) (int, error) { return unix.Pwrite(f.fd, buf[:n], off) })
 }
 
 // SetDirect turns O_DIRECT on or off for the open descriptor.
 func (f *File) SetDirect(on bool) error {
-	err := call("set O_DIRECT of", f.where, func() error {
-		flags, err := unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0)
-		if err != nil {
-			return err
-		}
-		flags &^= unix.O_DIRECT
-		if on {
-			flags |= unix.O_DIRECT
-		}
-		_, err = unix.FcntlInt(uintptr(f.fd), unix.F_SETFL, flags)
+	const op = "set O_DIRECT of"
+	flags := 0
+	err := call(op, f.where, func() (err error) {
+		flags, err = unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	flags &^= unix.O_DIRECT
+	if on {
+		flags |= unix.O_DIRECT
+	}
+	err = call(op, f.where, func() error {
+		_, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETFL, flags)
 		return err
 	})
 	if err == nil {
@@ -203,12 +205,10 @@ func (f *File) Clone(src *File) error {
 // CopyRange asks the kernel to copy up to n bytes at off of src to the same
 // place of f (copy_file_range), and returns how many it did.
 func (f *File) CopyRange(src *File, off int64, n int) (done int, err error) {
-	err = call("copy_file_range", f.where, func() (err error) {
+	return transfer("copy_file_range", f.where, n, func(n int) (int, error) {
 		from, to := off, off
-		done, err = unix.CopyFileRange(src.fd, &from, f.fd, &to, n, 0)
-		return err
+		return unix.CopyFileRange(src.fd, &from, f.fd, &to, n, 0)
 	})
-	return max(done, 0), err
 }
 
 // Data returns the first range of data at or after off: [start, end). At the end

@@ -21,13 +21,15 @@ func mincore(m, seen []byte) error {
 // Buffer is size bytes of memory aligned for direct I/O, outside the garbage
 // collector's heap, which would otherwise grow to twice the buffers. Give it back
 // with FreeBuffer.
-func Buffer(size int) ([]byte, error) {
-	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return nil, fmt.Errorf("allocate %d bytes: %w", size, err)
-	}
-	return b, nil
+func Buffer(size int) (b []byte, err error) {
+	err = call("allocate", place{name: fmt.Sprint(size, " bytes")}, func() (err error) {
+		b, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		return err
+	})
+	return b, err
 }
 
 // FreeBuffer gives a Buffer back; nobody may use it any more.
-func FreeBuffer(b []byte) error { return unix.Munmap(b) }
+func FreeBuffer(b []byte) error {
+	return call("free", place{name: "memory"}, func() error { return unix.Munmap(b) })
+}

@@ -17,15 +17,11 @@ func (d *File) procPath(name string) string {
 // XattrsAt lists the names of the extended attributes of name in d. A file
 // system without any has an empty list.
 func (d *File) XattrsAt(name string, scratch []byte) ([]string, error) {
-	path, n := d.procPath(name), 0
-	err := call("list xattrs of", place{d.Path(), name}, func() (err error) {
-		n, err = unix.Llistxattr(path, scratch)
-		if err == unix.ERANGE {
-			scratch = make([]byte, 64<<10) // XATTR_LIST_MAX
-			n, err = unix.Llistxattr(path, scratch)
-		}
-		return err
-	})
+	n, err := d.listXattrs(name, scratch)
+	if Is(err, unix.ERANGE) {
+		scratch = make([]byte, 64<<10) // XATTR_LIST_MAX
+		n, err = d.listXattrs(name, scratch)
+	}
 	if Is(err, unix.EOPNOTSUPP, unix.ENOSYS) {
 		return nil, nil
 	}
@@ -37,6 +33,15 @@ func (d *File) XattrsAt(name string, scratch []byte) ([]string, error) {
 		names = append(names, string(field))
 	}
 	return names, nil
+}
+
+func (d *File) listXattrs(name string, scratch []byte) (n int, err error) {
+	path := d.procPath(name)
+	err = call("list xattrs of", place{d.Path(), name}, func() (err error) {
+		n, err = unix.Llistxattr(path, scratch)
+		return err
+	})
+	return n, err
 }
 
 // XattrAt is the value of one extended attribute.
