@@ -2,13 +2,14 @@
 
 PREFIX  = /usr/local
 DESTDIR =
+TIME    = 30m
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # Programs are the directories of cmd.
 PROGRAMS := $(notdir $(wildcard cmd/*))
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint demo install clean help
+.PHONY: build test torture lint demo install clean help
 
 # Static, so that a program runs on any host, whatever its libc; no paths of the
 # build host inside. The version comes from git describe, not from Go's own stamp,
@@ -18,6 +19,9 @@ build: ## static programs in bin/ (what `make` does)
 
 test: ## all tests, with -race; as root installs what they drive
 	scripts/test.sh
+
+torture: ## breaks the program everywhere for TIME=30m, and counts how often
+	scripts/torture.sh '$(TIME)' $(SEED)
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	scripts/lint.sh

@@ -1,0 +1,36 @@
+# Sourced by the scripts that run tests: what these drive is installed, or named.
+
+# mkfs is not in everybody's PATH.
+export PATH="$PATH:/usr/sbin:/sbin"
+
+all() { [ "${SHARD_TO_SSD_TESTS:-}" = all ]; }
+
+# missing prints the packages of the tools that are not here.
+missing() {
+    local pair
+    for pair in xxhsum:xxhash rsync:rsync strace:strace getfacl:acl setfattr:attr mkfs.xfs:xfsprogs \
+        mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs gcc:gcc python3:python3; do
+        command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
+    done
+    [ -e /usr/include/stdlib.h ] || echo libc6-dev # gcc alone does not bring it
+}
+
+install_tools() {
+    local packages
+    mapfile -t packages < <(missing)
+    if [ "${#packages[@]}" -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing ${packages[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq </dev/null
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null
+        mapfile -t packages < <(missing)
+    fi
+    if [ "${#packages[@]}" -gt 0 ]; then
+        echo "left out, not installed: tests that need ${packages[*]}"
+        if all; then return 1; fi
+    fi
+    if [ "$(id -u)" != 0 ]; then
+        echo "left out, not root: tests that mount file systems, change owners or set trusted attributes"
+        if all; then return 1; fi
+    fi
+}
