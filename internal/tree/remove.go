@@ -35,8 +35,12 @@ func Remove(ctx context.Context, dir *sys.File, name string, jobs int) error {
 // removeLeaf removes name unless it is a directory with something in it.
 func removeLeaf(dir *sys.File, name string) (done bool, err error) {
 	err = dir.UnlinkAt(name)
-	if sys.Is(err, unix.EISDIR, unix.EPERM) { // POSIX says EPERM for a directory, Linux EISDIR
+	if sys.Is(err, unix.EISDIR) {
 		err = dir.RmdirAt(name)
+	} else if sys.Is(err, unix.EPERM) { // what POSIX says of a directory, and Linux of an immutable file
+		if removed := dir.RmdirAt(name); !sys.Is(removed, unix.ENOTDIR, unix.EPERM) {
+			err = removed
+		}
 	}
 	switch {
 	case err == nil || sys.Is(err, unix.ENOENT):

@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/testkit"
 )
 
 // hostile are names that a line or a path could break on.
@@ -208,6 +211,32 @@ func TestRemove(t *testing.T) {
 	left, err := dir.Names(make([]byte, 4096))
 	if err != nil || len(left) != 1 || left[0] != "outside" {
 		t.Errorf("left: %q, %v, wanted only what is outside", left, err)
+	}
+}
+
+// A file that may not be deleted is an error that says so, not that it is no
+// directory.
+func TestRemoveOfAnImmutableFile(t *testing.T) {
+	testkit.Need(t, "chattr")
+	top := testkit.Mount(t, "ext4", 8<<20)
+	stays := filepath.Join(top, "tree", "stays")
+	if err := errors.Join(os.Mkdir(filepath.Dir(stays), 0o755), os.WriteFile(stays, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Command(t, "chattr", "+i", stays)
+	dir, err := sys.OpenDir(top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close() //nolint:errcheck // opened for reading
+	var at *fs.PathError
+	err = Remove(t.Context(), dir, "tree", 1)
+	if !errors.As(err, &at) || at.Op != "unlink" || at.Path != stays || at.Err != unix.EPERM {
+		t.Errorf("got %v, wanted that %s may not be unlinked", err, stays)
+	}
+	testkit.Command(t, "chattr", "-i", stays)
+	if err := Remove(t.Context(), dir, "tree", 1); err != nil {
+		t.Error(err)
 	}
 }
 
