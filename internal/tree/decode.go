@@ -116,10 +116,14 @@ func (d *Decoder) end(line string) error {
 	if d.records == 0 || d.sumsDue > 0 {
 		return d.damaged(errors.New("records are missing"))
 	}
-	if _, err := d.in.ReadByte(); err != io.EOF {
+	switch _, err := d.in.ReadByte(); err {
+	case io.EOF:
+		return io.EOF
+	case nil:
 		return d.damaged(errors.New("something follows its end"))
+	default:
+		return d.damaged(err)
 	}
-	return io.EOF
 }
 
 // place checks that the record may stand where it stands, and gives it its path.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -149,6 +150,23 @@ func TestDamageShows(t *testing.T) {
 	}
 	if _, err := decode(ManifestKind, append(bytes.Clone(whole), 'x')); err == nil {
 		t.Error("a byte after the end: no error")
+	}
+}
+
+// An error of reading is told wherever it comes, also where only the end of the
+// file is left.
+func TestDecoderTellsErrorsOfReading(t *testing.T) {
+	whole := encode(t, ManifestKind, records(false))
+	failed := errors.New("failed to read")
+	for i := range len(whole) + 1 {
+		in := io.MultiReader(bytes.NewReader(whole[:i]), iotest.ErrReader(failed))
+		d, err := NewDecoder(in, ManifestKind, 1)
+		for err == nil {
+			_, err = d.Next()
+		}
+		if !errors.Is(err, failed) {
+			t.Fatalf("after byte %d of %d: got %v", i, len(whole), err)
+		}
 	}
 }
 
