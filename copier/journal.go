@@ -2,6 +2,8 @@ package copier
 
 import (
 	"encoding/binary"
+	"fmt"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 
@@ -71,9 +73,20 @@ func (j *journal) get(slot int64) (uint64, error) {
 	return binary.LittleEndian.Uint64(b[:]), err
 }
 
+// must is get of a slot that has been put: a journal that ends before it is an
+// error. A sum of 0 in a manifest would make whole data look damaged for ever.
+func (j *journal) must(slot int64) (uint64, error) {
+	var b [8]byte
+	n, err := j.file.ReadAt(b[:], len(b), journalHeader+8*slot)
+	if err == nil && n < len(b) {
+		err = &fs.PathError{Op: "read", Path: j.file.Path(), Err: fmt.Errorf("it ends before sum %d, which was written", slot)}
+	}
+	return binary.LittleEndian.Uint64(b[:]), err
+}
+
 // Sum is XXH64 of a whole regular file of the plan.
 func (s *Stage) Sum(it *Item) (uint64, error) {
-	return s.journal.get(it.slot + slots(it.Size) - 1)
+	return s.journal.must(it.slot + slots(it.Size) - 1)
 }
 
 // BlockSums are the sums of n blocks of a file, from block first on.
@@ -81,7 +94,7 @@ func (s *Stage) BlockSums(it *Item, first, n int64) ([]uint64, error) {
 	sums := make([]uint64, n)
 	for i := range sums {
 		var err error
-		if sums[i], err = s.journal.get(it.slot + first + int64(i)); err != nil {
+		if sums[i], err = s.journal.must(it.slot + first + int64(i)); err != nil {
 			return nil, err
 		}
 	}

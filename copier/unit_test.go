@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -284,6 +285,40 @@ func TestJournalBelongsToOnePlan(t *testing.T) {
 			t.Errorf("%s: the journal is still there: %v", name, err)
 		}
 		begin()
+	}
+}
+
+// What was written and is not there any more is no sum of 0.
+func TestJournalThatLostSumsIsAnError(t *testing.T) {
+	state, err := sys.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	j, err := newJournal(state, 42)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.file.Close()
+	s, it := Stage{journal: j}, Item{Record: tree.Record{Kind: tree.Regular, Size: 2 * block}, slot: 3}
+	if err := errors.Join(j.put(3, 7), j.put(4, 8), j.put(5, 9)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		length int64
+		ok     bool
+	}{{journalHeader + 8*6, true}, {journalHeader + 8*6 - 1, false}, {0, false}} {
+		if err := j.file.Truncate(c.length); err != nil {
+			t.Fatal(err)
+		}
+		whole, err := s.Sum(&it)
+		if (err == nil && whole == 9) != c.ok {
+			t.Errorf("journal of %d bytes: sum %d, %v", c.length, whole, err)
+		}
+		sums, err := s.BlockSums(&it, 0, 3)
+		if (err == nil && slices.Equal(sums, []uint64{7, 8, 9})) != c.ok {
+			t.Errorf("journal of %d bytes: sums %d, %v", c.length, sums, err)
+		}
 	}
 }
 
