@@ -227,7 +227,7 @@ func (u *UserFile) settle() error {
 		err = u.recover()
 	}
 	if err == nil {
-		err = u.load()
+		err = u.load(readWhole)
 	}
 	if err != nil && u.created {
 		err = both(err, u.dir.UnlinkAt(u.name))

@@ -142,7 +142,7 @@ func (u *UserFile) recover() error {
 	if err != nil {
 		return err
 	}
-	now, err := readAll(u.file, maxList)
+	now, err := readWhole(u.file, maxList)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (u *UserFile) readLog() ([]byte, error) {
 	if checkKind(&s) != nil || (s.UID != 0 && s.UID != mine.UID) || s.Size > int64(maxLog) {
 		return nil, nil
 	}
-	return readAll(f, maxLog)
+	return readWhole(f, maxLog)
 }
 
 // dropLog removes the log for good; none is no error.

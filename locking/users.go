@@ -54,7 +54,7 @@ func readUsers(lockDir, shard string) ([]string, error) {
 	u.file, err = openExisting(u.dir, u.name, unix.O_RDONLY)
 	if err == nil {
 		defer u.file.Close() //nolint:errcheck // opened for reading
-		err = u.load()
+		err = u.load(readAll)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read user file %q: %w", u.Path(), err)
@@ -62,13 +62,27 @@ func readUsers(lockDir, shard string) ([]string, error) {
 	return u.users, nil
 }
 
-// load reads the list from disk.
-func (u *UserFile) load() (err error) {
-	if u.raw, err = readAll(u.file, maxList); err != nil {
+// load reads the list from disk, by readAll or readWhole.
+func (u *UserFile) load(read func(*sys.File, int) ([]byte, error)) (err error) {
+	if u.raw, err = read(u.file, maxList); err != nil {
 		return err
 	}
 	u.users, err = parseUsers(u.raw)
 	return err
+}
+
+// readWhole is readAll of a file that nobody may change meanwhile: one that ends
+// early is an error. Half a list, written back, would be users forgotten.
+func readWhole(f *sys.File, limit int) ([]byte, error) {
+	b, err := readAll(f, limit)
+	if err != nil {
+		return nil, err
+	}
+	s, err := f.Stat()
+	if err == nil && int64(len(b)) < s.Size {
+		err = &fs.PathError{Op: "read", Path: f.Path(), Err: fmt.Errorf("got %d of %d bytes", len(b), s.Size)}
+	}
+	return b, err
 }
 
 // readAll reads f from its start, an error if it has more than limit bytes.

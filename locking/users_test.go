@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
 )
 
 func TestParseUsers(t *testing.T) {
@@ -166,6 +170,20 @@ func TestReadUsers(t *testing.T) {
 	wantError(t, err, ErrMissing)
 	_, err = ReadUsers(dir+"/none", "shard")
 	wantError(t, err, ErrMissing)
+}
+
+// A file that ends before its length is no list: written back, it would be users
+// forgotten. Files of sysfs say that they have a page.
+func TestHalfReadIsNoList(t *testing.T) {
+	f, err := sys.Open("/sys/kernel/uevent_seqnum", unix.O_RDONLY)
+	check(t, err)
+	defer f.Close() //nolint:errcheck // opened for reading
+	if b, err := readAll(f, maxList); err != nil || len(b) == 0 {
+		t.Fatalf("got %q, %v", b, err)
+	}
+	if b, err := readWhole(f, maxList); err == nil || !strings.Contains(err.Error(), "of 4096 bytes") {
+		t.Errorf("got %q, %v", b, err)
+	}
 }
 
 func TestTooLongFile(t *testing.T) {

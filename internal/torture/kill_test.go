@@ -1,0 +1,105 @@
+package torture
+
+import (
+	"fmt"
+	"testing"
+
+	"shard_to_ssd/internal/testkit"
+)
+
+// SIGKILL at every system call of every operation: what is there then is whole,
+// and the next copy and the next removals work.
+func TestKilledAtEveryCall(t *testing.T) {
+	rounds(t, 0.3, func(t *testing.T, r *round) {
+		s := newSweep(t, sweepFS(t, r))
+		for i := range operations {
+			op := &operations[i]
+			if !r.full {
+				s.killSome(op, r)
+				continue
+			}
+			for _, jobs := range []int{1, 4} {
+				s.killAll(op, killing[r.IntN(2)], jobs)
+			}
+		}
+		s.group.Wait()
+	})
+}
+
+// sweepFS is the round's file system: one in memory if there is to be one round
+// only.
+func sweepFS(t *testing.T, r *round) testkit.FS {
+	t.Helper()
+	kinds := []string{"ext4", "tmpfs", "xfs", "btrfs"}
+	kind := kinds[(r.seed-1)%uint64(len(kinds))]
+	if !r.full {
+		kind = "tmpfs"
+	}
+	return testkit.FS{Name: kind, Dir: testkit.Mount(t, kind, 2<<30)}
+}
+
+// After one call is before the next one, but for what other threads do meanwhile.
+var killing = []string{"kill-before", "kill-after"}
+
+// killSome kills at a few calls anywhere.
+func (s *sweep) killSome(op *operation, r *round) {
+	total := s.length(op, 1)
+	for range killsOfOne {
+		s.each(op, fault{action: killing[r.IntN(2)], at: 1 + r.IntN(total)}, []int{1, 4}[r.IntN(2)], (*trial).survivesKill)
+	}
+}
+
+// killsOfOne is how often one operation is killed in a bounded round.
+const killsOfOne = 5
+
+// killAll kills at each call, until there is none to be killed at.
+func (s *sweep) killAll(op *operation, action string, jobs int) {
+	total := s.length(op, jobs)
+	for n := 1; n <= total; n++ {
+		s.each(op, fault{action: action, at: n}, jobs, (*trial).survivesKill)
+	}
+	s.group.Wait()
+	for n := total + 1; ; n++ { // some runs take more calls than others
+		if t := s.now(op, fault{action: action, at: n}, jobs, (*trial).survivesKill); t == nil || len(acted(t.calls)) == 0 {
+			return
+		}
+	}
+}
+
+// length is how many calls the operation takes without a fault, about.
+func (s *sweep) length(op *operation, jobs int) int {
+	t := s.now(op, fault{}, jobs, (*trial).undisturbed)
+	return max(len(t.calls), 1)
+}
+
+// undisturbed is what a run without a fault must be.
+func (t *trial) undisturbed() error {
+	want := 0
+	if t.op.refused {
+		want = 1
+	}
+	if t.status != want {
+		return fmt.Errorf("without a fault it ends with status %d, wanted %d", t.status, want)
+	}
+	if err := t.op.sound(t.h, t.s.source("foreign")); err != nil {
+		return err
+	}
+	if err := t.op.done(t.h); err != nil {
+		return err
+	}
+	return t.op.recovers(t.h)
+}
+
+func (t *trial) survivesKill() error {
+	count("SIGKILL at a system call", 1)
+	if len(acted(t.calls)) == 0 {
+		return t.undisturbed()
+	}
+	if t.status != 128+9 {
+		return fmt.Errorf("SIGKILL was sent, and the status is %d", t.status)
+	}
+	if err := t.op.sound(t.h, t.s.source("foreign")); err != nil {
+		return err
+	}
+	return t.op.recovers(t.h)
+}

@@ -1,0 +1,234 @@
+package torture
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"shard_to_ssd/internal/testkit"
+)
+
+// A fault is what the layer of internal/sys is told to do.
+type fault struct {
+	action string
+	at     int    // the call, from 1
+	step   int    // and every step-th after it; 0: no other
+	only   string // calls that count; "": all
+}
+
+func (f fault) String() string {
+	text := fmt.Sprintf("SHARD_TO_SSD_FAULT=%s@%d", f.action, f.at)
+	if f.step > 0 {
+		text += fmt.Sprintf("/%d", f.step)
+	}
+	if f.only != "" {
+		text += fmt.Sprintf(" SHARD_TO_SSD_FAULT_ONLY='%s'", f.only)
+	}
+	return text
+}
+
+// env is the environment of a process that is to suffer the fault.
+func (f fault) env(log string) []string {
+	env := os.Environ()
+	if f.action != "" {
+		at := fmt.Sprintf("%s@%d", f.action, f.at)
+		if f.step > 0 {
+			at += fmt.Sprintf("/%d", f.step)
+		}
+		env = append(env, "SHARD_TO_SSD_FAULT="+at, "SHARD_TO_SSD_FAULT_ONLY="+f.only)
+	}
+	if log != "" {
+		env = append(env, "SHARD_TO_SSD_FAULT_LOG="+log)
+	}
+	return env
+}
+
+// logged is a system call in the log of the layer.
+type logged struct {
+	op, path string
+	acted    bool
+}
+
+func (l logged) String() string { return l.op + " " + l.path }
+
+func readLog(path string) (calls []logged, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(fields) < 3 {
+			return nil, fmt.Errorf("%s has the line %q", path, line)
+		}
+		where, err := strconv.Unquote(fields[2])
+		if err != nil {
+			return nil, fmt.Errorf("%s has the line %q: %w", path, line, err)
+		}
+		calls = append(calls, logged{fields[1], where, len(fields) > 3})
+	}
+	return calls, err
+}
+
+// acted are the calls that the fault has hit.
+func acted(calls []logged) (hit []logged) {
+	for _, c := range calls {
+		if c.acted {
+			hit = append(hit, c)
+		}
+	}
+	return hit
+}
+
+// A sweep takes hosts through operations with faults, on one file system.
+type sweep struct {
+	t      *testing.T
+	fs     testkit.FS
+	bin    string
+	logs   string
+	hosts  atomic.Int64
+	failed atomic.Int64
+
+	group  sync.WaitGroup
+	places chan struct{}
+}
+
+// maxViolations is how many a sweep tells of: a fault that is in all operations
+// would drown the one that is not.
+const maxViolations = 6
+
+func newSweep(t *testing.T, fs testkit.FS) *sweep {
+	t.Helper()
+	s := &sweep{t: t, fs: fs, bin: faulty(t), logs: t.TempDir(), places: make(chan struct{}, runtime.NumCPU())}
+	for name, steps := range sources {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(s.source(name)), 0o755), plant(s.source(name), steps)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Apply(t, filepath.Join(fs.Dir, "sources"), testkit.File("file/"+shardName, 5<<20, 10))
+	return s
+}
+
+func (s *sweep) source(name string) string {
+	return filepath.Join(s.fs.Dir, "sources", name, shardName)
+}
+
+// host is one of its own, in the state before the operation.
+func (s *sweep) host(op *operation) (*host, error) {
+	dir := filepath.Join(s.fs.Dir, fmt.Sprint("host", s.hosts.Add(1)))
+	h := &host{s.bin, s.source(op.source), filepath.Join(dir, "locks"), filepath.Join(dir, "ssd")}
+	err := errors.Join(os.MkdirAll(h.locks, 0o755), os.MkdirAll(h.ssd, 0o755))
+	if err == nil && op.prepare != nil {
+		err = op.prepare(h)
+	}
+	return h, err
+}
+
+// trial is one run of an operation under a fault.
+type trial struct {
+	s     *sweep
+	op    *operation
+	h     *host
+	fault fault
+	jobs  int
+	outcome
+	calls []logged
+}
+
+// limit is how long a run may take. The longest of them take a second.
+const limit = time.Minute
+
+// statusHung is the status of a run that had to be ended.
+const statusHung = -2
+
+// try runs the operation on a new host. The host must be left by leave.
+func (s *sweep) try(op *operation, f fault, jobs int) (*trial, error) {
+	t := &trial{s: s, op: op, fault: f, jobs: jobs}
+	var err error
+	if t.h, err = s.host(op); err != nil {
+		return t, err
+	}
+	mode, id, flags := op.command(t.h, jobs)
+	log := filepath.Join(s.logs, filepath.Base(filepath.Dir(t.h.ssd)))
+	c := t.h.command(mode, id, flags...)
+	c.Env = f.env(log)
+	if t.outcome, err = runWithin(limit, c); err != nil {
+		return t, err
+	}
+	if t.calls, err = readLog(log); err == nil {
+		err = os.Remove(log)
+	}
+	return t, err
+}
+
+func (t *trial) leave() error { return os.RemoveAll(filepath.Dir(t.h.ssd)) }
+
+// runWithin is run with an end: a process that takes too long is told to print
+// where it stands.
+func runWithin(limit time.Duration, c *exec.Cmd) (outcome, error) {
+	var out, err bytes.Buffer
+	c.Stdout, c.Stderr = &out, &err
+	if failed := c.Start(); failed != nil {
+		return outcome{}, failed
+	}
+	var hung atomic.Bool
+	timer := time.AfterFunc(limit, func() {
+		hung.Store(true)
+		c.Process.Signal(syscall.SIGQUIT) //nolint:errcheck // it has just ended
+	})
+	defer timer.Stop()
+	c.Wait() //nolint:errcheck // the status says it
+	o := outcome{status(c.ProcessState), out.String(), err.String()}
+	if hung.Load() {
+		o.status = statusHung
+	}
+	return o, nil
+}
+
+// each runs check for a trial, beside others.
+func (s *sweep) each(op *operation, f fault, jobs int, check func(*trial) error) {
+	if s.failed.Load() >= maxViolations {
+		return
+	}
+	s.places <- struct{}{}
+	s.group.Go(func() {
+		defer func() { <-s.places }()
+		s.now(op, f, jobs, check)
+	})
+}
+
+// now is each, at once.
+func (s *sweep) now(op *operation, f fault, jobs int, check func(*trial) error) *trial {
+	t, err := s.try(op, f, jobs)
+	if err == nil {
+		err = check(t)
+	}
+	if err != nil {
+		s.failed.Add(1)
+		s.t.Errorf("%v\n%v", err, t)
+		return t
+	}
+	if err := t.leave(); err != nil {
+		s.t.Error(err)
+	}
+	return t
+}
+
+// String is what is needed to see it again.
+func (t *trial) String() string {
+	mode, id, flags := t.op.command(t.h, t.jobs)
+	last := t.calls[max(len(t.calls)-15, 0):]
+	return fmt.Sprintf("operation %q on %s\n%v %q\n%v\nits last calls: %v\nhit: %v\non the host now:\n%s",
+		t.op.name, t.s.fs.Name, t.fault, t.h.command(mode, id, flags...).Args, t.outcome, last, acted(t.calls), t.h.listing())
+}
