@@ -108,21 +108,22 @@ func (h *host) private() error {
 // sound is what must hold at any moment: what is published is whole, and the
 // users are one of the lists.
 func (h *host) sound(lists ...[]string) error {
+	return errors.Join(h.usersAmong(lists...), h.whole(), h.private())
+}
+
+func (h *host) usersAmong(lists ...[]string) error {
 	users, err := h.users()
-	if err != nil {
-		return err
+	if err == nil && !slices.ContainsFunc(lists, func(l []string) bool { return slices.Equal(l, users) }) {
+		err = fmt.Errorf("the users are %q, none of %q", users, lists)
 	}
-	if !slices.ContainsFunc(lists, func(l []string) bool { return slices.Equal(l, users) }) {
-		return fmt.Errorf("the users are %q, none of %q", users, lists)
-	}
-	return errors.Join(h.whole(), h.private())
+	return err
 }
 
 // recovers is what must hold after whatever has happened, and with a disk that
 // works again: another instance's copy succeeds and verifies, and when all users
-// are gone there is nothing left.
-func (h *host) recovers() error {
-	if o := run(h.command("-c", "other")); o.status != 0 {
+// are gone there is nothing left. The flags are that copy's.
+func (h *host) recovers(flags ...string) error {
+	if o := run(h.command("-c", "other", flags...)); o.status != 0 {
 		return fmt.Errorf("the next copy: %v", o)
 	}
 	if _, err := os.Lstat(h.published()); err != nil {

@@ -26,6 +26,53 @@ func TestKilledAtEveryCall(t *testing.T) {
 	})
 }
 
+// A copy that is to recover from a SIGKILL is killed as well: pairs of calls drawn
+// at random.
+func TestKilledWhileRecovering(t *testing.T) {
+	rounds(t, 0.1, func(t *testing.T, r *round) {
+		s := newSweep(t, sweepFS(t, r))
+		pairs := 15
+		if r.full {
+			pairs = 1000
+		}
+		length := map[string]int{}
+		for range pairs {
+			op := &operations[r.IntN(len(operations))]
+			if op.kept {
+				continue // that copy would not be one that recovers
+			}
+			if length[op.name] == 0 {
+				length[op.name] = s.length(op, 1)
+			}
+			again := fault{action: killing[r.IntN(2)], at: 1 + r.IntN(recovery)}
+			s.each(op, fault{action: killing[r.IntN(2)], at: 1 + r.IntN(length[op.name])}, 1+r.IntN(2), func(t *trial) error {
+				return t.survivesTwo(again)
+			})
+		}
+		s.group.Wait()
+	})
+}
+
+// recovery is how many calls a copy takes that recovers; some take less.
+const recovery = 600
+
+func (t *trial) survivesTwo(again fault) error {
+	count("SIGKILL while recovering from one", 1)
+	c := t.h.command("-c", "other", t.op.recoverFlags()...)
+	c.Env = again.env("")
+	second := run(c)
+	if second.status != 0 && second.status != 128+9 {
+		return fmt.Errorf("recovering: %v: %v", again, second)
+	}
+	if err := t.op.sound(t.h, t.s.source("foreign")); err != nil {
+		return fmt.Errorf("killed again (%v, %v): %w", again, second, err)
+	}
+	if err := t.op.recovers(t.h); err != nil {
+		return fmt.Errorf("killed again (%v, %v): %w", again, second, err)
+	}
+	return nil
+}
+
 // sweepFS is the round's file system: one in memory if there is to be one round
 // only.
 func sweepFS(t *testing.T, r *round) testkit.FS {

@@ -171,19 +171,24 @@ func (h *host) killed(f fault, mode, id string, flags ...string) error {
 	return nil
 }
 
-// sound is what holds at any moment of the operation, also after another copy was
-// stopped that was to recover from it. theirs is the foreign directory as it was.
-func (op *operation) sound(h *host, theirs string) error {
+// lists are the users that there may be at any moment, also while somebody else,
+// with the other id, recovers.
+func (op *operation) lists() [][]string {
 	lists := [][]string{op.before, op.after}
 	for _, l := range slices.Clone(lists) {
 		lists = append(lists, append(slices.Clip(l), "other"))
 	}
+	return lists
+}
+
+// sound is what holds at any moment. theirs is the foreign directory as it was.
+func (op *operation) sound(h *host, theirs string) error {
 	if !op.foreign {
-		return h.sound(lists...)
+		return h.sound(op.lists()...)
 	}
 	lines := testkit.Compare(theirs, h.published())
 	if len(lines) == 0 {
-		return errors.Join(h.usersAmong(lists...), h.private())
+		return errors.Join(h.usersAmong(op.lists()...), h.private())
 	}
 	if op.kept {
 		return fmt.Errorf("somebody else's directory is not what it was:\n%s", strings.Join(lines, "\n"))
@@ -191,7 +196,7 @@ func (op *operation) sound(h *host, theirs string) error {
 	if _, err := os.Lstat(h.published()); err != nil {
 		return fmt.Errorf("neither the old tree nor the new one is there: %w", err)
 	}
-	return h.sound(lists...)
+	return h.sound(op.lists()...)
 }
 
 // done is what holds when the operation says that it has succeeded.
@@ -209,11 +214,13 @@ func (op *operation) done(h *host) error {
 }
 
 // recovers is host.recovers for what the operation may have left.
-func (op *operation) recovers(h *host) error {
+func (op *operation) recovers(h *host) error { return h.recovers(op.recoverFlags()...) }
+
+func (op *operation) recoverFlags() []string {
 	if op.foreign {
-		return h.recovers("--replace")
+		return []string{"--replace"}
 	}
-	return h.recovers()
+	return nil
 }
 
 // command is the operation's.
