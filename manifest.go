@@ -46,7 +46,11 @@ func (op *operation) writeManifest(ctx context.Context, src *copier.Source, plan
 	if err := w.Commit(); err != nil {
 		return err
 	}
-	return state.Sync()
+	if err := state.Sync(); err != nil {
+		return err
+	}
+	// Whoever made the state dir may have died before its name was durable.
+	return state.root.Sync()
 }
 
 // writeEntries makes of each record of the plan one of the manifest, with the

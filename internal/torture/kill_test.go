@@ -1,7 +1,9 @@
 package torture
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"shard_to_ssd/internal/testkit"
@@ -149,4 +151,27 @@ func (t *trial) survivesKill() error {
 		return err
 	}
 	return t.op.recovers(t.h)
+}
+
+// A name that a killed run has made, and not synced, is synced by the run that
+// relies on it: of a published shard, the way to its manifest.
+func TestNamesOfAKilledRunAreSynced(t *testing.T) {
+	s := newSweep(t, testkit.FS{Name: "tmpfs", Dir: testkit.Mount(t, "tmpfs", 64<<20)})
+	op := operation{name: "copy into a state dir that was made", source: "plain", mode: "-c", id: "a", after: []string{"a"}, there: true,
+		prepare: func(h *host) error { return h.killed(fault{action: "kill-after", at: 2, only: "mkdir"}, "-c", "b") }}
+	s.now(&op, fault{}, 1, func(t *trial) error {
+		synced := map[string]bool{}
+		for _, c := range t.calls {
+			switch {
+			case c.op == "fsync":
+				synced[c.path] = true
+			case c.op == "rename" && filepath.Base(c.path) == "stage":
+				if root := filepath.Dir(t.h.state()); !synced[root] || !synced[t.h.state()] {
+					return fmt.Errorf("published, and %s or the state dir in it was not synced", root)
+				}
+				return t.undisturbed()
+			}
+		}
+		return errors.New("it published nothing")
+	})
 }
