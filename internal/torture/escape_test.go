@@ -1,0 +1,182 @@
+package torture
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"shard_to_ssd/internal/testkit"
+)
+
+// kinds are the system calls, and what the layer calls them. Several calls may
+// have one name there.
+var kinds = map[string]string{
+	"openat": "open", "openat2": "open", "close": "close",
+	"pread64": "read", "preadv2": "read", "pwrite64": "write", "pwritev2": "write",
+	"statx": "stat", "fstatfs": "statfs", "getdents64": "list", "readlinkat": "readlink",
+	"mkdirat": "mkdir", "symlinkat": "symlink", "linkat": "link", "renameat2": "rename",
+	"unlinkat": "unlink", "fchmod": "chmod", "fchown": "chown", "fchownat": "chown", "utimensat": "set times of",
+	"llistxattr": "list xattrs of", "lgetxattr": "get xattr", "lsetxattr": "set xattr", "lremovexattr": "remove xattr",
+	"fsync": "fsync", "fdatasync": "fdatasync", "syncfs": "syncfs", "ftruncate": "truncate",
+	"copy_file_range": "copy_file_range", "cachestat": "cachestat", "fadvise64": "fadvise",
+}
+
+// distinguished are those whose name depends on an argument.
+var distinguished = []struct{ call, argument, name string }{
+	{"openat", "O_TMPFILE", "create"},
+	{"unlinkat", "AT_REMOVEDIR", "rmdir"},
+	{"flock", "LOCK_UN", "unlock"},
+	{"flock", "LOCK_EX", "flock"},
+	{"lseek", "SEEK_SET", "list"},
+	{"lseek", "SEEK_", "seek"},
+	{"fallocate", "FALLOC_FL_PUNCH_HOLE", "punch hole in"},
+	{"fallocate", "", "fallocate"},
+	{"ioctl", "FICLONE", "clone"},
+	{"fcntl", "F_GETFL", "set O_DIRECT of"},
+	{"fcntl", "F_SETFL", "set O_DIRECT of"},
+}
+
+func kindOf(call, arguments string) string {
+	for _, d := range distinguished {
+		if d.call == call && strings.Contains(arguments, d.argument) {
+			return d.name
+		}
+	}
+	if kind := kinds[call]; kind != "" {
+		return kind
+	}
+	return "unknown to the layer: " + call + "(" + arguments
+}
+
+// Nothing that touches a host's directories escapes the layer, which would make
+// the sweeps blind to it: the kernel's count of each kind is the layer's.
+func TestNoCallEscapesTheLayer(t *testing.T) {
+	testkit.Need(t, "strace")
+	s := newSweep(t, testkit.FS{Name: "ext4", Dir: testkit.Mount(t, "ext4", 256<<20)})
+	for _, name := range []string{"copy", "copy range", "copy buffered", "register long", "resume late", "replace managed", "remove", "verify", "list"} {
+		op := &operations[slices.IndexFunc(operations, func(op operation) bool { return op.name == name })]
+		t.Run(name, func(t *testing.T) {
+			h, err := s.host(op)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mode, id, flags := op.command(h, 2)
+			trace, log := filepath.Join(s.logs, "strace"), filepath.Join(s.logs, "log")
+			c := h.command(mode, id, flags...)
+			c.Args = append([]string{"strace", "-f", "-y", "-s", "4096", "-o", trace}, c.Args...)
+			c.Path, err = exec.LookPath("strace")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Env = fault{}.env(log)
+			if o := run(c); o.status != 0 {
+				t.Fatal(o)
+			}
+			kernel, layer := straced(t, trace, s.fs.Dir), loggedKinds(t, log, s.fs.Dir)
+			for _, kind := range slices.Sorted(maps.Keys(kernel)) {
+				if kernel[kind] != layer[kind] {
+					t.Errorf("%s: %d system calls, the layer has counted %d", kind, kernel[kind], layer[kind])
+				}
+				count("system calls held against strace", kernel[kind])
+				delete(layer, kind)
+			}
+			if len(layer) > 0 {
+				t.Errorf("the layer has counted what strace has not: %v", layer)
+			}
+			if err := os.Remove(log); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// loggedKinds counts what the layer has logged of paths below dir.
+func loggedKinds(t *testing.T, log, dir string) map[string]int {
+	t.Helper()
+	calls, err := readLog(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := map[string]int{}
+	for _, c := range calls {
+		if !strings.HasPrefix(c.path, dir+"/") {
+			continue
+		}
+		if words := strings.Fields(c.op); len(words) > 2 && words[1] == "xattr" { // with the name of one
+			c.op = words[0] + " " + words[1]
+		}
+		of[c.op]++
+	}
+	return of
+}
+
+// straced counts the calls that name something below dir, or have a descriptor of
+// it.
+func straced(t *testing.T, trace, dir string) map[string]int {
+	t.Helper()
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.ReplaceAll(text, []byte("syscall_0x1c3(0x"), []byte("cachestat(<"+dir+"/")) // to strace before 6.5
+	descriptor := regexp.MustCompile(`^(\w+\([^"]*|symlinkat\(".*)<` + regexp.QuoteMeta(dir) + `/`)
+	path := regexp.MustCompile(`^\w+\([^"]*"(` + regexp.QuoteMeta(dir) + `|/proc/self/fd)/`)
+	of := map[string]int{}
+	for _, call := range whole(string(text)) {
+		name, arguments, _ := strings.Cut(call, "(")
+		if name != "execve" && (descriptor.MatchString(call) || path.MatchString(call)) {
+			of[kindOf(name, arguments)]++
+		}
+	}
+	return of
+}
+
+// whole joins the halves of calls that strace has cut because another thread made
+// one meanwhile.
+func whole(text string) (calls []string) {
+	unfinished := map[string]string{} // by thread
+	for line := range strings.Lines(text) {
+		pid, call, _ := strings.Cut(strings.TrimSpace(line), " ")
+		call = strings.TrimSpace(call)
+		if begun, cut := strings.CutSuffix(call, " <unfinished ...>"); cut {
+			unfinished[pid] = begun
+			continue
+		}
+		if strings.HasPrefix(call, "<... ") {
+			call = unfinished[pid] + call[strings.Index(call, ">")+1:]
+		}
+		calls = append(calls, call)
+	}
+	return calls
+}
+
+// The release has no such layer: nobody can make it fail by its environment.
+func TestReleaseHasNoFaults(t *testing.T) {
+	dir := t.TempDir()
+	h := newHost(t, program(t), filepath.Join(dir, "source"), dir)
+	log := filepath.Join(dir, "log")
+	c := h.command("-c", "a")
+	c.Env = fault{action: "kill-before", at: 1}.env(log)
+	if o := run(c); o.status != 0 {
+		t.Errorf("the release heeds the environment: %v", o)
+	}
+	if _, err := os.Lstat(log); !os.IsNotExist(err) {
+		t.Errorf("the release writes a log of its calls: %v", err)
+	}
+	for bin, want := range map[string]bool{program(t): false, faulty(t): true} {
+		text, err := os.ReadFile(bin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := bytes.Contains(text, []byte(fmt.Sprint("SHARD_TO_SSD_", "FAULT"))); got != want {
+			t.Errorf("%s has the layer: %t, wanted %t", bin, got, want)
+		}
+	}
+}
