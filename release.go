@@ -160,7 +160,7 @@ func (op *operation) toTrash(ctx context.Context, state *stateDir) error {
 	if err := moveAs(op.ssd, op.name, state.File, trashName, sys.NoReplace); err != nil {
 		return fmt.Errorf("remove shard %s: %w; it is left where it is, without users", op.name, err)
 	}
-	return errors.Join(state.Sync(), op.ssd.Sync())
+	return nil // clearTrash makes it durable first
 }
 
 // releaseUnknown is a Release without a user file, which may have been lost, or

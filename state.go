@@ -26,6 +26,7 @@ const (
 
 // stateDir is <ssddir>/.shard_to_ssd/<shard>.
 type stateDir struct {
+	ssd  *sys.File // the SSD dir; not its own
 	root *sys.File // .shard_to_ssd
 	name string
 	*sys.File
@@ -42,7 +43,7 @@ func openState(ssd *sys.File, name string) (*stateDir, error) {
 		root.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}
-	return &stateDir{root, name, dir}, nil
+	return &stateDir{ssd, root, name, dir}, nil
 }
 
 // makeState opens the state dir of a shard and makes it if it is missing.
@@ -59,7 +60,7 @@ func makeState(ssd *sys.File, name string) (*stateDir, error) {
 		root.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}
-	return &stateDir{root, name, dir}, nil
+	return &stateDir{ssd, root, name, dir}, nil
 }
 
 // mkdirPrivate opens a directory that only this process's user can enter, and
@@ -215,8 +216,17 @@ func (s *stateDir) checkLinked() error {
 	return err
 }
 
-// clearTrash deletes what was renamed away and not deleted in the end.
+// clearTrash deletes what was renamed away and not deleted in the end. Whoever
+// renamed it may have died before that was durable: a power cut would bring half
+// a shard back under its public name.
 func (s *stateDir) clearTrash(ctx context.Context, jobs int) error {
+	there, err := s.has(trashName)
+	if !there || err != nil {
+		return err
+	}
+	if err := errors.Join(s.Sync(), s.ssd.Sync()); err != nil {
+		return err
+	}
 	return tree.Remove(ctx, s.File, trashName, jobs)
 }
 
@@ -233,6 +243,9 @@ func (s *stateDir) has(name string) (bool, error) {
 // now may write its record there, once.
 func (s *stateDir) remove(ctx context.Context, jobs int) error {
 	if err := copier.DropJournal(s.File); err != nil { // first: nobody resumes half a stage
+		return err
+	}
+	if err := s.clearTrash(ctx, jobs); err != nil {
 		return err
 	}
 	err := tree.Remove(ctx, s.root, s.name, jobs)

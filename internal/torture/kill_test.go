@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"shard_to_ssd/internal/testkit"
@@ -174,4 +175,31 @@ func TestNamesOfAKilledRunAreSynced(t *testing.T) {
 		}
 		return errors.New("it published nothing")
 	})
+}
+
+// What a killed run has renamed away, and not synced, is deleted only when that is
+// durable: a power cut would bring half a shard back under its public name.
+func TestTrashOfAKilledRunIsDeletedDurably(t *testing.T) {
+	s := newSweep(t, testkit.FS{Name: "tmpfs", Dir: testkit.Mount(t, "tmpfs", 64<<20)})
+	for i := range operations {
+		op := &operations[i]
+		if op.name != "copy over trash" && op.name != "remove trash" && op.name != "remove" {
+			continue
+		}
+		s.now(op, fault{}, 1, func(t *trial) error {
+			trash, synced := filepath.Join(t.h.state(), "trash"), map[string]bool{}
+			for _, c := range t.calls {
+				switch {
+				case c.op == "fsync":
+					synced[c.path] = true
+				case c.op == "unlink" && strings.HasPrefix(c.path, trash+"/"):
+					if !synced[t.h.ssd] || !synced[t.h.state()] {
+						return fmt.Errorf("%v, and not both ends of the rename were synced", c)
+					}
+					return t.undisturbed()
+				}
+			}
+			return errors.New("it deleted nothing")
+		})
+	}
 }
