@@ -241,8 +241,8 @@ func (c *comparer) hardLink(r *tree.Record, s *sys.Stat) error {
 			return nil
 		}
 	}
-	if ours(err) {
-		return err
+	if err != nil && !sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) {
+		return c.unreadable(r.Name, err)
 	}
 	c.differs(r.Name, HardLink, fmt.Sprintf("not the same file as %q", r.Target))
 	return nil
