@@ -118,7 +118,10 @@ func (op *operation) compare(ctx context.Context, m *verify.Manifest) (*verify.M
 // one that was being verified.
 func (op *operation) unlessGone(m *verify.Manifest, pub *sys.Stat, err error) error {
 	now, statErr := op.published()
-	if statErr == nil && now != nil && m.BoundTo(now) {
+	if statErr != nil {
+		return errors.Join(err, statErr)
+	}
+	if now != nil && m.BoundTo(now) {
 		return err
 	}
 	op.result.Differences = nil
