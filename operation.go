@@ -209,7 +209,7 @@ func (op *operation) boundManifest(state *stateDir, pub *sys.Stat) (*verify.Mani
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	case errors.Is(err, verify.ErrManifest), errors.Is(err, verify.ErrVersion):
+	case unusable(err):
 		op.warn("%v", err)
 		return nil, nil
 	case err != nil:
@@ -219,6 +219,13 @@ func (op *operation) boundManifest(state *stateDir, pub *sys.Stat) (*verify.Mani
 		return m, nil
 	}
 	return nil, m.Close()
+}
+
+// unusable reports a manifest that can tell nothing, damaged or of another version.
+// One that only this process had not the means to read is not: the next call may
+// read it.
+func unusable(err error) bool {
+	return (errors.Is(err, verify.ErrManifest) || errors.Is(err, verify.ErrVersion)) && !verify.Ours(err)
 }
 
 // openStateIfThere opens the shard's state dir, nil if there is none, and refuses

@@ -46,9 +46,11 @@ func (op *operation) lookFor(ctx context.Context, state *stateDir) (presence, er
 
 // adopt compares an orphan with its manifest; any difference means a fresh copy.
 func (op *operation) adopt(ctx context.Context, m *verify.Manifest) (presence, error) {
-	if err := m.Check(); err != nil {
+	if err := m.Check(); unusable(err) {
 		op.warn("%v; copying shard %s afresh", err, op.name)
 		return replaceable, nil
+	} else if err != nil {
+		return absent, err
 	}
 	var found firstOf
 	err := verify.CompareTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, found.add)

@@ -123,15 +123,15 @@ func (c *comparer) enter(r *tree.Record) error {
 // unreadable reports an entry that the file system does not give back. That this
 // process has not the means to read it says nothing of the entry.
 func (c *comparer) unreadable(name string, err error) error {
-	if ours(err) {
+	if Ours(err) {
 		return err
 	}
 	c.differs(name, Unreadable, err.Error())
 	return nil
 }
 
-// ours reports the errors of a process that lacks descriptors, memory or rights.
-func ours(err error) bool {
+// Ours reports the errors of a process that lacks descriptors, memory or rights.
+func Ours(err error) bool {
 	return sys.Is(err, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EACCES, unix.EPERM)
 }
 

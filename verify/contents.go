@@ -113,7 +113,7 @@ func (c *contents) openLarge(d *sys.File, name string, r *tree.Record) error {
 }
 
 func (c *contents) unreadable(path string, err error) error {
-	if ours(err) {
+	if Ours(err) {
 		return err
 	}
 	c.tell(Difference{Path: path, Kind: Unreadable, Detail: err.Error()})
