@@ -61,7 +61,7 @@ func TestNoCallEscapesTheLayer(t *testing.T) {
 	testkit.Need(t, "strace")
 	s := newSweep(t, testkit.FS{Name: "ext4", Dir: testkit.Mount(t, "ext4", 256<<20)})
 	for _, name := range []string{"copy", "copy range", "copy buffered", "register long", "resume late", "replace managed", "remove", "verify", "list"} {
-		op := &operations[slices.IndexFunc(operations, func(op operation) bool { return op.name == name })]
+		op := operationNamed(name)
 		t.Run(name, func(t *testing.T) {
 			h, err := s.host(op)
 			if err != nil {

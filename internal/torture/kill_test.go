@@ -38,17 +38,13 @@ func TestKilledWhileRecovering(t *testing.T) {
 		if r.full {
 			pairs = 1000
 		}
-		length := map[string]int{}
 		for range pairs {
 			op := &operations[r.IntN(len(operations))]
 			if op.kept {
 				continue // that copy would not be one that recovers
 			}
-			if length[op.name] == 0 {
-				length[op.name] = s.length(op, 1)
-			}
 			again := fault{action: killing[r.IntN(2)], at: 1 + r.IntN(recovery)}
-			s.each(op, fault{action: killing[r.IntN(2)], at: 1 + r.IntN(length[op.name])}, 1+r.IntN(2), func(t *trial) error {
+			s.each(op, fault{action: killing[r.IntN(2)], at: 1 + r.IntN(len(s.base(op, 1)))}, 1+r.IntN(2), func(t *trial) error {
 				return t.survivesTwo(again)
 			})
 		}
@@ -93,7 +89,7 @@ var killing = []string{"kill-before", "kill-after"}
 
 // killSome kills at a few calls anywhere.
 func (s *sweep) killSome(op *operation, r *round) {
-	total := s.length(op, 1)
+	total := len(s.base(op, 1))
 	for range killsOfOne {
 		s.each(op, fault{action: killing[r.IntN(2)], at: 1 + r.IntN(total)}, []int{1, 4}[r.IntN(2)], (*trial).survivesKill)
 	}
@@ -104,7 +100,7 @@ const killsOfOne = 5
 
 // killAll kills at each call, until there is none to be killed at.
 func (s *sweep) killAll(op *operation, action string, jobs int) {
-	total := s.length(op, jobs)
+	total := len(s.base(op, jobs))
 	for n := 1; n <= total; n++ {
 		s.each(op, fault{action: action, at: n}, jobs, (*trial).survivesKill)
 	}
@@ -114,12 +110,6 @@ func (s *sweep) killAll(op *operation, action string, jobs int) {
 			return
 		}
 	}
-}
-
-// length is how many calls the operation takes without a fault, about.
-func (s *sweep) length(op *operation, jobs int) int {
-	t := s.now(op, fault{}, jobs, (*trial).undisturbed)
-	return max(len(t.calls), 1)
 }
 
 // undisturbed is what a run without a fault must be.

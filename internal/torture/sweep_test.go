@@ -225,6 +225,38 @@ func (s *sweep) now(op *operation, f fault, jobs int, check func(*trial) error) 
 	return t
 }
 
+// bases are the calls of operations that nothing disturbs, by file system and
+// operation.
+var bases = struct {
+	mu sync.Mutex
+	of map[string][]logged
+}{of: map[string][]logged{}}
+
+// base are the calls of the operation without a fault: about as many as with one.
+func (s *sweep) base(op *operation, jobs int) []logged {
+	bases.mu.Lock()
+	defer bases.mu.Unlock()
+	key := fmt.Sprint(s.fs.Name, op.name, jobs)
+	if len(bases.of[key]) == 0 {
+		bases.of[key] = s.now(op, fault{}, jobs, (*trial).undisturbed).calls
+	}
+	if len(bases.of[key]) == 0 {
+		s.t.Fatalf("operation %q has no calls", op.name)
+	}
+	return bases.of[key]
+}
+
+// kindsOf counts the kinds of calls, as they are met.
+func kindsOf(calls []logged) (kinds []string, of map[string]int) {
+	of = map[string]int{}
+	for _, c := range calls {
+		if of[c.op]++; of[c.op] == 1 {
+			kinds = append(kinds, c.op)
+		}
+	}
+	return kinds, of
+}
+
 // String is what is needed to see it again.
 func (t *trial) String() string {
 	mode, id, flags := t.op.command(t.h, t.jobs)
