@@ -3,6 +3,8 @@
 //
 //	kill_test.go      SIGKILL at every system call
 //	fail_test.go      an error, a short count or no progress at every system call
+//	operations_test.go, sweep_test.go  what these two break, and how
+//	escape_test.go    no system call that they would not see
 //	powercut_test.go  the file system cut off at any moment, and mounted again
 //	lying_test.go     a disk that flips, drops, refuses, fills up or hangs
 //	fire_test.go      many processes, killed at random, and the older script
