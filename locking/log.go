@@ -200,4 +200,13 @@ func (u *UserFile) unlinkLog() error {
 	return err
 }
 
-func (u *UserFile) logName() string { return u.name + ".log" }
+// logName is <user file>.log. Where that is longer than a name may be, a sum stands
+// for the end of the user file's name: without a log no long list could be changed,
+// and no user of such a shard unregistered.
+func (u *UserFile) logName() string {
+	name := u.name + ".log"
+	if len(name) <= unix.NAME_MAX {
+		return name
+	}
+	return fmt.Sprintf("%s.%016x.lock.log", u.name[:200], xxhash.Sum64String(u.name))
+}
