@@ -176,23 +176,42 @@ func (op *operation) openSource() (*copier.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := sys.RealPath(op.Shard)
-	if err == nil {
-		var ssd string
-		if ssd, err = sys.RealPath(op.SSDDir); err == nil {
-			switch {
-			case inside(from, ssd):
-				err = fmt.Errorf("source %q is inside the SSD dir %q", op.Shard, op.SSDDir)
-			case inside(ssd, from):
-				err = fmt.Errorf("SSD dir %q is inside the source %q", op.SSDDir, op.Shard)
-			}
-		}
-	}
+	err = op.checkApart(src)
 	if err != nil {
 		src.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}
 	return src, nil
+}
+
+// checkApart refuses a source, an SSD dir and a lock dir that lie in each other:
+// the copy would be of itself, or delete what it comes from or its own user file.
+// Of bind mounts it sees one of the published shard itself; a part of it, or of the
+// SSD dir, that is mounted elsewhere, it does not see.
+func (op *operation) checkApart(src *copier.Source) error {
+	from, err := sys.RealPath(op.Shard)
+	if err != nil {
+		return err
+	}
+	ssd, err := sys.RealPath(op.SSDDir)
+	if err != nil {
+		return err
+	}
+	switch {
+	case inside(from, ssd):
+		return fmt.Errorf("source %q is inside the SSD dir %q", op.Shard, op.SSDDir)
+	case inside(ssd, from):
+		return fmt.Errorf("SSD dir %q is inside the source %q", op.SSDDir, op.Shard)
+	case inside(op.lockDir, from):
+		return fmt.Errorf("lock dir %q is inside the source %q", op.LockDir, op.Shard)
+	case inside(op.lockDir, ssd+"/"+op.name), inside(op.lockDir, ssd+"/"+stateRootName):
+		return fmt.Errorf("lock dir %q is inside what is replaced and deleted with shard %s", op.LockDir, op.name)
+	}
+	pub, err := op.published()
+	if err == nil && pub != nil && src.Stat.SameFile(pub) {
+		err = fmt.Errorf("source %q is the published shard itself, %s/%s", op.Shard, op.SSDDir, op.name)
+	}
+	return err
 }
 
 // build brings a complete stage with its manifest onto stable storage.
