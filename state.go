@@ -34,11 +34,11 @@ type stateDir struct {
 
 // openState opens the state dir of a shard; fs.ErrNotExist if there is none.
 func openState(ssd *sys.File, name string) (*stateDir, error) {
-	root, err := ssd.OpenDirAt(stateRootName)
+	root, err := openOwn(ssd, stateRootName)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := root.OpenDirAt(name)
+	dir, err := openOwn(root, name)
 	if err != nil {
 		root.Close() //nolint:errcheck // opened for reading
 		return nil, err
@@ -65,22 +65,18 @@ func makeState(ssd *sys.File, name string) (*stateDir, error) {
 
 // mkdirPrivate opens a directory that only this process's user can enter, and
 // makes it if it is missing, durably. The stage must inherit nothing of it: no
-// default ACL, no group. One that somebody else has made is refused: he could
-// look into a stage, or forge a manifest.
+// default ACL, no group.
 func mkdirPrivate(in *sys.File, name string) (*sys.File, error) {
 	err := in.MkdirAt(name, 0o700)
 	if err != nil && !sys.Is(err, unix.EEXIST) {
 		return nil, err
 	}
 	made := err == nil
-	d, err := in.OpenDirAt(name)
+	d, err := openOwn(in, name)
 	if err != nil {
 		return nil, err
 	}
 	s, err := d.Stat()
-	if err == nil && s.UID != uint32(os.Geteuid()) {
-		err = fmt.Errorf("%s belongs to user %d, not to this one, %d", d.Path(), s.UID, os.Geteuid())
-	}
 	if err == nil && (made || s.Perm() != 0o700) {
 		err = makePrivate(in, d, name)
 	}
@@ -89,6 +85,39 @@ func mkdirPrivate(in *sys.File, name string) (*sys.File, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// openOwn opens a directory of the state dirs.
+func openOwn(in *sys.File, name string) (*sys.File, error) {
+	d, err := in.OpenDirAt(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkOwn(in, d); err != nil {
+		d.Close() //nolint:errcheck // opened for reading
+		return nil, err
+	}
+	return d, nil
+}
+
+// checkOwn refuses a directory that somebody else has made: he could look into a
+// stage, or forge a manifest. It also refuses one from which nothing can be renamed
+// to its public name, before all is copied in vain.
+func checkOwn(in, d *sys.File) error {
+	s, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	above, err := in.Stat()
+	switch {
+	case err != nil:
+		return err
+	case s.UID != uint32(os.Geteuid()):
+		return fmt.Errorf("%s belongs to user %d, not to this one, %d", d.Path(), s.UID, os.Geteuid())
+	case s.MountPoint || s.Dev != above.Dev:
+		return fmt.Errorf("%s is a mount, or on another file system than %s: nothing could be renamed out of it", d.Path(), in.Path())
+	}
+	return nil
 }
 
 func makePrivate(in, d *sys.File, name string) error {
