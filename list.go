@@ -36,19 +36,22 @@ func (op *operation) list(ctx context.Context) error {
 			return err
 		}
 	}
+	var failed error
 	op.result.Shards = []ShardInfo{}
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		info, err := op.describe(ctx, name)
-		if err != nil {
-			return fmt.Errorf("look at shard %q: %w", name, err)
-		}
 		op.result.Shards = append(op.result.Shards, *info)
+		if err != nil { // the others are listed all the same
+			err = fmt.Errorf("look at shard %q: %w", name, err)
+			op.warn("%v", err)
+			failed = err
+		}
 	}
 	op.result.Outcome = Listed
-	return nil
+	return failed
 }
 
 // names are all names that may be a shard's.
@@ -96,20 +99,20 @@ func (op *operation) describe(ctx context.Context, name string) (*ShardInfo, err
 	pub, err := op.ssd.StatAt(name)
 	there := err == nil
 	if err != nil && !sys.Is(err, unix.ENOENT) {
-		return nil, err
+		return info, err
 	}
 	state, err := openState(op.ssd, name)
 	if err == nil {
 		defer state.close() //nolint:errcheck // opened for reading
 		err = describeState(ctx, state, info)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
 	if there {
 		op.describePublished(state, &pub, info)
 	}
-	return info, nil
+	return info, err
 }
 
 // describePublished says what is under the public name, by its manifest.

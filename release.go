@@ -154,10 +154,11 @@ func (op *operation) deleteShard(ctx context.Context, state *stateDir, pub *sys.
 }
 
 func (op *operation) toTrash(ctx context.Context, state *stateDir) error {
-	if err := state.clearTrash(ctx, op.Jobs); err != nil {
-		return err
+	err := state.clearTrash(ctx, op.Jobs)
+	if err == nil {
+		err = moveAs(op.ssd, op.name, state.File, trashName, sys.NoReplace)
 	}
-	if err := moveAs(op.ssd, op.name, state.File, trashName, sys.NoReplace); err != nil {
+	if err != nil {
 		return fmt.Errorf("remove shard %s: %w; it is left where it is, without users", op.name, err)
 	}
 	return nil // clearTrash makes it durable first
