@@ -23,7 +23,8 @@ type refusal struct {
 	before []testkit.Step
 	mount  func(t *testing.T, base string) // what no step can do; nil
 	args   []string
-	as     int // user id; 0 is root
+	locks  string // the lock dir; "" is locks
+	as     int    // user id; 0 is root
 	status int
 	says   string
 	keeps  bool // what was copied stays for the next call, and the message says so
@@ -103,7 +104,7 @@ func refused(t *testing.T, table []refusal) {
 			if err := jsonSays(o); err != nil {
 				t.Errorf("%q: %v", c.args, err)
 			}
-			if lines := unexpected(changed, c.keeps); len(lines) > 0 {
+			if lines := c.unexpected(changed); len(lines) > 0 {
 				t.Errorf("%q: changed on disk:\n%s\n%v", c.args, strings.Join(lines, "\n"), o)
 			}
 			if kept := strings.Contains(o.err, "kept in "); kept != c.keeps {
@@ -132,12 +133,12 @@ func jsonSays(o outcome) error {
 // unexpected are the changes on disk that a call that fails must not make. Times
 // of the directories in which names were made and removed again are no harm, nor
 // is the empty directory of the state dirs.
-func unexpected(changed []string, keeps bool) (lines []string) {
-	touched := regexp.MustCompile(`^"(\.|locks|ssd|ssd/\.shard_to_ssd)": [mc]time: `)
+func (c *refusal) unexpected(changed []string) (lines []string) {
+	touched := regexp.MustCompile(`^"(\.|locks|ssd|ssd/\.shard_to_ssd|` + regexp.QuoteMeta(c.locks) + `)": [mc]time: `)
 	for _, line := range changed {
 		switch {
 		case touched.MatchString(line), line == `"ssd/.shard_to_ssd": appeared`:
-		case keeps && strings.HasPrefix(line, `"ssd/.shard_to_ssd/shard`):
+		case c.keeps && strings.HasPrefix(line, `"ssd/.shard_to_ssd/shard`):
 		default:
 			lines = append(lines, line)
 		}
