@@ -1,0 +1,262 @@
+package torture
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/testkit"
+)
+
+// canary is in every file that the tool must not read for anybody.
+const canary = "CANARY-which-nobody-may-see"
+
+// patience is how long a call may take before it counts as hanging.
+const patience = 30 * time.Second
+
+// scene is a host with a victim: a directory outside of everything, with names
+// like those in the shard, so that a path that is followed into it finds something.
+type scene struct {
+	*host
+	base, victim string
+	planted      bool // a hard link to a secret is in the source: what is copied is as secret
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	base := newBase(t)
+	s := &scene{newHost(t, faulty(t), filepath.Join(base, "source"), base), base, filepath.Join(base, "victim"), false}
+	if err := os.Mkdir(s.victim, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{s.source, s.victim} {
+		text := "content"
+		if root == s.victim {
+			text = canary
+		}
+		testkit.Apply(t, root, testkit.Content("file", text), testkit.Content("dir/inner", text), testkit.Content("dir/sub/deep", text),
+			testkit.Content("dir/sub/more", text), testkit.Xattr("file", "user.x", text), testkit.Symlink("file", "link"))
+		if root == s.source {
+			testkit.Apply(t, root, testkit.File("large", 5<<20, 1))
+		} else {
+			testkit.Apply(t, root, testkit.Content("large", strings.Repeat(canary, 5<<20/len(canary)+1)))
+		}
+	}
+	testkit.Apply(t, s.victim, testkit.Chmod("file", 0o600), testkit.Chmod(".", 0o700))
+	return s
+}
+
+// published has the shard copied for the user a.
+func (s *scene) publish(t *testing.T) {
+	t.Helper()
+	if o := run(s.command("-c", "a")); o.status != 0 {
+		t.Fatal(o)
+	}
+}
+
+// held runs a command that stops itself where the fault says, does something
+// meanwhile, and lets it go on. reached is false if it never came there.
+func held(c *exec.Cmd, fault string, meanwhile func() error) (o outcome, reached bool, err error) {
+	var streams [2]*os.File
+	for i := range streams {
+		if streams[i], err = os.CreateTemp("", "held"); err != nil {
+			return o, false, err
+		}
+		defer os.Remove(streams[i].Name())
+		defer streams[i].Close()
+	}
+	c.Stdout, c.Stderr = streams[0], streams[1]
+	c.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT="+fault)
+	if err := c.Start(); err != nil {
+		return o, false, err
+	}
+	pid := c.Process.Pid
+	var hung atomic.Bool
+	timer := time.AfterFunc(patience, func() { hung.Store(true); syscall.Kill(pid, syscall.SIGKILL) })
+	defer timer.Stop()
+	var ws syscall.WaitStatus
+	for {
+		if _, err := syscall.Wait4(pid, &ws, syscall.WUNTRACED, nil); err == syscall.EINTR {
+			continue
+		} else if err != nil {
+			return o, reached, err
+		}
+		if !ws.Stopped() {
+			break
+		}
+		if !reached {
+			reached, err = true, meanwhile()
+		}
+		syscall.Kill(pid, syscall.SIGCONT)
+	}
+	c.Process.Release()
+	out, _ := os.ReadFile(streams[0].Name())
+	text, _ := os.ReadFile(streams[1].Name())
+	o = outcome{ws.ExitStatus(), string(out), string(text)}
+	if ws.Signaled() {
+		o.status = 128 + int(ws.Signal())
+	}
+	if hung.Load() {
+		err = errors.Join(err, fmt.Errorf("it did not end in %v", patience))
+	}
+	return o, reached, err
+}
+
+// calls are the system calls that a command makes, each with its path.
+func calls(t *testing.T, c *exec.Cmd) []string {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "log")
+	c.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT_LOG="+log)
+	if o := run(c); o.status != 0 {
+		t.Fatal(o)
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(text)), "\n")
+}
+
+// moments are the calls before and after which an attack comes: an eighth of them,
+// so that eight rounds take all, or some of those that have to do with a name.
+func (r *round) moments(calls []string, name string, some int) (faults []string) {
+	const rounds = 8
+	var near []string
+	for i, call := range calls {
+		before, after := fmt.Sprint("stop-before@", i+1), fmt.Sprint("stop-after@", i+1)
+		if r.full && uint64(i)%rounds == r.seed%rounds {
+			faults = append(faults, before, after)
+		}
+		if strings.Contains(call, name) {
+			near = append(near, before, after)
+		}
+	}
+	for range some {
+		if !r.full && len(near) > 0 {
+			faults = append(faults, near[r.IntN(len(near))])
+		}
+	}
+	return faults
+}
+
+// leaves out all but one in n kinds of attack, if there is not time for all.
+func (r *round) leavesOut(n int) bool { return !r.full && r.IntN(n) > 0 }
+
+// swap puts what make makes in the place of name below root; what was there is
+// moved out of sight.
+func (s *scene) swap(name string, make func(root, name string) testkit.Step) func(root string) error {
+	return func(root string) error {
+		aside := filepath.Join(s.base, "aside")
+		err := os.Mkdir(aside, 0o700)
+		if err == nil {
+			err = os.Rename(filepath.Join(root, name), aside+"/it")
+		}
+		if err == nil {
+			err = make(root, name)(root)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed by now
+		}
+		return err
+	}
+}
+
+func linkTo(target string) func(root, name string) testkit.Step {
+	return func(_, name string) testkit.Step { return testkit.Symlink(target, name) }
+}
+
+func hardLinkTo(target string) func(root, name string) testkit.Step {
+	return func(root, name string) testkit.Step {
+		return func(string) error { return os.Link(target, filepath.Join(root, name)) }
+	}
+}
+
+func fifo(_, name string) testkit.Step { return testkit.FIFO(name) }
+func dir(_, name string) testkit.Step  { return testkit.Content(name+"/x", "x") }
+
+// treeSwaps are what a user who may write into a tree can do to it; the first word
+// of each is the name that he swaps.
+func (s *scene) treeSwaps() map[string]func(root string) error {
+	return map[string]func(root string) error{
+		"dir link":     s.swap("dir", linkTo(s.victim+"/dir")),
+		"dir/sub link": s.swap("dir/sub", linkTo(s.victim+"/dir/sub")),
+		"file link":    s.swap("file", linkTo(s.victim+"/file")),
+		"large link":   s.swap("large", linkTo(s.victim+"/large")),
+		"large FIFO":   s.swap("large", fifo),
+		"file hard link": func(root string) error {
+			s.planted = true
+			return s.swap("file", hardLinkTo(s.victim+"/file"))(root)
+		},
+		"dir/inner FIFO": s.swap("dir/inner", fifo),
+		"file directory": s.swap("file", dir),
+		"dir FIFO":       s.swap("dir", fifo),
+	}
+}
+
+// attacked runs a command with an attack at a moment, and wants the victim as it
+// was, its secrets nowhere, and an end with a word.
+func (s *scene) attacked(c *exec.Cmd, fault string, attack func() error, allowed ...string) error {
+	before := testkit.Snapshot(s.victim)
+	o, reached, err := held(c, fault, attack)
+	if !reached {
+		count("attacks that came too late", 1)
+	}
+	count("attacks", 1)
+	for _, line := range testkit.Diff(before, testkit.Snapshot(s.victim)) {
+		// A hard link changes the ctime by itself.
+		if !strings.Contains(line, ": ctime: ") {
+			err = errors.Join(err, fmt.Errorf("the victim: %s", line))
+		}
+	}
+	for _, place := range []string{s.ssd, s.locks} {
+		err = errors.Join(err, s.leaked(place))
+	}
+	if strings.Contains(o.out+o.err, canary) {
+		err = errors.Join(err, errors.New("the secret is in a message"))
+	}
+	if strings.Contains(o.err, "panic") || strings.Contains(o.err, "goroutine ") {
+		err = errors.Join(err, errors.New("it panicked"))
+	}
+	if (o.status != 0) != strings.Contains(o.err, "ERROR:") {
+		err = errors.Join(err, errors.New("the status does not go with the messages"))
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s %s: %v", err, fault, strings.Join(c.Args, " "), o)
+	}
+	return nil
+}
+
+// leaked finds the secret below dir. A hard link that the attacker has put there
+// himself is the victim's own file. A copy of one that he has put into the source has
+// its owner and mode: nobody can read that who could not read the secret.
+func (s *scene) leaked(dir string) error {
+	own := map[uint64]bool{}
+	for _, fact := range testkit.Snapshot(s.victim) {
+		own[fact.Ino] = true
+	}
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil || own[st.Ino] || s.planted && st.Uid == 0 && st.Mode&0o077 == 0 {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if bytes.Contains(text, []byte(canary)) {
+			return fmt.Errorf("the secret is in %s", path)
+		}
+		return err
+	})
+}

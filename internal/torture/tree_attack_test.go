@@ -1,0 +1,108 @@
+package torture
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"shard_to_ssd/internal/testkit"
+)
+
+// Directories and files of the source change into links, FIFOs and each other while
+// they are copied.
+func TestSourceIsSwapped(t *testing.T) {
+	testkit.NeedRoot(t)
+	rounds(t, 0.02, func(t *testing.T, r *round) {
+		lines := calls(t, newScene(t).command("-c", "a", "--jobs", "1"))
+		for name := range newScene(t).treeSwaps() {
+			for _, fault := range r.moments(lines, "shard/"+strings.Fields(name)[0], 2) {
+				s := newScene(t)
+				attack := func() error { return s.treeSwaps()[name](s.source) }
+				if err := s.attacked(s.command("-c", "a", "--jobs", "1"), fault, attack); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				if err := s.afterwards(); err != nil {
+					t.Fatalf("%s, %s: %v", name, fault, err)
+				}
+			}
+		}
+	})
+}
+
+// afterwards wants a host that works again. Special files in the source are refused,
+// so they go first.
+func (s *scene) afterwards() error {
+	for _, name := range []string{"dir", "dir/inner", "large"} {
+		path := filepath.Join(s.source, name)
+		if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeNamedPipe != 0 {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	if users, _ := s.users(); len(users) == 1 {
+		if o := run(s.command("-r", "a")); o.status != 0 {
+			return fmt.Errorf("the next removal: %v", o)
+		}
+	}
+	return s.recovers()
+}
+
+// Directories and files of the published shard, or the shard itself, change while it
+// is removed, verified, adopted or replaced. Who does that has the shard open, and
+// still reaches it when it is trash.
+func TestPublishedShardIsSwapped(t *testing.T) {
+	testkit.NeedRoot(t)
+	calm := func(*scene) error { return nil }
+	orphan := func(s *scene) error { return os.Truncate(s.userFile(), 0) }
+	foreign := func(s *scene) error { return errors.Join(orphan(s), os.Remove(s.state()+"/manifest")) }
+	rounds(t, 0.02, func(t *testing.T, r *round) {
+		for name, c := range map[string]struct {
+			mode, id string
+			before   func(s *scene) error
+		}{
+			"remove": {"-r", "a", calm}, "verify": {"--verify", "", calm}, "adopt": {"-c", "b", orphan}, "replace": {"-c", "b", foreign},
+		} {
+			prepared := func() *scene {
+				s := newScene(t)
+				s.publish(t)
+				if err := c.before(s); err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			lines := calls(t, prepared().command(c.mode, c.id, "--jobs", "1"))
+			kinds := newScene(t).treeSwaps()
+			kinds["shard link"] = nil
+			for kind := range kinds {
+				if name != "remove" && r.leavesOut(3) {
+					continue
+				}
+				for _, fault := range r.moments(lines, "/"+strings.Fields(kind)[0], 1) {
+					if err := prepared().swapsPublished(c.mode, c.id, kind, fault); err != nil {
+						t.Fatalf("%s, %s: %v", name, kind, err)
+					}
+				}
+			}
+		}
+	})
+}
+
+func (s *scene) swapsPublished(mode, id, kind, fault string) error {
+	d, err := os.Open(s.published())
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	attack := func() error {
+		if kind == "shard link" {
+			return s.swap(shardName, linkTo(s.victim))(s.ssd)
+		}
+		return s.treeSwaps()[kind](fmt.Sprint("/proc/self/fd/", d.Fd()))
+	}
+	return s.attacked(s.command(mode, id, "--jobs", "1"), fault, attack)
+}

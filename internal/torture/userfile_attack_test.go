@@ -1,0 +1,80 @@
+package torture
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"shard_to_ssd/internal/testkit"
+)
+
+// userFileSwaps are what others may do in a lock dir that all may write to, as far
+// as its sticky bit lets them, and more.
+func (s *scene) userFileSwaps() map[string]func() error {
+	theirs := func(_, name string) testkit.Step {
+		return func(root string) error {
+			return errors.Join(testkit.Content(name, "x\ny")(root), testkit.Chown(name, nobody, nobody)(root))
+		}
+	}
+	swaps := map[string]func() error{}
+	for kind, make := range map[string]func(root, name string) testkit.Step{
+		"link": linkTo("../victim/file"), "hard link": hardLinkTo(s.victim + "/file"), "FIFO": fifo, "directory": dir, "theirs": theirs,
+	} {
+		swaps["user file, "+kind] = func() error { return s.swap(shardName+".lock", make)(s.locks) }
+		swaps["log, "+kind] = func() error {
+			path := filepath.Join(s.locks, shardName+".lock.log")
+			if err := os.WriteFile(path, nil, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+			return s.swap(shardName+".lock.log", make)(s.locks)
+		}
+	}
+	return swaps
+}
+
+// withUsers is a scene whose shard has users, in a lock dir for everybody. A list
+// that is longer than a page is changed with a log beside it.
+func withUsers(t *testing.T, users string, long bool) *scene {
+	s := newScene(t)
+	testkit.Apply(t, s.base, testkit.Chmod("locks", 0o1777))
+	if users == "" {
+		return s
+	}
+	s.publish(t)
+	if long {
+		users += strings.Repeat("\nsomeone-else", 1000)
+	}
+	testkit.Apply(t, s.locks, testkit.Write(shardName+".lock", 0, users))
+	return s
+}
+
+// The user file and its log change into links to a victim, FIFOs, directories and
+// another's file, while a user is registered, unregistered, or the shard removed.
+func TestUserFileIsSwapped(t *testing.T) {
+	testkit.NeedRoot(t)
+	rounds(t, 0.02, func(t *testing.T, r *round) {
+		for _, c := range []struct {
+			mode, id, users string
+			long            bool
+		}{
+			{"-c", "a", "", false}, {"-c", "b", "a", false}, {"-c", "b", "a", true},
+			{"-r", "b", "a\nb", false}, {"-r", "b", "a\nb", true}, {"-r", "a", "a", false},
+		} {
+			lines := calls(t, withUsers(t, c.users, c.long).command(c.mode, c.id))
+			for name := range newScene(t).userFileSwaps() {
+				if r.leavesOut(4) {
+					continue
+				}
+				for _, fault := range r.moments(lines, shardName+".lock", 1) {
+					s := withUsers(t, c.users, c.long)
+					if err := s.attacked(s.command(c.mode, c.id), fault, s.userFileSwaps()[name]); err != nil {
+						t.Fatalf("%s: %v", name, err)
+					}
+				}
+			}
+		}
+	})
+}
