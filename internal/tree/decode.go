@@ -17,6 +17,10 @@ import (
 // link's first name may be longer than PATH_MAX.
 const MaxLine = 1 << 20
 
+// maxPath is the longest path of a directory, in bytes. Each takes as long to put
+// together as it is, so that without a bound a few megabytes of stream take hours.
+const maxPath = 256 << 10
+
 // ErrDamaged is in the error of a Decoder when the stream is not one that an
 // Encoder wrote to its end.
 var ErrDamaged = errors.New("damaged")
@@ -34,7 +38,8 @@ type Decoder struct {
 	lineNo  int
 	plan    bool
 	records int64
-	paths   []string // the open directory and those above it
+	path    string // of the open directory
+	ends    []int  // where in path each directory above it ends, itself last
 	isFile  bool     // the root is one regular file
 	sumsDue int64    // blocks of the last Regular whose sums are still to come
 	rec     Record
@@ -141,13 +146,13 @@ func (d *Decoder) place() error {
 		return nil
 	case r.Kind == Dir:
 		return d.enter()
-	case len(d.paths) == 0:
+	case len(d.ends) == 0:
 		d.isFile = true
 		if r.Kind != Regular {
 			return errors.New("the root is neither a directory nor a file")
 		}
 	default:
-		r.Path = d.paths[len(d.paths)-1]
+		r.Path = d.path
 	}
 	if r.Kind == Regular && !d.plan && Blocks(r.Size) > 1 {
 		d.sumsDue = Blocks(r.Size)
@@ -157,15 +162,20 @@ func (d *Decoder) place() error {
 
 func (d *Decoder) enter() error {
 	r := &d.rec
-	if r.Depth == 0 && len(d.paths) == 0 && r.Name == "." {
-		d.paths = append(d.paths, "")
+	if r.Depth == 0 && len(d.ends) == 0 && r.Name == "." {
+		d.ends = append(d.ends, 0)
 		return nil
 	}
-	if r.Depth < 1 || r.Depth > len(d.paths) {
+	if r.Depth < 1 || r.Depth > len(d.ends) {
 		return fmt.Errorf("directory %q at depth %d out of place", r.Name, r.Depth)
 	}
-	d.paths = append(d.paths[:r.Depth], Join(d.paths[r.Depth-1], r.Name))
-	r.Path = d.paths[r.Depth]
+	end := d.ends[r.Depth-1]
+	if end+1+len(r.Name) > maxPath {
+		return fmt.Errorf("path of more than %d bytes", maxPath)
+	}
+	d.path = Join(d.path[:end], r.Name)
+	d.ends = append(d.ends[:r.Depth], len(d.path))
+	r.Path = d.path
 	return nil
 }
 

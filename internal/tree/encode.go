@@ -82,6 +82,9 @@ func (e *Encoder) Write(r *Record) error {
 	if len(e.line) > MaxLine {
 		return fmt.Errorf("path of %d bytes is too long to be recorded: %.60q…", len(r.Target), r.Target)
 	}
+	if r.Kind == Dir && len(r.Path) > maxPath {
+		return fmt.Errorf("path of %d bytes is too long to be recorded: %.60q…", len(r.Path), r.Path)
+	}
 	return e.flushLine()
 }
 
