@@ -38,9 +38,10 @@ func newHost(t testing.TB, bin, source, dir string) *host {
 	return h
 }
 
-func (h *host) published() string { return filepath.Join(h.ssd, shardName) }
-func (h *host) userFile() string  { return filepath.Join(h.locks, shardName+".lock") }
-func (h *host) state() string     { return filepath.Join(h.ssd, ".shard_to_ssd", shardName) }
+func (h *host) name() string      { return filepath.Base(h.source) }
+func (h *host) published() string { return filepath.Join(h.ssd, h.name()) }
+func (h *host) userFile() string  { return filepath.Join(h.locks, h.name()+".lock") }
+func (h *host) state() string     { return filepath.Join(h.ssd, ".shard_to_ssd", h.name()) }
 
 // outcome is how a process ended: status is 128+n after signal n.
 type outcome struct {
