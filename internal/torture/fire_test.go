@@ -89,7 +89,7 @@ func (f *fire) note(shard int, e event) {
 func (f *fire) begin(k task) *exec.Cmd {
 	h := f.shards[k.shard]
 	if do, old := strings.CutPrefix(k.do, "old "); old {
-		return exec.Command(f.old, do, "-l", h.locks, "-s", h.ssd, "-i", k.id, "--check-inode", h.source)
+		return exec.Command("python3", "-IS", f.old, do, "-l", h.locks, "-s", h.ssd, "-i", k.id, "--check-inode", h.source)
 	}
 	return h.command(k.do, k.id, append(k.flags, "--json")...)
 }
@@ -196,7 +196,7 @@ func (f *fire) choose(worker, n int, r *rand.Rand) task {
 		k.do = "-c"
 	}
 	switch {
-	case f.old != "" && r.IntN(4) == 0:
+	case f.old != "" && r.IntN(5) == 0:
 		k.do = "old " + k.do // never killed, see TestFireWithTheOlderScript
 		return k
 	case r.IntN(12) == 0:
@@ -319,10 +319,7 @@ func (f *fire) explain() error {
 	var all error
 	for i, h := range f.history {
 		count("processes, and looks at what they do, put in order", len(h))
-		began := time.Now()
-		err := h.explain()
-		fmt.Println("EXPLAIN", len(h), time.Since(began))
-		if err != nil {
+		if err := h.explain(); err != nil {
 			all = errors.Join(all, fmt.Errorf("shard %s: %w", f.shards[i].name(), err))
 		}
 	}
@@ -385,7 +382,7 @@ func TestFire(t *testing.T) {
 // older script registers after copying, under the lock.
 func TestFireWithTheOlderScript(t *testing.T) {
 	rounds(t, 0.05, func(t *testing.T, r *round) {
-		f := newFire(t, place(t, r), 12, 20)
+		f := newFire(t, place(t, r), 8, 15)
 		f.old = testkit.OldScript(t)
 		if err := f.burn(r.Rand); err != nil {
 			t.Error(err)
