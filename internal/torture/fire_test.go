@@ -1,19 +1,14 @@
 package torture
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,18 +18,12 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// fire is many processes on a few shards of one host, and what all of them saw.
+// fire is many processes on a few shards of one host.
 type fire struct {
-	shards  []*host // with one lock dir and one SSD dir
-	old     string  // the older script, "" without it
+	*witness
 	workers int
 	tasks   int // of each worker
 	holds   []*hold
-
-	began   time.Time
-	started atomic.Int64
-	mu      sync.Mutex
-	history []history // of each shard
 }
 
 // hold is one service's registration. Whoever was told that the shard is there
@@ -46,109 +35,25 @@ type hold struct {
 	held  bool
 }
 
-// task is one process to be.
-type task struct {
-	shard  int
-	do, id string // as in an event, or --list, --verify
-	flags  []string
-	signal syscall.Signal // 0: none
-	after  time.Duration
-}
-
 // newFire makes the shards on a file system in dir.
 func newFire(t *testing.T, dir string, workers, tasks int) *fire {
 	t.Helper()
-	f := &fire{workers: workers, tasks: tasks, began: time.Now()}
+	var shards []*host
 	for _, name := range []string{"tide", "crowd", "few"} {
 		h := newHost(t, program(t), filepath.Join(dir, "from"), dir)
 		h.source = filepath.Join(dir, "from", name)
 		testkit.Apply(t, filepath.Dir(h.source),
 			testkit.Dir(name, 0o755), testkit.Content(name+"/a", "one "+name), testkit.File(name+"/sub/b", 300_000, 7),
 			testkit.Content(name+"/sub/deep/c", ""), testkit.Symlink("sub/b", name+"/link"))
-		f.shards = append(f.shards, h)
+		shards = append(shards, h)
 	}
-	f.history = make([]history, len(f.shards))
+	f := &fire{witness: watch(shards...), workers: workers, tasks: tasks}
 	for i := range workers {
-		for s := range f.shards {
+		for s := range shards {
 			f.holds = append(f.holds, &hold{shard: s, id: fmt.Sprint("worker", i)})
 		}
 	}
 	return f
-}
-
-// now is the monotonic clock.
-func (f *fire) now() time.Duration { return time.Since(f.began) }
-
-func (f *fire) note(shard int, e event) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.history[shard] = append(f.history[shard], e)
-}
-
-// begin is the process of a task.
-func (f *fire) begin(k task) *exec.Cmd {
-	h := f.shards[k.shard]
-	if do, old := strings.CutPrefix(k.do, "old "); old {
-		return exec.Command("python3", "-IS", f.old, do, "-l", h.locks, "-s", h.ssd, "-i", k.id, "--check-inode", h.source)
-	}
-	return h.command(k.do, k.id, append(k.flags, "--json")...)
-}
-
-// perform runs a task to its end, notes what it did, and says whether it ended as
-// it may.
-func (f *fire) perform(k task) (o outcome, err error) {
-	f.started.Add(1)
-	c := f.begin(k)
-	var out, stderr bytes.Buffer
-	c.Stdout, c.Stderr = &out, &stderr
-	e := event{do: k.do, id: k.id, call: f.now()}
-	if err := c.Start(); err != nil {
-		return o, err
-	}
-	if k.signal != 0 {
-		timer := time.AfterFunc(k.after, func() { c.Process.Signal(k.signal) })
-		defer timer.Stop()
-	}
-	failed := c.Wait()
-	e.ret = f.now()
-	var exit *exec.ExitError
-	if failed != nil && !errors.As(failed, &exit) {
-		return o, failed
-	}
-	o = outcome{status(c.ProcessState), out.String(), stderr.String()}
-	e.status = o.status
-	if why := f.wrong(k, o); why != "" {
-		return o, fmt.Errorf("%s: %q: %v", why, c.Args, o)
-	}
-	if (k.do == "--list" || k.do == "--verify") || o.status == 5 {
-		return o, nil // has no effect, and nothing follows from it
-	}
-	if o.status == 0 && !e.old() {
-		var result struct{ Outcome string }
-		if err := json.Unmarshal(out.Bytes(), &result); err != nil {
-			return o, fmt.Errorf("%q: %w: %v", c.Args, err, o)
-		}
-		e.outcome = result.Outcome
-	}
-	f.note(k.shard, e)
-	return o, nil
-}
-
-// wrong says why a process may not end like this.
-func (f *fire) wrong(k task, o outcome) string {
-	switch {
-	case o.status == 0, k.signal != 0 && o.status == 128+int(k.signal):
-		return ""
-	case o.status == 5 && len(k.flags) > 0:
-		return ""
-	case k.do == "old -r" && o.status == 1 && strings.Contains(o.err, "FileNotFoundError"):
-		return "" // it was not there to be removed; nothing was changed
-	case k.do == "--verify" && o.status == 1: // removed, or not yet there
-		return ""
-	case k.do == "--verify":
-		return "a false alarm"
-	}
-	return "failed for no reason"
 }
 
 // work is one service after the other, each of them a process of the same id.
@@ -211,9 +116,9 @@ func (f *fire) choose(worker, n int, r *rand.Rand) task {
 	return k
 }
 
-// watch looks, without a lock, at user files, at shards, and into the shards of
+// spy looks, without a lock, at user files, at shards, and into the shards of
 // those who have been told that they are there.
-func (f *fire) watch(stop <-chan struct{}, r *rand.Rand) error {
+func (f *fire) spy(stop <-chan struct{}, r *rand.Rand) error {
 	tick := time.NewTicker(500 * time.Microsecond)
 	defer tick.Stop()
 	for {
@@ -235,42 +140,6 @@ func (f *fire) watch(stop <-chan struct{}, r *rand.Rand) error {
 			return err
 		}
 	}
-}
-
-func (f *fire) stat(shard int) {
-	e := event{do: "stat", call: f.now()}
-	_, err := os.Lstat(f.shards[shard].published())
-	e.there, e.ret = err == nil, f.now()
-	f.note(shard, e)
-}
-
-// read notes what is in a user file. One that is unlinked by now says nothing of
-// the one that there is.
-func (f *fire) read(shard int) error {
-	e := event{do: "read", call: f.now()}
-	file, err := os.Open(f.shards[shard].userFile())
-	if errors.Is(err, os.ErrNotExist) {
-		e.ret = f.now()
-		f.note(shard, e)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	buf := make([]byte, 4096) // in one call: the list is shorter
-	n, err := file.Read(buf)
-	if err != nil && err != io.EOF {
-		return err
-	}
-	e.there, e.raw = true, string(buf[:n])
-	s, err := file.Stat()
-	if err != nil || s.Sys().(*syscall.Stat_t).Nlink == 0 {
-		return err
-	}
-	e.ret = f.now()
-	f.note(shard, e)
-	return nil
 }
 
 // relied says in what a shard that somebody relies on is not whole.
@@ -299,7 +168,7 @@ func (f *fire) burn(r *rand.Rand) error {
 	stop := make(chan struct{})
 	for range 2 {
 		of := rand.New(rand.NewPCG(r.Uint64(), 0))
-		watchers.Go(func() error { return f.watch(stop, of) })
+		watchers.Go(func() error { return f.spy(stop, of) })
 	}
 	for i := range f.workers {
 		of := rand.New(rand.NewPCG(r.Uint64(), 0))
@@ -312,24 +181,12 @@ func (f *fire) burn(r *rand.Rand) error {
 		f.stat(i)
 		err = errors.Join(err, f.read(i))
 	}
-	return errors.Join(err, f.explain(), f.clear())
+	return errors.Join(err, f.explain(), cleared(f.shards...))
 }
 
-func (f *fire) explain() error {
-	var all error
-	for i, h := range f.history {
-		count("processes, and looks at what they do, put in order", len(h))
-		if err := h.explain(); err != nil {
-			all = errors.Join(all, fmt.Errorf("shard %s: %w", f.shards[i].name(), err))
-		}
-	}
-	count("processes at once on a few shards", int(f.started.Load()))
-	return all
-}
-
-// clear removes every user, and then nothing may be left of anything.
-func (f *fire) clear() error {
-	for _, h := range f.shards {
+// cleared removes every user, and then nothing may be left of anything.
+func cleared(shards ...*host) error {
+	for _, h := range shards {
 		users, err := h.users()
 		if err != nil {
 			return err
@@ -344,7 +201,7 @@ func (f *fire) clear() error {
 			}
 		}
 	}
-	for _, h := range f.shards {
+	for _, h := range shards {
 		if err := h.recovers(); err != nil {
 			return fmt.Errorf("shard %s at the end: %w", h.name(), err)
 		}
