@@ -23,11 +23,13 @@ type interleaving struct {
 	before    []task
 	first     task // with a fault that stops it
 	meanwhile []task
-	wait      bool // for the lock, if the first has it; else they only try
+	wait      bool // for the lock, if somebody has it; else they only try
+	backwards bool // who has stopped last goes on first
 }
 
 func (c interleaving) String() string {
-	return fmt.Sprintf("%v, then %v is stopped, and meanwhile (waiting for the lock: %v) %v", c.before, c.first, c.wait, c.meanwhile)
+	return fmt.Sprintf("%v, then %v, meanwhile %v (waiting for the lock: %v; stopped last, goes on first: %v)",
+		c.before, c.first, c.meanwhile, c.wait, c.backwards)
 }
 
 // The situations to begin with, and what may come then.
@@ -51,9 +53,9 @@ var (
 	}
 )
 
-// stops are the numbers of a process's system calls, those first of which the order
-// matters to others.
-type stops struct{ telling, others []int }
+// stops are the numbers of a process's system calls: those on the user file, others
+// of which the order matters, and all others.
+type stops struct{ userFile, telling, others []int }
 
 // stopsOf runs the first process of an interleaving without stopping it.
 func stopsOf(h *host, c interleaving) (all stops, err error) {
@@ -75,8 +77,9 @@ func stopsOf(h *host, c interleaving) (all stops, err error) {
 		n, op := 0, field[1]
 		fmt.Sscan(field[0], &n)
 		switch {
-		case strings.Contains(field[2], shardName+".lock") && op != "close",
-			slices.Contains([]string{"flock", "mkdir", "rename", "rmdir", "link", "unlock"}, op),
+		case strings.HasSuffix(field[2], "/"+shardName+`.lock"`) && op != "close":
+			all.userFile = append(all.userFile, n)
+		case slices.Contains([]string{"flock", "mkdir", "rename", "rmdir", "link", "unlock"}, op),
 			strings.HasSuffix(field[2], "/"+shardName+`"`) && op == "stat":
 			all.telling = append(all.telling, n)
 		default:
@@ -88,10 +91,11 @@ func stopsOf(h *host, c interleaving) (all stops, err error) {
 
 // pick takes one of them.
 func (s stops) pick(r *rand.Rand) int {
-	if r.IntN(4) == 0 && len(s.others) > 0 {
-		return s.others[r.IntN(len(s.others))]
+	from := [][]int{s.userFile, s.userFile, s.telling, s.others}[r.IntN(4)]
+	if len(from) == 0 {
+		from = s.userFile
 	}
-	return s.telling[r.IntN(len(s.telling))]
+	return from[r.IntN(len(from))]
 }
 
 // run lets it all happen, and asks whether it can be explained.
@@ -102,26 +106,31 @@ func (c interleaving) run(h *host) error {
 			return err
 		}
 	}
-	first, err := w.start(c.first)
-	if err != nil {
-		return err
-	}
-	if _, err := first.stopped(); err != nil {
-		return err
-	}
-	var others errgroup.Group
-	for _, k := range c.meanwhile {
-		if err := c.beside(w, k, &others); err != nil {
+	var all []*process
+	for i, k := range append([]task{c.first}, c.meanwhile...) {
+		if i > 0 && !c.wait {
+			k.flags = []string{"--lock-timeout", "0"}
+		}
+		p, err := w.start(k)
+		if err != nil {
+			return err
+		}
+		p.settled()
+		all = append(all, p)
+		w.stat(0)
+		if err := w.read(0); err != nil {
 			return err
 		}
 	}
-	if err := first.Process.Signal(syscall.SIGCONT); err != nil {
-		return err
+	if c.backwards {
+		slices.Reverse(all)
 	}
-	if _, err := w.end(first); err != nil {
-		return err
+	for _, p := range all {
+		if err := p.goOn(); err != nil {
+			return err
+		}
 	}
-	if err := others.Wait(); err != nil {
+	if err := finish(all); err != nil {
 		return err
 	}
 	w.stat(0)
@@ -131,27 +140,21 @@ func (c interleaving) run(h *host) error {
 	return w.explain()
 }
 
-// beside runs one of the others to its end, or until it waits for the lock.
-func (c interleaving) beside(w *witness, k task, others *errgroup.Group) error {
-	if !c.wait {
-		k.flags = []string{"--lock-timeout", "0"}
+// finish waits for all to end. One that had waited for the lock may stop only now.
+func finish(all []*process) error {
+	var ends errgroup.Group
+	for _, p := range all {
+		ends.Go(func() error {
+			select {
+			case <-p.halted:
+				p.Process.Signal(syscall.SIGCONT)
+				<-p.ended
+			case <-p.ended:
+			}
+			return p.failed
+		})
 	}
-	p, err := w.start(k)
-	if err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	others.Go(func() error {
-		defer close(ended)
-		_, err := w.end(p)
-		return err
-	})
-	select {
-	case <-p.waits:
-	case <-ended:
-	}
-	w.stat(0)
-	return w.read(0)
+	return ends.Wait()
 }
 
 // interleavings tries some, on a host of its own each.
@@ -184,38 +187,108 @@ func (x *interleavings) try(c interleaving, at int) {
 	c.first.fault = fmt.Sprint("stop-before@", at)
 	h := x.host()
 	err := c.run(h)
-	if err == nil && x.number%5 == 0 {
+	if err == nil && x.number%8 == 0 {
 		err = cleared(h)
 	}
 	if err != nil {
 		x.t.Errorf("%v: %v", c, err)
 	}
-	count("orders of a stopped process and others", 1)
+	count("orders of stopped processes and others", 1)
 	os.RemoveAll(filepath.Dir(h.ssd))
 }
 
-// A process stopped anywhere, and others meanwhile: always one whose lock file is
-// removed and made anew around each of its calls, and a sample of all else.
+// random makes one up. Every third has a second process that stops somewhere.
+func (x *interleavings) random(r *round) interleaving {
+	c := interleaving{
+		before:    situations[r.IntN(len(situations))],
+		first:     firsts[r.IntN(len(firsts))],
+		meanwhile: slices.Clone(meanwhiles[r.IntN(len(meanwhiles))]),
+		wait:      r.IntN(2) == 0,
+		backwards: r.IntN(2) == 0,
+	}
+	if r.IntN(3) == 0 {
+		c.meanwhile[0].fault = fmt.Sprint("stop-before@", 1+r.IntN(60))
+	}
+	return c
+}
+
+// Processes stopped anywhere, and others meanwhile: always one that copies while the
+// user file is removed and made anew around each of its calls, and one that removes
+// while another copies; and a sample of all else.
 func TestInterleavings(t *testing.T) {
-	rounds(t, 0.08, func(t *testing.T, r *round) {
+	rounds(t, 0.1, func(t *testing.T, r *round) {
 		x := &interleavings{t, testkit.Mount(t, "tmpfs", 256<<20), 0, map[string]stops{}}
 		testkit.Apply(t, filepath.Dir(x.host().source), testkit.Content(shardName+"/a", "one"))
-		c := interleaving{before: situations[1], first: firsts[0], meanwhile: meanwhiles[2]}
-		for _, at := range x.stops(c).telling {
-			x.try(c, at)
+		for _, c := range []interleaving{
+			{before: situations[1], first: firsts[0], meanwhile: meanwhiles[2]},
+			{before: situations[1], first: firsts[2], meanwhile: meanwhiles[1]},
+		} {
+			for _, at := range x.stops(c).userFile {
+				x.try(c, at)
+			}
 		}
-		sample := 25
+		sample := 20
 		if r.full {
 			sample = 400
 		}
 		for range sample {
-			c := interleaving{
-				before:    situations[r.IntN(len(situations))],
-				first:     firsts[r.IntN(len(firsts))],
-				meanwhile: meanwhiles[r.IntN(len(meanwhiles))],
-				wait:      r.IntN(2) == 0,
-			}
+			c := x.random(r)
 			x.try(c, x.stops(c).pick(r.Rand))
 		}
 	})
+}
+
+// A user file was lost, or never made, and -r clears what a killed copy has left
+// while -c begins anew: only the state dir's lock is between them. Each is stopped
+// around what it does with it.
+func TestClearingWithoutUserFile(t *testing.T) {
+	rounds(t, 0.02, func(t *testing.T, r *round) {
+		x := &interleavings{t, testkit.Mount(t, "tmpfs", 256<<20), 0, nil}
+		testkit.Apply(t, filepath.Dir(x.host().source), testkit.Content(shardName+"/a", "one"))
+		for _, copyStops := range []string{"flock:stop-before@3", "flock:stop-after@3"} {
+			for _, op := range []string{"flock", "unlink", "rmdir"} {
+				for at := 1; at <= 3; at++ {
+					removeStops := fmt.Sprintf("%s:stop-before@%d", op, at)
+					if err := clearWithoutUserFile(x.host(), removeStops, copyStops); err != nil {
+						t.Errorf("-r with %s, -c with %s: %v", removeStops, copyStops, err)
+					}
+					count("orders of stopped processes and others", 1)
+				}
+			}
+		}
+	})
+}
+
+func clearWithoutUserFile(h *host, removeStops, copyStops string) error {
+	w := watch(h)
+	if _, err := w.perform(task{do: "-c", id: "a", fault: "rename:kill-before@3"}); err != nil {
+		return err
+	}
+	if err := os.Remove(h.userFile()); err != nil {
+		return err
+	}
+	var both []*process
+	for _, k := range []task{{do: "-r", id: "x", fault: removeStops}, {do: "-c", id: "b", fault: copyStops}} {
+		p, err := w.start(k)
+		if err != nil {
+			return err
+		}
+		p.settled()
+		both = append(both, p)
+	}
+	for _, p := range both {
+		if err := p.goOn(); err != nil {
+			return err
+		}
+		if p.failed != nil {
+			return p.failed
+		}
+	}
+	if err := h.sound([]string{"b"}); err != nil {
+		return err
+	}
+	if o := run(h.command("--verify", "")); o.status != 0 {
+		return fmt.Errorf("afterwards: %v", o)
+	}
+	return cleared(h)
 }

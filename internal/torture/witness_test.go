@@ -53,8 +53,13 @@ type process struct {
 	event
 	*exec.Cmd
 	out, err bytes.Buffer
-	waits    chan struct{} // closed when it says that it waits for the lock
 	hung     *time.Timer
+
+	waits  chan struct{} // closed when it says that it waits for the lock
+	halted chan struct{} // closed when it has stopped
+	ended  chan struct{} // closed when it has ended, and result is there
+	result outcome
+	failed error
 }
 
 // Write takes what the process says on standard error.
@@ -66,7 +71,7 @@ func (p *process) Write(text []byte) (int, error) {
 }
 
 // tooLong is when a process is taken to hang, and killed.
-const tooLong = 2 * time.Minute
+const tooLong = 30 * time.Second
 
 // now is the monotonic clock.
 func (w *witness) now() time.Duration { return time.Since(w.began) }
@@ -88,7 +93,7 @@ func (w *witness) command(k task) *exec.Cmd {
 
 func (w *witness) start(k task) (*process, error) {
 	w.started.Add(1)
-	p := &process{task: k, Cmd: w.command(k), waits: make(chan struct{})}
+	p := &process{task: k, Cmd: w.command(k), waits: make(chan struct{}), halted: make(chan struct{}), ended: make(chan struct{})}
 	p.Stdout, p.Stderr = &p.out, p
 	if k.fault != "" {
 		only, fault, cut := strings.Cut(k.fault, ":")
@@ -102,19 +107,50 @@ func (w *witness) start(k task) (*process, error) {
 		return nil, err
 	}
 	p.hung = time.AfterFunc(tooLong, func() { p.Process.Kill() })
+	if strings.Contains(k.fault, "stop") {
+		go p.watchForStop()
+	}
+	go func() {
+		defer close(p.ended)
+		p.result, p.failed = w.end(p)
+	}()
 	return p, nil
 }
 
-// stopped waits until the process has stopped, or ended.
-func (p *process) stopped() (bool, error) {
+func (p *process) watchForStop() {
 	const stopped = 5 // CLD_STOPPED
 	for {
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_PID, p.Process.Pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
 		if err != unix.EINTR {
-			return info.Code == stopped, err
+			if err == nil && info.Code == stopped {
+				close(p.halted)
+			}
+			return
 		}
 	}
+}
+
+// settled waits until the process goes no further: it has stopped, or ended, or
+// waits for the lock.
+func (p *process) settled() {
+	select {
+	case <-p.halted:
+	case <-p.waits:
+	case <-p.ended:
+	}
+}
+
+// goOn lets a stopped process go on, to its end or until it waits for the lock.
+func (p *process) goOn() error {
+	if err := p.Process.Signal(syscall.SIGCONT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-p.waits:
+	case <-p.ended:
+	}
+	return nil
 }
 
 // end waits for the process, notes what it did, and says whether it ended as it may.
@@ -156,7 +192,8 @@ func (w *witness) perform(k task) (o outcome, err error) {
 	if err != nil {
 		return o, err
 	}
-	return w.end(p)
+	<-p.ended
+	return p.result, p.failed
 }
 
 // wrong says why a process may not end like this.
