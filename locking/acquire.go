@@ -216,6 +216,25 @@ func (u *UserFile) current() (bool, error) {
 	return true, checkKind(&mine)
 }
 
+// dirCurrent reports whether the lock dir's path, which may be a symbolic link, still
+// leads to it.
+func (u *UserFile) dirCurrent() (bool, error) {
+	named, err := sys.OpenDir(u.dir.Path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer named.Close() //nolint:errcheck // opened for reading
+	mine, err := u.dir.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := named.Stat()
+	return err == nil && mine.SameFile(&there), err
+}
+
 // settle makes a new file durable, finishes what a crash interrupted, and reads
 // the list. A file that was created for nothing goes.
 func (u *UserFile) settle() error {

@@ -21,6 +21,7 @@ var (
 	errUnlocked = errors.New("it is unlocked")
 	errRemoved  = errors.New("it is removed")
 	errUnknown  = errors.New("what is on disk is unknown since an earlier error")
+	errReplaced = errors.New("it was removed or replaced by somebody while it was locked")
 )
 
 // ValidID reports what is wrong with an id. Any bytes are right but newline and
@@ -139,6 +140,10 @@ func (u *UserFile) Register(id string) (added bool, err error) {
 		// its name was durable.
 		err = u.dir.Sync()
 	}
+	if err == nil {
+		err = u.confirm()
+		added = added && err == nil
+	}
 	if err != nil {
 		return added, fmt.Errorf("register %q in user file %q: %w", id, u.Path(), err)
 	}
@@ -155,10 +160,31 @@ func (u *UserFile) Unregister(id string) (removed bool, err error) {
 	if i := slices.Index(u.users, id); err == nil && i >= 0 {
 		removed, err = u.store(slices.Delete(u.Users(), i, i+1))
 	}
+	if err == nil {
+		err = u.confirm()
+		removed = removed && err == nil
+	}
 	if err != nil {
 		return removed, fmt.Errorf("unregister %q from user file %q: %w", id, u.Path(), err)
 	}
 	return removed, nil
+}
+
+// confirm is an error unless the path still leads to this user file. Whoever deletes
+// or replaces it, or the lock dir, does not ask for the lock, and nobody would find
+// what was written.
+func (u *UserFile) confirm() error {
+	current, err := u.current()
+	if err == nil && current {
+		current, err = u.dirCurrent()
+	}
+	if err == nil && !current {
+		err = errReplaced
+	}
+	if err != nil {
+		u.unfit = err
+	}
+	return err
 }
 
 // ready is why the list cannot be changed by id.
