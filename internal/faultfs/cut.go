@@ -1,0 +1,140 @@
+package faultfs
+
+import (
+	"maps"
+	"slices"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// reboot replaces the model by what is on disk.
+func (fs *FS) reboot(keep func() bool) {
+	b := &boot{old: fs.inodes, inodes: map[uint64]*inode{}, keep: keep}
+	b.visit(fuse.FUSE_ROOT_ID).nlink += 2
+	fs.inodes, fs.used = b.inodes, 0
+	for _, n := range fs.inodes {
+		fs.used += pageSize + n.allocated()
+	}
+}
+
+// boot finds the inodes that the disk has, from the root on.
+type boot struct {
+	old, inodes map[uint64]*inode
+	keep        func() bool
+}
+
+// visit returns the inode as it is after the reboot.
+func (b *boot) visit(ino uint64) *inode {
+	old := b.old[ino]
+	n := &inode{ino: ino, btime: old.btime, target: old.target, parent: old.parent, name: old.name, live: b.survivor(old)}
+	n.sync()
+	b.inodes[ino] = n
+	names := slices.Sorted(maps.Keys(n.live.entries))
+	if b.keep() { // of a directory in two places either may stay
+		slices.Reverse(names)
+	}
+	for _, name := range names {
+		b.link(n, name)
+	}
+	n.sync()
+	return n
+}
+
+// link gives what an entry leads to one more name, or drops the entry of a
+// directory that has its place already.
+func (b *boot) link(dir *inode, name string) {
+	ino := dir.live.entries[name]
+	n, known := b.inodes[ino]
+	switch {
+	case !known:
+		n = b.visit(ino)
+	case n.isDir():
+		delete(dir.live.entries, name)
+		return
+	}
+	n.parent, n.name = dir.ino, name
+	n.nlink++
+	if n.isDir() {
+		n.nlink++
+		dir.nlink++
+	}
+}
+
+// survivor is the state of an inode on disk, with what else has come to it.
+func (b *boot) survivor(n *inode) state {
+	s := n.disk
+	meta := b.keep()
+	if meta {
+		s = n.live
+	}
+	s.xattrs, s.entries, s.pages = maps.Clone(s.xattrs), nil, nil
+	if s.xattrs == nil {
+		s.xattrs = map[string][]byte{}
+	}
+	switch n.kind() {
+	case syscall.S_IFDIR:
+		s.entries = b.entries(n)
+	case syscall.S_IFREG:
+		s.pages = b.pages(n, pagesOf(s.size))
+	}
+	return s
+}
+
+// entries are those of the disk, with some of the changes since.
+func (b *boot) entries(n *inode) map[string]uint64 {
+	entries := map[string]uint64{}
+	maps.Copy(entries, n.disk.entries)
+	names := slices.Collect(maps.Keys(n.live.entries))
+	names = slices.AppendSeq(names, maps.Keys(n.disk.entries))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		is, isThere := n.live.entries[name]
+		if was, wasThere := n.disk.entries[name]; (was == is && wasThere == isThere) || !b.keep() {
+			continue
+		}
+		if isThere {
+			entries[name] = is
+		} else {
+			delete(entries, name)
+		}
+	}
+	return entries
+}
+
+// pages are those of the disk, with some of those written since.
+func (b *boot) pages(n *inode, count int) []page {
+	pages := make([]page, count)
+	copy(pages, n.disk.pages)
+	for i := range pages {
+		if i < len(n.live.pages) && !n.live.pages[i].frozen && n.live.pages[i].data != nil && b.keep() {
+			pages[i] = n.live.pages[i]
+		}
+	}
+	return pages
+}
+
+// sweep forgets inodes that have no name any more, here or on disk, and nobody who
+// uses them. fs.mu is held.
+func (fs *FS) sweep() {
+	reached := map[uint64]bool{}
+	var reach func(ino uint64)
+	reach = func(ino uint64) {
+		if reached[ino] {
+			return
+		}
+		reached[ino] = true
+		n := fs.inodes[ino]
+		for _, entries := range []map[string]uint64{n.live.entries, n.disk.entries} {
+			for _, below := range entries {
+				reach(below)
+			}
+		}
+	}
+	reach(fuse.FUSE_ROOT_ID)
+	for ino, n := range fs.inodes {
+		if !reached[ino] && n.lookups == 0 && n.opens == 0 {
+			delete(fs.inodes, ino)
+		}
+	}
+}
