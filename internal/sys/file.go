@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"sync/atomic"
@@ -89,7 +90,7 @@ func (f *File) ReadAt(buf []byte, want int, off int64) (int, error) {
 		}
 		k, err := f.pread(buf[from:], off+int64(from))
 		if err != nil {
-			return n, err
+			return n, atOffset(err, off+int64(from))
 		}
 		if k == 0 || from+k <= n {
 			break
@@ -121,7 +122,7 @@ func (f *File) WriteAt(buf []byte, off int64) error {
 		}
 		k, err := f.pwrite(buf[from:], off+int64(from))
 		if err != nil {
-			return err
+			return atOffset(err, off+int64(from))
 		}
 		if from+k <= n {
 			return &fs.PathError{Op: "write", Path: f.Path(),
@@ -143,6 +144,15 @@ func (f *File) pwrite(buf []byte, off int64) (int, error) {
 		f.DontCache.Store(false)
 	}
 	return transfer("write", f.where, len(buf), func(n int) (int, error) { return unix.Pwrite(f.fd, buf[:n], off) })
+}
+
+// atOffset says where in the file a transfer failed.
+func atOffset(err error, off int64) error {
+	var at *fs.PathError
+	if !errors.As(err, &at) {
+		return err
+	}
+	return &fs.PathError{Op: at.Op, Path: at.Path, Err: fmt.Errorf("at offset %d: %w", off, at.Err)}
 }
 
 // SetDirect turns O_DIRECT on or off for the open descriptor.
