@@ -1,6 +1,7 @@
 package faultfs
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"syscall"
@@ -8,14 +9,54 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// reboot replaces the model by what is on disk.
-func (fs *FS) reboot(keep func() bool) {
-	b := &boot{old: fs.inodes, inodes: map[uint64]*inode{}, keep: keep}
-	b.visit(fuse.FUSE_ROOT_ID).nlink += 2
-	fs.inodes, fs.used = b.inodes, 0
+// Cut is a power cut and the reboot after it: the file system is unmounted, and
+// mounted again with what was durable. No process may use it any more; faults
+// stay.
+//
+// keep is asked for everything that was not synced whether it came to the disk
+// all the same: a directory's change of an entry, an inode's length and metadata,
+// a page. nil keeps nothing, which is the harshest answer but not the only one.
+func (fs *FS) Cut(keep func() bool) error {
+	if keep == nil {
+		keep = func() bool { return false }
+	}
+	return fs.remount(func() { fs.inodes = survivors(fs.inodes, keep) })
+}
+
+// Checkpoint makes everything durable, and returns a function that brings all
+// files back to what they are now, as often as it is called. Like Cut it wants
+// that nobody uses the file system.
+func (fs *FS) Checkpoint() (restore func() error) {
+	fs.Sync()
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	none := func() bool { return false }
+	saved := survivors(fs.inodes, none)
+	return func() error {
+		return fs.remount(func() { fs.inodes = survivors(saved, none) })
+	}
+}
+
+// remount unmounts, has the model changed, and mounts it again.
+func (fs *FS) remount(change func()) error {
+	if err := fs.server.Unmount(); err != nil {
+		return fmt.Errorf("unmount %s, which nobody should use: %w", fs.Dir, err)
+	}
+	fs.mu.Lock()
+	change()
+	fs.used = 0
 	for _, n := range fs.inodes {
 		fs.used += pageSize + n.allocated()
 	}
+	fs.mu.Unlock()
+	return fs.mount()
+}
+
+// survivors are copies of the inodes that are there after a power cut.
+func survivors(inodes map[uint64]*inode, keep func() bool) map[uint64]*inode {
+	b := &boot{old: inodes, inodes: map[uint64]*inode{}, keep: keep}
+	b.visit(fuse.FUSE_ROOT_ID).nlink += 2
+	return b.inodes
 }
 
 // boot finds the inodes that the disk has, from the root on.

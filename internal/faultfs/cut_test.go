@@ -147,6 +147,21 @@ func clean(t *testing.T, fs *FS) {
 	}
 }
 
+func TestCheckpoint(t *testing.T) {
+	fs := mounted(t, 1<<20)
+	script(t, fs.Dir, "mkdir d\nwrite d/f x\nwrite g y\nlink g h")
+	restore := fs.Checkpoint()
+	for range 2 {
+		script(t, fs.Dir, "write d/f zz\nchmod d/f\nsync d/f\nremove g\nrename h d/h\nsync .")
+		if err := restore(); err != nil {
+			t.Fatal(err)
+		}
+		if got := listing(t, fs.Dir); got != "d/ d/f=x g=y h=y" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
 // Whatever survives, it is a tree that can be listed and removed.
 func TestCutKeepsAnything(t *testing.T) {
 	fs := mounted(t, 1<<20)

@@ -91,26 +91,6 @@ func (fs *FS) Sync() {
 	}
 }
 
-// Cut is a power cut and the reboot after it: the file system is unmounted, and
-// mounted again with what was durable. No process may use it any more; faults
-// stay.
-//
-// keep is asked for everything that was not synced whether it came to the disk
-// all the same: a directory's change of an entry, an inode's length and metadata,
-// a page. nil keeps nothing, which is the harshest answer but not the only one.
-func (fs *FS) Cut(keep func() bool) error {
-	if err := fs.server.Unmount(); err != nil {
-		return errors.Join(errors.New("something still uses "+fs.Dir), err)
-	}
-	if keep == nil {
-		keep = func() bool { return false }
-	}
-	fs.mu.Lock()
-	fs.reboot(keep)
-	fs.mu.Unlock()
-	return fs.mount()
-}
-
 // DropCache empties the page cache of all files.
 func (fs *FS) DropCache() {
 	fs.mu.Lock()

@@ -1,0 +1,190 @@
+package torture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"shard_to_ssd/internal/faultfs"
+	"shard_to_ssd/internal/testkit"
+)
+
+// A story is one call of the tool after some others. A power cut in it, on a disk
+// that keeps only what was synced, must leave what is promised.
+//
+// The shard has no links and few files: the tool then syncs each file and
+// directory. With links it uses syncfs, which the kernel does not pass on to
+// FUSE; powercut_test.go has those.
+type story struct {
+	name   string
+	before []step
+	last   step
+	old    []string // users before it
+	users  []string // and after
+}
+
+// step is a call of the tool. killed, if it is, is a SHARD_TO_SSD_FAULT, and only
+// the operations that count for it.
+type step struct{ mode, id, killed, only string }
+
+func stories() []story {
+	a, b := step{mode: "-c", id: "a"}, step{mode: "-c", id: "b"}
+	crowd := strings.Repeat("long", 1100) // more than a page
+	return []story{
+		{"copy", nil, a, nil, []string{"a"}},
+		{"resume", []step{{"-c", "a", "kill-after@1", "fdatasync"}}, a, nil, []string{"a"}},
+		{"register", []step{a}, b, []string{"a"}, []string{"a", "b"}},
+		{"unregister", []step{a, b}, step{mode: "-r", id: "b"}, []string{"a", "b"}, []string{"a"}},
+		{"remove", []step{a}, step{mode: "-r", id: "a"}, []string{"a"}, nil},
+		{"adopt", []step{a, {"-r", "a", "kill-before@1", "rename"}}, b, nil, []string{"b"}},
+		{"remove trash", []step{a, {"-r", "a", "kill-after@1", "rename"}}, step{mode: "-r", id: "a"}, nil, nil},
+		{"lengthen a long list", []step{a, {mode: "-c", id: crowd}}, b, []string{"a", crowd}, []string{"a", crowd, "b"}},
+		{"shorten a long list", []step{a, {mode: "-c", id: crowd}}, step{mode: "-r", id: crowd}, []string{"a", crowd}, []string{"a"}},
+	}
+}
+
+func (s step) run(h *host, env ...string) outcome {
+	c := h.command(s.mode, s.id, "--jobs", "1")
+	c.Env = append(os.Environ(), env...)
+	if s.killed != "" {
+		c.Env = append(c.Env, "SHARD_TO_SSD_FAULT="+s.killed, "SHARD_TO_SSD_FAULT_ONLY="+s.only)
+	}
+	return run(c)
+}
+
+// cutter tells a story again and again.
+type cutter struct {
+	*story
+	disk    *faultfs.FS
+	h       *host
+	restore func() error
+}
+
+// syncs are the calls after which a disk that keeps nothing else is another one.
+const syncs = "SHARD_TO_SSD_FAULT_ONLY=fsync,fdatasync,syncfs"
+
+// newCutter makes a host with all that comes before the story, durably.
+func newCutter(t *testing.T, s *story) *cutter {
+	t.Helper()
+	testkit.NeedRoot(t)
+	disk := faultfs.New(t, 64<<20)
+	h := newHost(t, faulty(t), filepath.Join(disk.Dir, "source"), disk.Dir)
+	testkit.Apply(t, h.source, testkit.File("big", blockSize+100_000, 1), testkit.File("dir/small", 5000, 2),
+		testkit.File("dir/empty", 0, 3), testkit.Dir("none", 0o750))
+	for _, step := range s.before {
+		if o := step.run(h); (o.status != 0) != (step.killed != "") {
+			t.Fatalf("%s: %v: %v", s.name, step, o)
+		}
+	}
+	return &cutter{s, disk, h, disk.Checkpoint()}
+}
+
+// once tells the story with an environment that may kill the tool, cuts the power,
+// and checks what is left.
+func (c *cutter) once(keep func() bool, env ...string) (o outcome, err error) {
+	if err := c.restore(); err != nil {
+		return o, err
+	}
+	o = c.last.run(c.h, env...)
+	if err := c.disk.Cut(keep); err != nil {
+		return o, err
+	}
+	if err := c.afterCut(o.status == 0); err != nil {
+		return o, fmt.Errorf("%s, %q: %w\nthe call before the power cut: %v", c.name, env, err, o)
+	}
+	return o, nil
+}
+
+func (c *cutter) afterCut(complete bool) error {
+	if _, err := os.Lstat(c.h.userFile() + ".log"); err == nil { // the next call mends what is torn
+		if o := (step{mode: "-r", id: "nobody"}).run(c.h); o.status != 0 {
+			return fmt.Errorf("the call after the power cut: %v", o)
+		}
+	}
+	lists := [][]string{c.old, c.users}
+	if complete {
+		lists = lists[1:]
+	}
+	if err := c.h.sound(lists...); err != nil {
+		return err
+	}
+	users, _ := c.h.users() // was read just now
+	if _, err := os.Lstat(c.h.published()); len(users) > 0 && err != nil {
+		return fmt.Errorf("there are users %q: %w", users, err)
+	}
+	if complete && len(c.users) == 0 {
+		return c.h.traceless()
+	}
+	return c.h.recovers()
+}
+
+// everySync cuts the power at the end of the story, and after each sync in it.
+func (c *cutter) everySync() (tried int, err error) {
+	o, err := c.once(nil, syncs)
+	if err == nil && o.status != 0 {
+		err = fmt.Errorf("%s, not killed: %v", c.name, o)
+	}
+	for tried = 1; err == nil && (tried == 1 || o.status == 137); tried++ {
+		o, err = c.once(nil, syncs, fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-after@%d", tried))
+	}
+	return tried, err
+}
+
+// A power cut after any sync, and at the end: all that changes what a disk has
+// that keeps only what was synced.
+func TestOnlySyncedSurvives(t *testing.T) {
+	rounds(t, 0.03, func(t *testing.T, r *round) {
+		for _, s := range stories() {
+			n, err := newCutter(t, &s).everySync()
+			if err != nil {
+				t.Fatal(err)
+			}
+			count("power cuts after a sync", n)
+		}
+	})
+}
+
+// A power cut anywhere, after which some of what was not synced is there.
+func TestSomeSurvives(t *testing.T) {
+	rounds(t, 0.05, func(t *testing.T, r *round) {
+		tries := 3
+		if r.full {
+			tries = 100
+		}
+		for _, s := range stories() {
+			c := newCutter(t, &s)
+			calls, err := c.calls(t)
+			for i := 0; i < tries && err == nil; i++ {
+				chance := r.Float64()
+				_, err = c.once(func() bool { return r.Float64() < chance }, fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-before@%d", 1+r.IntN(calls)))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			count("power cuts with some of what was not synced", tries)
+		}
+	})
+}
+
+// calls is how many system calls the story has.
+func (c *cutter) calls(t *testing.T) (int, error) {
+	log := filepath.Join(t.TempDir(), "log")
+	if err := c.restore(); err != nil {
+		return 0, err
+	}
+	if o := c.last.run(c.h, "SHARD_TO_SSD_FAULT_LOG="+log); o.status != 0 {
+		return 0, errors.New(o.String())
+	}
+	text, err := os.ReadFile(log)
+	lines := slices.Collect(strings.Lines(string(text)))
+	if len(lines) == 0 {
+		return 0, errors.Join(err, errors.New("no system call in the log"))
+	}
+	n, _, _ := strings.Cut(lines[len(lines)-1], "\t")
+	return strconv.Atoi(n)
+}

@@ -1,0 +1,253 @@
+package torture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"shard_to_ssd/internal/faultfs"
+	"shard_to_ssd/internal/testkit"
+)
+
+// lyingHost is a host whose source, lock dir and SSD dir are on one faultfs.
+func lyingHost(t testing.TB, bin string) (*faultfs.FS, *host) {
+	t.Helper()
+	testkit.NeedRoot(t)
+	disk := faultfs.New(t, 256<<20)
+	h := newHost(t, bin, filepath.Join(disk.Dir, "source"), disk.Dir)
+	testkit.Apply(t, h.source,
+		testkit.File("big", bigSize, 1), testkit.File("dir/medium", 300_000, 2),
+		testkit.File("dir/small", 5000, 3), testkit.File("empty", 0, 4))
+	disk.Sync()
+	return disk, h
+}
+
+// big has two whole blocks and a piece of one.
+const (
+	blockSize = 4 << 20
+	bigSize   = 2*blockSize + 700_001
+)
+
+// spots are bytes of the shard, each with the block that it is in.
+var spots = []struct {
+	file         string
+	at, from, to int64
+}{
+	{"big", 0, 0, blockSize},
+	{"big", blockSize + 1_234_567, blockSize, 2 * blockSize},
+	{"big", bigSize - 1, 2 * blockSize, bigSize},
+	{"dir/medium", 150_000, 0, 300_000},
+	{"dir/small", 4999, 0, 5000},
+}
+
+// ways are engines and numbers of workers.
+func ways() (all [][]string) {
+	for _, engine := range []string{"auto", "direct", "buffered", "range"} {
+		for _, jobs := range []string{"1", "4"} {
+			all = append(all, []string{"--engine", engine, "--jobs", jobs})
+		}
+	}
+	return all
+}
+
+// inject has all faults at work until the function returned is called.
+func inject(disk *faultfs.FS, faults ...faultfs.Fault) (remove func()) {
+	var injected []*faultfs.Injected
+	for _, f := range faults {
+		injected = append(injected, disk.Inject(f))
+	}
+	return func() {
+		for _, i := range injected {
+			i.Remove()
+		}
+	}
+}
+
+// notPublished is what must hold after a first copy that failed.
+func (h *host) notPublished() error {
+	if _, err := os.Lstat(h.published()); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("it is published, or: %v", err)
+	}
+	if left := names(h.locks); len(left) > 0 {
+		return fmt.Errorf("in the lock dir there is %q", left)
+	}
+	return h.private()
+}
+
+// tried runs one case on a host that has nothing on the SSD, and leaves it so.
+func tried(disk *faultfs.FS, h *host, faults string, remove func(), flags []string, check func(outcome) error) error {
+	disk.DropCache()
+	o := run(h.command("-c", "a", flags...))
+	err := check(o)
+	remove()
+	if err == nil && o.status != 3 { // then nothing was left, which was looked at
+		err = h.retried(flags...)
+	}
+	if err != nil {
+		return fmt.Errorf("%s, %q: %w\nthe first copy: %v", faults, flags, err, o)
+	}
+	return nil
+}
+
+// retried is what must hold when the disk works again: the same copy succeeds, and
+// its removal leaves nothing.
+func (h *host) retried(flags ...string) error {
+	if o := run(h.command("-c", "a", flags...)); o.status != 0 {
+		return fmt.Errorf("the copy again: %v", o)
+	}
+	if users, err := h.users(); err != nil || !slices.Equal(users, []string{"a"}) {
+		return fmt.Errorf("after the copy again: the users are %q, %v", users, err)
+	}
+	if _, err := os.Lstat(h.published()); err != nil {
+		return fmt.Errorf("after the copy again: %w", err)
+	}
+	if err := h.whole(); err != nil {
+		return fmt.Errorf("after the copy again: %w", err)
+	}
+	if o := run(h.command("-r", "a")); o.status != 0 {
+		return fmt.Errorf("its removal: %v", o)
+	}
+	return h.traceless()
+}
+
+// lies are ways to have another byte on the disk than was written.
+func lies(file string, at int64) map[string][]faultfs.Fault {
+	stage := "stage/" + file
+	flip := faultfs.Flip(at)
+	return map[string][]faultfs.Fault{
+		"flipped when read":    {{Op: faultfs.Read, Name: stage, From: at, To: at + 1, Change: flip}},
+		"flipped when written": {{Op: faultfs.Write, Name: stage, From: at, To: at + 1, Change: flip}, {Op: faultfs.CopyRange, Name: stage, From: at, To: at + 1, Change: flip}},
+		"dropped":              {{Op: faultfs.Write, Name: stage, From: at, To: at + 1, Drop: true}, {Op: faultfs.CopyRange, Name: stage, From: at, To: at + 1, Drop: true}},
+	}
+}
+
+// Damage is found before publishing, whatever way the data took. What was damaged
+// once is copied again; what stays is named.
+func TestLiesAreFound(t *testing.T) {
+	rounds(t, 0.03, func(t *testing.T, r *round) {
+		disk, h := lyingHost(t, program(t))
+		n := 0
+		for _, flags := range ways() {
+			for _, spot := range spots {
+				for lie, faults := range lies(spot.file, spot.at) {
+					for _, stays := range []bool{false, true} {
+						if !r.full && r.IntN(8) > 0 {
+							continue
+						}
+						n++
+						if err := lieOnce(disk, h, flags, faults, stays, fmt.Sprintf("%q reads back from the SSD different from the source in bytes [%d, %d)", spot.file, spot.from, spot.to)); err != nil {
+							t.Fatalf("byte %d of %s is %s (for good: %v): %v", spot.at, spot.file, lie, stays, err)
+						}
+					}
+				}
+			}
+		}
+		count("lies of the disk", n)
+	})
+}
+
+func lieOnce(disk *faultfs.FS, h *host, flags []string, faults []faultfs.Fault, stays bool, named string) error {
+	for i := range faults {
+		if !stays {
+			faults[i].Times = 1
+		}
+	}
+	return tried(disk, h, fmt.Sprint(faults), inject(disk, faults...), flags, func(o outcome) error {
+		if !stays {
+			if o.status != 0 {
+				return errors.New("a lie that does not stay is an error")
+			}
+			return h.sound([]string{"a"})
+		}
+		if o.status != 3 || !strings.Contains(o.err, named) {
+			return fmt.Errorf("wanted status 3 and %q", named)
+		}
+		return errors.Join(h.notPublished(), h.traceless())
+	})
+}
+
+// failures are calls of a first copy with what its error must say.
+func failures() []struct {
+	fault faultfs.Fault
+	named string
+} {
+	type failure = struct {
+		fault faultfs.Fault
+		named string
+	}
+	var all []failure
+	for _, spot := range spots {
+		at := faultfs.Fault{From: spot.at, To: spot.at + 1, Err: syscall.EIO}
+		for _, c := range []struct {
+			op    faultfs.Op
+			named string
+			in    string
+		}{
+			{faultfs.Read, "read", "source/shard"},
+			{faultfs.Read, "read", "stage"},
+			{faultfs.Write, "write", "stage"},
+		} {
+			at.Op, at.Name = c.op, c.in+"/"+spot.file
+			all = append(all, failure{at, c.named + " $DISK/" + strings.Replace(c.in, "stage", "ssd/.shard_to_ssd/shard/stage", 1) + "/" + spot.file})
+		}
+	}
+	for _, name := range []string{"stage/big", "stage/dir/medium", "stage/dir/small", "stage/empty", "stage/dir", "stage", "manifest.new", "sums.xxh64.new"} {
+		all = append(all, failure{faultfs.Fault{Op: faultfs.Sync, Name: name, Err: syscall.EIO}, "sync $DISK/ssd/.shard_to_ssd/shard/" + name})
+	}
+	return all
+}
+
+// A disk that fails is said to: which call, of what, where.
+func TestFailuresAreNamed(t *testing.T) {
+	rounds(t, 0.03, func(t *testing.T, r *round) {
+		disk, h := lyingHost(t, program(t))
+		n := 0
+		for _, flags := range ways() {
+			for _, f := range failures() {
+				if !r.full && r.IntN(8) > 0 || f.fault.Op == faultfs.Write && flags[1] == "range" {
+					continue
+				}
+				n++
+				named := strings.ReplaceAll(f.named, "$DISK", disk.Dir)
+				err := tried(disk, h, fmt.Sprintf("%+v", f.fault), inject(disk, f.fault), flags, func(o outcome) error {
+					if err := saysWhere(o, &f.fault, named); err != nil {
+						return err
+					}
+					return h.notPublished()
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		count("I/O errors of the disk", n)
+	})
+}
+
+var atOffset = regexp.MustCompile(`at offset (\d+): input/output error`)
+
+// saysWhere looks for the operation, the path, the cause, and, of a transfer, the
+// offset: it may be where the failing piece of up to a block began.
+func saysWhere(o outcome, f *faultfs.Fault, named string) error {
+	if o.status != 1 || !strings.Contains(o.err, named) || !strings.Contains(o.err, "input/output error") {
+		return fmt.Errorf("wanted status 1 and %q", named)
+	}
+	if f.Op == faultfs.Sync {
+		return nil
+	}
+	match := atOffset.FindStringSubmatch(o.err)
+	if match == nil {
+		return errors.New("no offset")
+	}
+	if at, err := strconv.ParseInt(match[1], 10, 64); err != nil || f.From < at || f.From >= at+blockSize {
+		return fmt.Errorf("wanted offset %d, or where its piece begins", f.From)
+	}
+	return nil
+}
