@@ -107,9 +107,11 @@ func readAll(f *sys.File, limit int) ([]byte, error) {
 // parseUsers lists the ids in a user file, each once. Blank lines are skipped: a
 // list that was just shortened ends in them. A carriage return belongs to the id.
 // NULs at the end are what a power cut leaves of an id that was being added, if
-// the file's size reached the disk before its data: the list is the old one.
+// the file's size reached the disk before its data: the list is the old one. NULs
+// and then newlines are left of a shortened list, if the last page of it, cut off,
+// reached the disk before the size: ext4 writes it first.
 func parseUsers(list []byte) (users []string, err error) {
-	list = bytes.TrimRight(list, "\x00")
+	list = bytes.TrimRight(list, "\x00\n")
 	if i := bytes.IndexByte(list, 0); i >= 0 {
 		return nil, fmt.Errorf("has a NUL byte at offset %d, so it is damaged: correct it by hand, one id per line", i)
 	}

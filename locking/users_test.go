@@ -46,15 +46,19 @@ func TestNulIsDamage(t *testing.T) {
 	equal(t, "contents", contents(t, path), "a\nb\x00\x00c")
 }
 
-// The size of a longer list can reach the disk before its data.
+// The size of a longer list can reach the disk before its data; and of a shorter
+// one, the zeros after it in its last page before its size.
 func TestTrailingNulsAreTheOldList(t *testing.T) {
-	dir, path := lockDirWith(t, "a\nb\x00\x00")
-	u := acquire(t, dir, Options{})
-	equal(t, "users", strings.Join(u.Users(), ","), "a,b")
-	if _, err := u.Register("c"); err != nil {
-		t.Fatal(err)
+	page := strings.Repeat("\x00", pageSize-len("a\nb"))
+	for _, list := range []string{"a\nb\x00\x00", "a\nb" + page + "\n\n\n"} {
+		dir, path := lockDirWith(t, list)
+		u := acquire(t, dir, Options{})
+		equal(t, "users", strings.Join(u.Users(), ","), "a,b")
+		if _, err := u.Register("c"); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "contents", contents(t, path), "a\nb\nc")
 	}
-	equal(t, "contents", contents(t, path), "a\nb\nc")
 }
 
 func TestValidID(t *testing.T) {
