@@ -1,6 +1,7 @@
 package copier
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 
@@ -42,7 +43,7 @@ type span struct{ from, to int }
 // copyBlock copies block i of the file through buf and returns the sum of what
 // the source has there. again says that something else is in the copy already,
 // also where the source has holes.
-func (c *copying) copyBlock(p *pair, i int64, buf []byte, again bool) (sum uint64, err error) {
+func (c *copying) copyBlock(ctx context.Context, p *pair, i int64, buf []byte, again bool) (sum uint64, err error) {
 	off, n := i*tree.BlockSize, tree.BlockLen(p.size, i)
 	data := []span{{0, n}}
 	if p.sparse {
@@ -52,6 +53,9 @@ func (c *copying) copyBlock(p *pair, i int64, buf []byte, again bool) (sum uint6
 	}
 	if err != nil {
 		return 0, err
+	}
+	if ctx.Err() != nil { // the source may have taken its time
+		return 0, context.Cause(ctx)
 	}
 	if again && p.sparse {
 		punched, err := p.out.Punch(off, int64(n))

@@ -156,7 +156,7 @@ func (f *largeFile) copyTask(ctx context.Context, s *segment, b int64, ready cha
 	n := int64(tree.BlockLen(f.size, b))
 	kept, err := f.keep(s, b)
 	if err == nil && !kept {
-		_, err = f.copyBlock(b, w, false)
+		_, err = f.copyBlock(ctx, b, w, false)
 	}
 	if err != nil {
 		return err
@@ -185,10 +185,10 @@ func (f *largeFile) keep(s *segment, b int64) (bool, error) {
 }
 
 // copyBlock copies block b and records its sum; again is that of copying.copyBlock.
-func (f *largeFile) copyBlock(b int64, w *pool.Worker, again bool) (sum uint64, err error) {
+func (f *largeFile) copyBlock(ctx context.Context, b int64, w *pool.Worker, again bool) (sum uint64, err error) {
 	off := b * tree.BlockSize
 	err = f.c.uncached(f.in, off, int64(tree.BlockLen(f.size, b)), func() error {
-		sum, err = f.c.copyBlock(&f.pair, b, w.Buf, again)
+		sum, err = f.c.copyBlock(ctx, &f.pair, b, w.Buf, again)
 		return err
 	})
 	if err != nil {
@@ -226,7 +226,7 @@ func (f *largeFile) readBack(ctx context.Context, s *segment, b int64, w *pool.W
 	got, err := f.reader.Sum(b, w.Buf)
 	if isShort(err) || (err == nil && got != want) {
 		kept = false
-		if want, err = f.copyBlock(b, w, true); err != nil {
+		if want, err = f.copyBlock(ctx, b, w, true); err != nil {
 			return err
 		}
 		if err := f.out.SyncData(); err != nil {

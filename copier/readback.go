@@ -105,7 +105,7 @@ func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *poo
 	if err := c.unlinkOld(dst, it.Name); err != nil {
 		return 0, 0, err
 	}
-	if want, err = c.smallFile(src, dst, it, w, true); err != nil {
+	if want, err = c.smallFile(ctx, src, dst, it, w, true); err != nil {
 		return 0, 0, err
 	}
 	got, err = c.sumSmall(ctx, dst, it, w)

@@ -30,7 +30,7 @@ func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error
 		if it.Kind == tree.Symlink {
 			err = c.symlink(src, dst, it)
 		} else {
-			err = c.copySmall(src, dst, it, w)
+			err = c.copySmall(ctx, src, dst, it, w)
 		}
 		if err != nil {
 			return err
@@ -40,7 +40,7 @@ func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error
 }
 
 // copySmall copies a file of at most a block, unless it was kept.
-func (c *copying) copySmall(src, dst *sys.File, it *Item, w *pool.Worker) error {
+func (c *copying) copySmall(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker) error {
 	if c.stage.Resumed {
 		kept, err := c.keepSmall(src, dst, it)
 		if kept || err != nil {
@@ -50,7 +50,7 @@ func (c *copying) copySmall(src, dst *sys.File, it *Item, w *pool.Worker) error 
 			return err
 		}
 	}
-	_, err := c.smallFile(src, dst, it, w, c.syncEach)
+	_, err := c.smallFile(ctx, src, dst, it, w, c.syncEach)
 	return err
 }
 
@@ -94,7 +94,7 @@ func (c *copying) unlinkOld(dst *sys.File, planned string) error {
 
 // smallFile makes the copy of a file of at most a block, with its metadata, and
 // then records its sum.
-func (c *copying) smallFile(src, dst *sys.File, it *Item, w *pool.Worker, sync bool) (sum uint64, err error) {
+func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker, sync bool) (sum uint64, err error) {
 	direct := c.Engine == Direct || (c.Engine != Buffered && it.Size >= directFrom)
 	p := &pair{path: it.Below(), size: it.Size, sparse: it.Sparse()}
 	if p.in, err = c.openSource(src, c.src.name(it.Name), direct); err != nil {
@@ -112,7 +112,7 @@ func (c *copying) smallFile(src, dst *sys.File, it *Item, w *pool.Worker, sync b
 	if err != nil {
 		return 0, err
 	}
-	sum, err = c.smallContents(p, w)
+	sum, err = c.smallContents(ctx, p, w)
 	if err == nil {
 		err = c.setMeta(src, dst, p.out, it)
 	}
@@ -130,12 +130,12 @@ func (c *copying) smallFile(src, dst *sys.File, it *Item, w *pool.Worker, sync b
 	return sum, c.stage.journal.put(it.slot, sum)
 }
 
-func (c *copying) smallContents(p *pair, w *pool.Worker) (sum uint64, err error) {
+func (c *copying) smallContents(ctx context.Context, p *pair, w *pool.Worker) (sum uint64, err error) {
 	if err := c.prepare(p); err != nil {
 		return 0, err
 	}
 	err = c.uncached(p.in, 0, p.size, func() error {
-		sum, err = c.copyBlock(p, 0, w.Buf, false)
+		sum, err = c.copyBlock(ctx, p, 0, w.Buf, false)
 		return err
 	})
 	return sum, err
