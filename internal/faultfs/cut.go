@@ -54,45 +54,42 @@ func (fs *FS) remount(change func()) error {
 
 // survivors are copies of the inodes that are there after a power cut.
 func survivors(inodes map[uint64]*inode, keep func() bool) map[uint64]*inode {
-	b := &boot{old: inodes, inodes: map[uint64]*inode{}, keep: keep}
+	b := &boot{old: inodes, states: map[uint64]state{}, inodes: map[uint64]*inode{}, keep: keep}
 	b.visit(fuse.FUSE_ROOT_ID).nlink += 2
 	return b.inodes
 }
 
 // boot finds the inodes that the disk has, from the root on.
 type boot struct {
-	old, inodes map[uint64]*inode
-	keep        func() bool
+	old    map[uint64]*inode
+	states map[uint64]state
+	inodes map[uint64]*inode
+	keep   func() bool
 }
 
 // visit returns the inode as it is after the reboot.
 func (b *boot) visit(ino uint64) *inode {
 	old := b.old[ino]
-	n := &inode{ino: ino, btime: old.btime, target: old.target, parent: old.parent, name: old.name, live: b.survivor(old)}
-	n.sync()
+	n := &inode{ino: ino, btime: old.btime, target: old.target, parent: old.parent, name: old.name, live: b.state(ino)}
 	b.inodes[ino] = n
-	names := slices.Sorted(maps.Keys(n.live.entries))
-	if b.keep() { // of a directory in two places either may stay
-		slices.Reverse(names)
-	}
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(n.live.entries)) {
 		b.link(n, name)
 	}
 	n.sync()
 	return n
 }
 
-// link gives what an entry leads to one more name, or drops the entry of a
-// directory that has its place already.
+// link gives what an entry leads to one more name. A directory that has been
+// renamed, and is on disk in both places, stays in the new one.
 func (b *boot) link(dir *inode, name string) {
 	ino := dir.live.entries[name]
-	n, known := b.inodes[ino]
-	switch {
-	case !known:
-		n = b.visit(ino)
-	case n.isDir():
+	if old := b.old[ino]; old.isDir() && (old.parent != dir.ino || old.name != name) && b.state(old.parent).entries[old.name] == ino {
 		delete(dir.live.entries, name)
 		return
+	}
+	n := b.inodes[ino]
+	if n == nil {
+		n = b.visit(ino)
 	}
 	n.parent, n.name = dir.ino, name
 	n.nlink++
@@ -102,11 +99,17 @@ func (b *boot) link(dir *inode, name string) {
 	}
 }
 
-// survivor is the state of an inode on disk, with what else has come to it.
-func (b *boot) survivor(n *inode) state {
+// state is that of an inode on disk, with what else has come to it.
+func (b *boot) state(ino uint64) state {
+	n := b.old[ino]
+	if n == nil { // removed for good
+		return state{}
+	}
+	if s, known := b.states[ino]; known {
+		return s
+	}
 	s := n.disk
-	meta := b.keep()
-	if meta {
+	if b.keep() {
 		s = n.live
 	}
 	s.xattrs, s.entries, s.pages = maps.Clone(s.xattrs), nil, nil
@@ -119,6 +122,7 @@ func (b *boot) survivor(n *inode) state {
 	case syscall.S_IFREG:
 		s.pages = b.pages(n, pagesOf(s.size))
 	}
+	b.states[ino] = s
 	return s
 }
 

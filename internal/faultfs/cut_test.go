@@ -107,7 +107,7 @@ var cuts = map[string]struct{ script, keepsNone, keepsAll string }{
 		"d/ d/f=x f=x", "d/ d/f=x"},
 	"a rename in none": {"mkdir d\nwrite f x\nsync f\nsync d\nsync .\nrename f d/f\nsync .", "d/", "d/ d/f=x"},
 	"one directory stays one": {"mkdir a\nmkdir b\nmkdir a/d\nsync a/d\nsync a\nsync b\nsync .\nrename a/d b/d\nsync b",
-		"a/ a/d/ b/", "a/ b/ b/d/"},
+		"a/ b/ b/d/", "a/ b/ b/d/"},
 	"an exchange": {"write f x\nwrite g y\nsync f\nsync g\nsync .\nexchange f g", "f=x g=y", "f=y g=x"},
 	"a link":      {"write f x\nsync f\nsync .\nlink f g", "f=x", "f=x g=x"},
 }

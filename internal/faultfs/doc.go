@@ -14,7 +14,7 @@
 // fsync of a directory its entries. Nothing else does, not even the sync of
 // another directory that a rename has changed too: what a rename did to one
 // directory can survive alone. (A directory that is then in two places stays in
-// one, as fsck would decide.) An entry on disk whose file never was synced leads
+// the new one.) An entry on disk whose file never was synced leads
 // to an empty file.
 //
 // Reads and writes with O_DIRECT come here as they are made; others go through

@@ -63,12 +63,13 @@ type Injected struct {
 	mu    sync.Mutex
 	left  int           // calls to skip
 	hits  int           // calls that went wrong
-	first chan struct{} // closed with the first
+	met   chan struct{} // closed with the first
+	first Call
 }
 
 // Inject makes calls go wrong from now on, until Remove.
 func (fs *FS) Inject(f Fault) *Injected {
-	i := &Injected{fs: fs, fault: f, left: f.Skip, first: make(chan struct{})}
+	i := &Injected{fs: fs, fault: f, left: f.Skip, met: make(chan struct{})}
 	fs.faultsMu.Lock()
 	defer fs.faultsMu.Unlock()
 	fs.faults = append(fs.faults, i)
@@ -90,7 +91,14 @@ func (i *Injected) Hits() int {
 }
 
 // Met is closed when the first call goes wrong.
-func (i *Injected) Met() <-chan struct{} { return i.first }
+func (i *Injected) Met() <-chan struct{} { return i.met }
+
+// First is that call.
+func (i *Injected) First() Call {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.first
+}
 
 // meets counts a call, and says whether it goes wrong.
 func (i *Injected) meets(c *Call) bool {
@@ -113,7 +121,8 @@ func (i *Injected) meets(c *Call) bool {
 		return false
 	}
 	if i.hits++; i.hits == 1 {
-		close(i.first)
+		i.first = *c
+		close(i.met)
 	}
 	return true
 }

@@ -23,6 +23,7 @@ import (
 type story struct {
 	name   string
 	before []step
+	soft   []step // after that, none of which is durable if it was not synced
 	last   step
 	old    []string // users before it
 	users  []string // and after
@@ -36,15 +37,17 @@ func stories() []story {
 	a, b := step{mode: "-c", id: "a"}, step{mode: "-c", id: "b"}
 	crowd := strings.Repeat("long", 1100) // more than a page
 	return []story{
-		{"copy", nil, a, nil, []string{"a"}},
-		{"resume", []step{{"-c", "a", "kill-after@1", "fdatasync"}}, a, nil, []string{"a"}},
-		{"register", []step{a}, b, []string{"a"}, []string{"a", "b"}},
-		{"unregister", []step{a, b}, step{mode: "-r", id: "b"}, []string{"a", "b"}, []string{"a"}},
-		{"remove", []step{a}, step{mode: "-r", id: "a"}, []string{"a"}, nil},
-		{"adopt", []step{a, {"-r", "a", "kill-before@1", "rename"}}, b, nil, []string{"b"}},
-		{"remove trash", []step{a, {"-r", "a", "kill-after@1", "rename"}}, step{mode: "-r", id: "a"}, nil, nil},
-		{"lengthen a long list", []step{a, {mode: "-c", id: crowd}}, b, []string{"a", crowd}, []string{"a", crowd, "b"}},
-		{"shorten a long list", []step{a, {mode: "-c", id: crowd}}, step{mode: "-r", id: crowd}, []string{"a", crowd}, []string{"a"}},
+		{name: "copy", last: a, users: []string{"a"}},
+		{name: "resume", before: []step{{"-c", "a", "kill-after@1", "fdatasync"}}, last: a, users: []string{"a"}},
+		{name: "resume what is not synced", soft: []step{{"-c", "a", "kill-before@1", "fdatasync"}}, last: a, users: []string{"a"}},
+		{name: "register", before: []step{a}, last: b, old: []string{"a"}, users: []string{"a", "b"}},
+		{name: "unregister", before: []step{a, b}, last: step{mode: "-r", id: "b"}, old: []string{"a", "b"}, users: []string{"a"}},
+		{name: "remove", before: []step{a}, last: step{mode: "-r", id: "a"}, old: []string{"a"}},
+		{name: "adopt", before: []step{a, {"-r", "a", "kill-before@1", "rename"}}, last: b, users: []string{"b"}},
+		{name: "adopt what is not synced", soft: []step{{"-c", "a", "kill-after@4", "rename"}}, last: b, users: []string{"b"}},
+		{name: "remove trash", before: []step{a}, soft: []step{{"-r", "a", "kill-after@1", "rename"}}, last: step{mode: "-r", id: "a"}},
+		{name: "lengthen a long list", before: []step{a, {mode: "-c", id: crowd}}, last: b, old: []string{"a", crowd}, users: []string{"a", crowd, "b"}},
+		{name: "shorten a long list", before: []step{a, {mode: "-c", id: crowd}}, last: step{mode: "-r", id: crowd}, old: []string{"a", crowd}, users: []string{"a"}},
 	}
 }
 
@@ -76,18 +79,25 @@ func newCutter(t *testing.T, s *story) *cutter {
 	h := newHost(t, faulty(t), filepath.Join(disk.Dir, "source"), disk.Dir)
 	testkit.Apply(t, h.source, testkit.File("big", blockSize+100_000, 1), testkit.File("dir/small", 5000, 2),
 		testkit.File("dir/empty", 0, 3), testkit.Dir("none", 0o750))
-	for _, step := range s.before {
-		if o := step.run(h); (o.status != 0) != (step.killed != "") {
-			t.Fatalf("%s: %v: %v", s.name, step, o)
-		}
+	if err := tell(h, s.before); err != nil {
+		t.Fatal(err)
 	}
 	return &cutter{s, disk, h, disk.Checkpoint()}
+}
+
+func tell(h *host, steps []step) error {
+	for _, s := range steps {
+		if o := s.run(h); (o.status != 0) != (s.killed != "") {
+			return fmt.Errorf("before: %.100v: %v", s, o)
+		}
+	}
+	return nil
 }
 
 // once tells the story with an environment that may kill the tool, cuts the power,
 // and checks what is left.
 func (c *cutter) once(keep func() bool, env ...string) (o outcome, err error) {
-	if err := c.restore(); err != nil {
+	if err := errors.Join(c.restore(), tell(c.h, c.soft)); err != nil {
 		return o, err
 	}
 	o = c.last.run(c.h, env...)
@@ -113,14 +123,29 @@ func (c *cutter) afterCut(complete bool) error {
 	if err := c.h.sound(lists...); err != nil {
 		return err
 	}
-	users, _ := c.h.users() // was read just now
-	if _, err := os.Lstat(c.h.published()); len(users) > 0 && err != nil {
-		return fmt.Errorf("there are users %q: %w", users, err)
+	if err := c.reliable(); err != nil {
+		return err
 	}
 	if complete && len(c.users) == 0 {
 		return c.h.traceless()
 	}
 	return c.h.recovers()
+}
+
+// reliable says that what users need is there, and its manifest.
+func (c *cutter) reliable() error {
+	users, err := c.h.users()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(c.h.published()); err != nil {
+		if len(users) > 0 {
+			return fmt.Errorf("there are users %q: %w", users, err)
+		}
+		return nil
+	}
+	_, err = os.Lstat(filepath.Join(c.h.state(), "manifest"))
+	return err
 }
 
 // everySync cuts the power at the end of the story, and after each sync in it.
@@ -161,7 +186,11 @@ func TestSomeSurvives(t *testing.T) {
 			calls, err := c.calls(t)
 			for i := 0; i < tries && err == nil; i++ {
 				chance := r.Float64()
-				_, err = c.once(func() bool { return r.Float64() < chance }, fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-before@%d", 1+r.IntN(calls)))
+				where := []string{fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-before@%d", 1+r.IntN(calls))}
+				if i%2 == 0 { // much is not synced then
+					where = []string{fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-before@%d", 1+r.IntN(calls/12)), syncs}
+				}
+				_, err = c.once(func() bool { return r.Float64() < chance }, where...)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -174,7 +203,7 @@ func TestSomeSurvives(t *testing.T) {
 // calls is how many system calls the story has.
 func (c *cutter) calls(t *testing.T) (int, error) {
 	log := filepath.Join(t.TempDir(), "log")
-	if err := c.restore(); err != nil {
+	if err := errors.Join(c.restore(), tell(c.h, c.soft)); err != nil {
 		return 0, err
 	}
 	if o := c.last.run(c.h, "SHARD_TO_SSD_FAULT_LOG="+log); o.status != 0 {

@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -250,4 +251,92 @@ func saysWhere(o outcome, f *faultfs.Fault, named string) error {
 		return fmt.Errorf("wanted offset %d, or where its piece begins", f.From)
 	}
 	return nil
+}
+
+// A disk that is full after any number of bytes: nothing is published, the user
+// file is gone, and with more space the same copy succeeds.
+func TestFullAnywhere(t *testing.T) {
+	rounds(t, 0.02, func(t *testing.T, r *round) {
+		disk, h := lyingHost(t, program(t))
+		const page, need = 4096, bigSize/4096 + 1 + 300_000/4096 + 1 + 2
+		pages := []int{0, 1, 2, 3, 5, 8, 9, 10, 11, 12, need}
+		for range map[bool]int{false: 8, true: 200}[r.full] {
+			pages = append(pages, r.IntN(need+16))
+		}
+		for _, n := range pages {
+			flags, hidden := ways()[r.IntN(len(ways()))], r.IntN(4) > 0
+			disk.SetSize(disk.Used()+int64(n)*page, hidden)
+			free := func() { disk.SetSize(256<<20, false) }
+			fits := false
+			err := tried(disk, h, fmt.Sprintf("%d pages are free, hidden %v", n, hidden), free, flags, func(o outcome) error {
+				if fits = o.status == 0; fits && n >= need { // the metadata takes some pages, too
+					return h.sound([]string{"a"})
+				}
+				if o.status != 4 || !strings.Contains(o.err, "space") {
+					return errors.New("wanted status 4")
+				}
+				return h.notPublished()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		count("full disks", len(pages))
+	})
+}
+
+// refusals are what a file system may not be able to do, how the copy then goes,
+// and how it is read back. FUSE itself cannot clone.
+var refusals = map[string]struct {
+	faults   []faultfs.Fault
+	engine   string // to ask for
+	used     string // for big
+	readBack string
+}{
+	"nothing":               {nil, "auto", "direct", "direct"},
+	"O_DIRECT":              {refuse(faultfs.OpenDirect, syscall.EINVAL), "direct", "buffered", "buffered"},
+	"O_DIRECT, unsupported": {refuse(faultfs.OpenDirect, syscall.EOPNOTSUPP), "auto", "buffered", "buffered"},
+	"direct writes":         {[]faultfs.Fault{{Op: faultfs.Write, Name: "stage/big", From: 0, To: 1, Times: 1, Err: syscall.EINVAL}}, "auto", "buffered", "direct"},
+	"fallocate":             {refuse(faultfs.Fallocate, syscall.EOPNOTSUPP), "auto", "direct", "direct"},
+	"fallocate, unknown":    {refuse(faultfs.Fallocate, syscall.ENOSYS), "auto", "direct", "direct"},
+	"copy_file_range 0":     {[]faultfs.Fault{{Op: faultfs.CopyRange, Drop: true}}, "range", "buffered", "direct"},
+	"copy_file_range 0 later": {[]faultfs.Fault{{Op: faultfs.CopyRange, Name: "stage/big", Skip: 2, Drop: true}},
+		"range", "buffered", "direct"},
+	"copy_file_range EINVAL": {refuse(faultfs.CopyRange, syscall.EINVAL), "range", "buffered", "direct"},
+	"copy_file_range EPERM":  {refuse(faultfs.CopyRange, syscall.EPERM), "range", "buffered", "direct"},
+	"copy_file_range EBADF":  {refuse(faultfs.CopyRange, syscall.EBADF), "range", "buffered", "direct"},
+	"xattrs":                 {refuse(faultfs.Xattr, syscall.EOPNOTSUPP), "auto", "direct", "direct"},
+	"all": {slices.Concat(refuse(faultfs.OpenDirect, syscall.EINVAL), refuse(faultfs.Fallocate, syscall.EOPNOTSUPP),
+		refuse(faultfs.CopyRange, syscall.EINVAL), refuse(faultfs.Xattr, syscall.EOPNOTSUPP)), "range", "buffered", "buffered"},
+}
+
+func refuse(op faultfs.Op, err syscall.Errno) []faultfs.Fault {
+	return []faultfs.Fault{{Op: op, Err: err}}
+}
+
+// What a file system cannot do is done in another way, and said.
+func TestRefusals(t *testing.T) {
+	disk, h := lyingHost(t, program(t))
+	for name, c := range refusals {
+		for _, jobs := range []string{"1", "4"} {
+			flags := []string{"--engine", c.engine, "--jobs", jobs, "--json"}
+			err := tried(disk, h, "refused: "+name, inject(disk, c.faults...), flags, func(o outcome) error {
+				var result struct {
+					Engines  map[string]struct{ Bytes int64 }
+					ReadBack string `json:"read_back"`
+				}
+				if err := json.Unmarshal([]byte(o.out), &result); err != nil || o.status != 0 {
+					return errors.Join(err, errors.New("wanted status 0"))
+				}
+				if result.ReadBack != c.readBack || result.Engines[c.used].Bytes < bigSize {
+					return fmt.Errorf("wanted %s for big, read back %s, got %+v", c.used, c.readBack, result)
+				}
+				return h.sound([]string{"a"})
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	count("refusals", 2*len(refusals))
 }

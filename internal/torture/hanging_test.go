@@ -1,0 +1,199 @@
+package torture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"shard_to_ssd/internal/faultfs"
+)
+
+// hangs are calls of a first copy that may never come back.
+var hangs = []faultfs.Fault{
+	{Op: faultfs.Read, Name: "source/shard/big", Skip: 1, Times: 1},
+	{Op: faultfs.Write, Name: "stage/big", Skip: 2, Times: 1},
+	{Op: faultfs.Sync, Name: "stage/dir/small", Times: 1},
+	{Op: faultfs.Sync, Name: "stage/big", Times: 1},
+	{Op: faultfs.Read, Name: "stage/big", Skip: 1, Times: 1},
+	{Op: faultfs.Sync, Name: "manifest.new", Times: 1},
+	{Op: faultfs.Rename, Name: "shard/manifest", Times: 1},
+}
+
+// hung is a copy that hangs.
+type hung struct {
+	disk     *faultfs.FS
+	h        *host
+	cmd      *exec.Cmd
+	release  chan struct{}
+	injected *faultfs.Injected
+	errors   strings.Builder // its standard error
+	ended    chan struct{}
+	mu       sync.Mutex
+	data     []dataCall
+}
+
+// dataCall is a read or write of data, and when it began.
+type dataCall struct {
+	faultfs.Call
+	at time.Time
+}
+
+func startHung(t *testing.T, f faultfs.Fault, flags ...string) *hung {
+	t.Helper()
+	disk, h := lyingHost(t, program(t))
+	u := &hung{disk: disk, h: h, cmd: h.command("-c", "a", flags...), release: make(chan struct{})}
+	u.cmd.Stderr = &u.errors
+	disk.Watch(func(c faultfs.Call) {
+		if (c.Op == faultfs.Read || c.Op == faultfs.Write) && c.Len > 4096 {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			u.data = append(u.data, dataCall{c, time.Now()})
+		}
+	})
+	f.Hang = u.release
+	injected := disk.Inject(f)
+	if err := u.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		u.cmd.Wait() //nolint:errcheck // its state is looked at
+		close(ended)
+	}()
+	select {
+	case <-injected.Met():
+	case <-ended:
+		t.Fatalf("%+v: it ended without the call: %v\n%s", f, u.cmd.ProcessState, u.errors.String())
+	}
+	t.Cleanup(func() { <-ended })
+	u.ended, u.injected = ended, injected
+	return u
+}
+
+// A copy in which a call hangs publishes nothing, ends after a signal when the call
+// comes back, and issues no reads and writes from a second after the signal on.
+func TestSignalWhileItHangs(t *testing.T) {
+	for i, f := range hangs {
+		for j, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+			if *torture == 0 && (i+j+int(*seed))%2 > 0 {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s of %s, %v", f.Op, f.Name, signal), func(t *testing.T) {
+				t.Parallel() // each waits more than a second
+				u := startHung(t, f, "--jobs", fmt.Sprint(1+3*j))
+				sent := time.Now()
+				if err := u.cmd.Process.Signal(signal); err != nil {
+					t.Error(err)
+				}
+				<-time.After(1200 * time.Millisecond)
+				if _, err := os.Lstat(u.h.published()); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("it is published while a call hangs, or: %v", err)
+				}
+				close(u.release)
+				<-u.ended
+				if err := u.endedBy(signal, sent); err != nil {
+					t.Errorf("%v\n%s", err, u.errors.String())
+				}
+			})
+		}
+	}
+	count("signals to a copy that hangs", len(hangs))
+}
+
+func (u *hung) endedBy(signal syscall.Signal, sent time.Time) error {
+	if got := status(u.cmd.ProcessState); got != 128+int(signal) {
+		return fmt.Errorf("status %d, wanted %d", got, 128+int(signal))
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, c := range u.data {
+		if after := c.at.Sub(sent); after > time.Second && !u.sameCall(c.Call) {
+			return fmt.Errorf("%v after the signal it issued %+v", after, c.Call)
+		}
+	}
+	u.disk.Watch(nil)
+	return errors.Join(u.h.notPublished(), u.h.recovers())
+}
+
+// sameCall reports what the kernel goes on with of the system call that hung: it
+// comes here in pieces.
+func (u *hung) sameCall(c faultfs.Call) bool {
+	hung := u.injected.First()
+	return c.Op == hung.Op && c.Path == hung.Path && c.Off/blockSize == hung.Off/blockSize
+}
+
+// Until a call that hangs comes back nothing is published and nobody registered.
+func TestHangingPublishesNothing(t *testing.T) {
+	for i, f := range hangs {
+		if *torture == 0 && (i+int(*seed))%3 > 0 {
+			continue
+		}
+		u := startHung(t, f)
+		if err := u.h.sound(nil); err != nil {
+			t.Errorf("%+v: %v", f, err)
+		}
+		if _, err := os.Lstat(u.h.published()); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%+v: it is published, or: %v", f, err)
+		}
+		close(u.release)
+		<-u.ended
+		if got := status(u.cmd.ProcessState); got != 0 {
+			t.Errorf("%+v: status %d\n%s", f, got, u.errors.String())
+		}
+		if err := errors.Join(u.h.sound([]string{"a"}), u.h.recovers()); err != nil {
+			t.Errorf("%+v: %v", f, err)
+		}
+	}
+}
+
+// A source that does not answer keeps nobody from registering for a shard that is
+// on the SSD, nor from the lock.
+func TestHangingSourceOfPresentShard(t *testing.T) {
+	for _, op := range []faultfs.Op{faultfs.Lookup, faultfs.Stat, faultfs.Open} {
+		disk, h := lyingHost(t, program(t))
+		if o := run(h.command("-c", "a")); o.status != 0 {
+			t.Fatal(o)
+		}
+		release := make(chan struct{})
+		disk.Inject(faultfs.Fault{Op: op, Name: "source/shard", Hang: release})
+		waits := h.command("-c", "b")
+		if err := waits.Start(); err != nil {
+			t.Fatal(err)
+		}
+		users := []string{"a", "b"}
+		eventually(t, func() bool { got, err := h.users(); return err == nil && slices.Equal(got, users) })
+		if o := run(h.command("-r", "a", "--lock-timeout", "10s")); o.status != 0 {
+			t.Errorf("%s: another call: %v", op, o)
+		}
+		close(release)
+		if err := waits.Wait(); err != nil {
+			t.Errorf("%s: %v", op, err)
+		}
+		if err := errors.Join(h.sound([]string{"b"}), h.recovers()); err != nil {
+			t.Error(err)
+		}
+	}
+	count("sources that hang", 3)
+}
+
+// eventually polls for what nothing tells of.
+func eventually(t *testing.T, holds func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("it does not come")
+		}
+	}
+}
