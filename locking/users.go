@@ -136,8 +136,10 @@ func (u *UserFile) Register(id string) (added bool, err error) {
 	err = u.ready(id)
 	if err == nil && !slices.Contains(u.users, id) {
 		added, err = u.store(append(u.Users(), id))
+	} else if err == nil {
+		err = u.file.SyncData() // who added it may have died before that
 	}
-	if added && err == nil {
+	if err == nil {
 		// Whoever made the file, this or the older script, may have died before
 		// its name was durable.
 		err = u.dir.Sync()
@@ -161,6 +163,8 @@ func (u *UserFile) Unregister(id string) (removed bool, err error) {
 	err = u.ready(id)
 	if i := slices.Index(u.users, id); err == nil && i >= 0 {
 		removed, err = u.store(slices.Delete(u.Users(), i, i+1))
+	} else if err == nil {
+		err = u.file.SyncData() // who took it off may have died before that
 	}
 	if err == nil {
 		err = u.confirm()
