@@ -6,7 +6,9 @@
 //	operations_test.go, sweep_test.go  what these two break, and how
 //	escape_test.go    no system call that they would not see
 //	powercut_test.go  the file system cut off at any moment, and mounted again
-//	lying_test.go     a disk that flips, drops, refuses, fills up or hangs
+//	lying_test.go     a disk that flips, drops, refuses, fills up
+//	hanging_test.go   or hangs
+//	dropped_test.go   or keeps only what was synced, or some of the rest
 //	fire_test.go      many processes, killed at random, and the older script
 //	input_test.go     command lines, names, user files and manifests that are wrong
 //	attack_test.go    local users who swap symbolic links in

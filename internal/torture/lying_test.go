@@ -340,3 +340,41 @@ func TestRefusals(t *testing.T) {
 	}
 	count("refusals", 2*len(refusals))
 }
+
+// records are files of the state dir that a first copy writes and reads. Left out
+// is lockdir: another path in it is refused by the next call, with both.
+var records = []string{"shard/plan", "shard/journal", "manifest.new"}
+
+// A disk that lies about the tool's own records makes no copy wrong, and no record
+// of it: the tool fails, or the shard verifies.
+func TestLiesAboutRecords(t *testing.T) {
+	rounds(t, 0.02, func(t *testing.T, r *round) {
+		disk, h := lyingHost(t, program(t))
+		tries := 15
+		if r.full {
+			tries = 300
+		}
+		for i := range tries {
+			op := []faultfs.Op{faultfs.Read, faultfs.Write}[r.IntN(2)]
+			f := faultfs.Fault{Op: op, Name: records[i%len(records)], Times: r.IntN(2), Change: faultfs.RandomFlips(r.Uint64(), 1+r.Int64N(700))}
+			remove := inject(disk, f)
+			disk.DropCache()
+			o := run(h.command("-c", "a", ways()[r.IntN(len(ways()))]...))
+			remove()
+			disk.DropCache()
+			err := h.whole()
+			if v := run(h.command("--verify", "")); err == nil && o.status == 0 && v.status != 0 {
+				err = fmt.Errorf("it succeeds, and then verify says: %v", v)
+			}
+			if o.status != 0 {
+				err = errors.Join(err, h.notPublished(), h.retried())
+			} else if undone := run(h.command("-r", "a")); undone.status != 0 {
+				err = errors.Join(err, fmt.Errorf("removal: %v", undone))
+			}
+			if err = errors.Join(err, h.traceless()); err != nil {
+				t.Fatalf("%s of %s, times %d: %v\nthe first copy: %v", f.Op, f.Name, f.Times, err, o)
+			}
+		}
+		count("lies about records", tries)
+	})
+}
