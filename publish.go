@@ -15,20 +15,17 @@ import (
 // name of trash, and then the two are exchanged. The journal goes first, so that
 // nobody takes the old tree for a stage to go on with.
 func (op *operation) publish(state *stateDir, found presence) error {
-	var err error
+	root, err := state.StatAt(copier.StageName)
+	if err != nil {
+		return err
+	}
 	if found == replaceable {
-		if err := copier.DropJournal(state.File); err != nil {
-			return err
-		}
-		if err := state.RenameAt(copier.StageName, state.File, trashName, sys.NoReplace); err != nil {
-			return err
-		}
-		if err = moveAs(state.File, trashName, op.ssd, op.name, sys.Exchange); err != nil {
-			back := state.RenameAt(trashName, state.File, copier.StageName, sys.NoReplace)
-			return errors.Join(fmt.Errorf("%w: %w", errNotReplaced, err), back)
-		}
+		err = op.exchange(state)
 	} else {
 		err = moveAs(state.File, copier.StageName, op.ssd, op.name, sys.NoReplace)
+	}
+	if errors.Is(err, errNotReplaced) {
+		return err
 	}
 	if sys.Is(err, unix.EEXIST) {
 		return fmt.Errorf("publish: %w: somebody made it while the shard was copied", err)
@@ -37,6 +34,9 @@ func (op *operation) publish(state *stateDir, found presence) error {
 		return fmt.Errorf("publish: %w", err)
 	}
 	op.visible = true
+	if err := op.restoreTimes(&root); err != nil {
+		return op.publishedBut(err)
+	}
 	if err := op.ssd.Sync(); err != nil {
 		return op.publishedBut(err)
 	}
@@ -44,6 +44,36 @@ func (op *operation) publish(state *stateDir, found presence) error {
 		return op.publishedBut(err)
 	}
 	return nil
+}
+
+// exchange publishes the stage in the place of what is there.
+func (op *operation) exchange(state *stateDir) error {
+	if err := copier.DropJournal(state.File); err != nil {
+		return err
+	}
+	if err := state.RenameAt(copier.StageName, state.File, trashName, sys.NoReplace); err != nil {
+		return err
+	}
+	err := moveAs(state.File, trashName, op.ssd, op.name, sys.Exchange)
+	if err != nil {
+		back := state.RenameAt(trashName, state.File, copier.StageName, sys.NoReplace)
+		err = errors.Join(fmt.Errorf("%w: %w", errNotReplaced, err), back)
+	}
+	return err
+}
+
+// restoreTimes gives what was published the times that it had as the stage: XFS
+// takes the new ".." of a directory for a change of it, though only in an exchange.
+// A crash before leaves an orphan that differs from its manifest.
+func (op *operation) restoreTimes(was *sys.Stat) error {
+	now, err := op.ssd.StatAt(op.name)
+	if err != nil || now.Mtime == was.Mtime {
+		return err
+	}
+	if err := op.ssd.SetTimesAt(op.name, was.Atime, was.Mtime); err != nil {
+		return err
+	}
+	return op.ssd.SyncFS() // a directory that may not be read cannot be opened for a sync
 }
 
 // errNotReplaced is a failed exchange. The journal is gone: the stage cannot be

@@ -1,0 +1,26 @@
+package shardtossd_test
+
+import (
+	"os"
+	"testing"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/internal/testkit"
+)
+
+// A copy that replaces something is equal to the source as any other, also on XFS,
+// which gives a directory that is exchanged with another a new mtime.
+func TestReplacedOnEachFileSystem(t *testing.T) {
+	for _, fs := range testkit.FileSystems(t) {
+		t.Run(fs.Name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), fs.Dir)
+			testkit.Apply(t, s.source, mixed()...)
+			if err := os.Mkdir(s.published(), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s.copied(func(o *shardtossd.Options) { o.Replace = true })
+			s.verified()
+			s.released()
+		})
+	}
+}
