@@ -118,8 +118,8 @@ func without(users []string, id string) []string {
 	return slices.DeleteFunc(slices.Clone(users), func(u string) bool { return u == id })
 }
 
-// copying is the path of -c, and what it reports. A refused one has no outcome.
-func copying(found content, id string) (p path, outcome string) {
+// copySteps is the path of -c, and what it reports. A refused one has no outcome.
+func copySteps(found content, id string) (p path, outcome string) {
 	now := found
 	if !now.file {
 		now.file, now.raw = true, ""
@@ -142,8 +142,8 @@ func copying(found content, id string) (p path, outcome string) {
 	return p, outcome
 }
 
-// removing is the path of -r, and what it reports.
-func removing(found content, id string) (p path, outcome string) {
+// removeSteps is the path of -r, and what it reports.
+func removeSteps(found content, id string) (p path, outcome string) {
 	if !found.file {
 		return nil, "nothing-to-do"
 	}
@@ -170,9 +170,9 @@ func removing(found content, id string) (p path, outcome string) {
 	return append(p, now), outcome
 }
 
-// older is the path of the older script, and its status. It opens, and so creates,
+// olderSteps is the path of the older script, and its status. It opens, and so creates,
 // the user file before it has the lock: there is one.
-func older(found content, do, id string) (p path, status int) {
+func olderSteps(found content, do, id string) (p path, status int) {
 	now, users := found, found.users()
 	if do == "old -c" {
 		if now.pub == absent {
@@ -199,15 +199,15 @@ func older(found content, do, id string) (p path, status int) {
 // paths are those by which the operation can have become what it was seen to be.
 func (e *event) paths(found content) []path {
 	if e.old() {
-		p, status := older(found, e.do, e.id)
+		p, status := olderSteps(found, e.do, e.id)
 		if !found.file || status != e.status {
 			return nil
 		}
 		return []path{p}
 	}
-	step := removing
+	step := removeSteps
 	if e.do == "-c" {
-		step = copying
+		step = copySteps
 	}
 	p, outcome := step(found, e.id)
 	if !e.ended() {

@@ -40,8 +40,8 @@ type Decoder struct {
 	records int64
 	path    string // of the open directory
 	ends    []int  // where in path each directory above it ends, itself last
-	isFile  bool     // the root is one regular file
-	sumsDue int64    // blocks of the last Regular whose sums are still to come
+	isFile  bool   // the root is one regular file
+	sumsDue int64  // blocks of the last Regular whose sums are still to come
 	rec     Record
 }
 

@@ -1,0 +1,185 @@
+package torture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/testkit"
+)
+
+// machine is a host whose SSD and whose lock dir are on a disk each, of one kind
+// of file system. Its power can be cut; its source is on a disk that stays.
+//
+// Two disks, because the journal of one brings everything on it to the platters
+// with any sync: that of the user file would make good what is missing on the SSD.
+type machine struct {
+	*host
+	kind   string
+	dir    string // of the mount points
+	rack   *rack
+	supply *supply
+	booted int
+}
+
+// image is what is on the disks of a machine that is off: the SSD, and the one with
+// the lock dir.
+type image []sectors
+
+var mountPoints = []string{"ssd", "locks"}
+
+// newMachine returns a machine that is off, and what is on its disks when they are
+// new.
+func newMachine(t testing.TB, r *rack, kind, bin string) (*machine, image) {
+	t.Helper()
+	testkit.NeedRoot(t)
+	testkit.Need(t, "mkfs."+kind)
+	m := &machine{kind: kind, dir: t.TempDir(), rack: r}
+	m.host = &host{bin: bin, locks: filepath.Join(m.dir, "locks", "dir"), ssd: filepath.Join(m.dir, "ssd")}
+	blank := image{}
+	for _, name := range mountPoints {
+		if err := os.Mkdir(filepath.Join(m.dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		blank = append(blank, m.format(t, name))
+	}
+	t.Cleanup(func() {
+		if err := m.off(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := m.boot(blank); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(m.locks, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return m, m.shutDown(t)
+}
+
+func (m *machine) format(t testing.TB, name string) sectors {
+	t.Helper()
+	p := &supply{}
+	device, fd, err := m.rack.plug(p, m.kind+name, sectors{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Command(t, "mkfs."+m.kind, map[string][]string{
+		"ext4":  {"-q", "-F", "-b", "4096", "-I", "256", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", device},
+		"xfs":   {"-q", "-f", "-K", device},
+		"btrfs": {"-q", "-f", "-K", device},
+	}[m.kind]...)
+	if err := unix.Close(fd); err != nil {
+		t.Fatal(err)
+	}
+	m.rack.unplug(m.kind + name)
+	return p.cut(always)[0]
+}
+
+// boot puts in disks with these contents and mounts them: the journal is
+// replayed.
+func (m *machine) boot(on image) error {
+	m.supply = &supply{}
+	m.booted++
+	for i, name := range mountPoints {
+		device, fd, err := m.rack.plug(m.supply, m.diskName(name), on[i])
+		if err != nil {
+			return err
+		}
+		err = unix.Mount(device, filepath.Join(m.dir, name), m.kind, 0, "")
+		unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("mount the %s disk, %s, on %s: %w", name, m.kind, device, err)
+		}
+	}
+	return nil
+}
+
+func (m *machine) diskName(name string) string {
+	return fmt.Sprintf("%s-%s-%d", m.kind, name, m.booted)
+}
+
+// off unmounts what is mounted.
+func (m *machine) off() (err error) {
+	for _, name := range mountPoints {
+		failed := unix.Unmount(filepath.Join(m.dir, name), unix.UMOUNT_NOFOLLOW)
+		if failed != nil && failed != unix.EINVAL {
+			err = errors.Join(err, fmt.Errorf("unmount the %s disk, %s: %w", name, m.kind, failed))
+		}
+		m.rack.unplug(m.diskName(name))
+	}
+	return err
+}
+
+// shutDown is the orderly way, and returns what is on the disks.
+func (m *machine) shutDown(t testing.TB) image {
+	t.Helper()
+	if err := m.off(); err != nil {
+		t.Fatal(err)
+	}
+	return m.supply.cut(always)
+}
+
+// attach gives a free loop device this file. Its logical blocks are as large as
+// the sectors, so that nobody can rely on anything smaller.
+func attach(path string) (device string, fd int, err error) {
+	backing, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", -1, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(backing)
+	control, err := unix.Open("/dev/loop-control", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", -1, fmt.Errorf("open the loop control: %w", err)
+	}
+	defer unix.Close(control)
+	config := unix.LoopConfig{Fd: uint32(backing), Size: sectorSize}
+	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
+	for {
+		n, err := unix.IoctlRetInt(control, unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return "", -1, fmt.Errorf("free loop device: %w", err)
+		}
+		device = fmt.Sprint("/dev/loop", n)
+		if fd, err = unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+			return "", -1, fmt.Errorf("open %s: %w", device, err)
+		}
+		err = unix.IoctlLoopConfigure(fd, &config)
+		if err == nil {
+			return device, fd, nil
+		}
+		unix.Close(fd)
+		if err != unix.EBUSY { // somebody else was faster
+			return "", -1, fmt.Errorf("configure %s: %w", device, err)
+		}
+	}
+}
+
+// The flags of the shutdown call of ext4 and XFS, which is the same for both
+// (EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN).
+const (
+	shutDownDefault    = iota // everything is written first
+	shutDownLogFlush          // the journal is
+	shutDownNoLogFlush        // nothing is
+	shutDownFlags
+)
+
+// goDown ends a mounted file system without unmounting: from now on it fails with
+// EIO and writes nothing.
+func goDown(dir string, flag uint32) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	const request = 0x8004587d // _IOR('X', 125, __u32)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(&flag))); errno != 0 {
+		return fmt.Errorf("shut down %s: %w", dir, errno)
+	}
+	return nil
+}

@@ -1,0 +1,342 @@
+package torture
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"shard_to_ssd/internal/testkit"
+)
+
+// Power cuts. Each story is a call that is cut off; what must hold when the machine
+// is up again does not depend on where.
+type tale struct {
+	name          string
+	source        string // below the directory of sources
+	prepare       func(m *machine) error
+	mode, id      string
+	flags         []string
+	before, after []string // users
+	old           bool     // another tree had the shard's name, and may have it still
+}
+
+// pages is a list of users of three pages, so that a power cut can tear it.
+var pages = func() (list []string) {
+	for i := range 4 {
+		list = append(list, fmt.Sprint(i, strings.Repeat("-", 2500)))
+	}
+	return list
+}()
+
+var tales = []*tale{
+	{name: "copy", source: "plain", mode: "-c", id: "a", after: []string{"a"}},
+	{name: "copy with links", source: "linked", mode: "-c", id: "a", after: []string{"a"}},
+	{name: "copy a file", source: "file", mode: "-c", id: "a", after: []string{"a"}},
+	{name: "adopt", source: "linked", prepare: orphan, mode: "-c", id: "a", after: []string{"a"}},
+	{name: "register", source: "plain", prepare: isCopied(pages...), mode: "-c", id: "new",
+		before: pages, after: append(slices.Clone(pages), "new")},
+	{name: "unregister", source: "plain", prepare: isCopied(pages...), mode: "-r", id: pages[2],
+		before: pages, after: slices.Delete(slices.Clone(pages), 2, 3)},
+	{name: "remove", source: "linked", prepare: isCopied("a"), mode: "-r", id: "a", before: []string{"a"}},
+	{name: "remove the last of a long name", source: "file", prepare: isCopied(strings.Repeat("l", 5000)),
+		mode: "-r", id: strings.Repeat("l", 5000), before: []string{strings.Repeat("l", 5000)}},
+	{name: "replace a foreign tree", source: "plain", prepare: isForeign, mode: "-c", id: "a",
+		flags: []string{"--replace"}, after: []string{"a"}, old: true},
+	{name: "replace half a shard", source: "linked", prepare: halved, mode: "-c", id: "a", after: []string{"a"}, old: true},
+}
+
+// taleSources makes what is copied, on a disk that stays.
+func taleSources(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	plain := []testkit.Step{
+		testkit.File("large", 4<<20+77, 1), testkit.File("small", 5000, 2), testkit.File("empty", 0, 3),
+		testkit.File("below/deeper/small", 70, 4), testkit.File("below/middling", 300<<10, 5),
+		testkit.Dir("nothing", 0o555), testkit.Sparse("sparse", 1<<20, []testkit.Extent{{Off: 300 << 10, Len: 100}}),
+		testkit.Xattr("small", "user.kept", "value"), testkit.Chmod("below/middling", 0o4711), testkit.Chown("empty", 12, 34),
+	}
+	links := []testkit.Step{testkit.Symlink("../large", "below/symlink"), testkit.Hardlink("small", "below/deeper/hardlink")}
+	for name, steps := range map[string][]testkit.Step{"plain": plain, "linked": append(plain, links...)} {
+		root := filepath.Join(dir, name, shardName)
+		if err := os.MkdirAll(root, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Apply(t, root, steps...)
+	}
+	testkit.Apply(t, dir, testkit.File("file/"+shardName, 4<<20+77, 6))
+	return dir
+}
+
+// isCopied is a state in which these users have the shard.
+func isCopied(users ...string) func(*machine) error {
+	return func(m *machine) error {
+		for _, id := range users {
+			if o := run(m.command("-c", id)); o.status != 0 {
+				return fmt.Errorf("prepare: %v", o)
+			}
+		}
+		return nil
+	}
+}
+
+// orphan is a shard without users.
+func orphan(m *machine) error {
+	if err := isCopied("gone")(m); err != nil {
+		return err
+	}
+	return os.Truncate(m.userFile(), 0)
+}
+
+// isForeign is a tree that this tool did not make.
+func isForeign(m *machine) error {
+	if err := os.Mkdir(m.published(), 0o755); err != nil {
+		return err
+	}
+	return testkit.File("foreign/small", 5000, 9)(m.published())
+}
+
+// halved is what an older script leaves that is killed in its removal.
+func halved(m *machine) error {
+	if err := orphan(m); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(m.published(), "small")); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(m.published(), "below"))
+}
+
+// act is a story on a machine, to be told again and again.
+type act struct {
+	*tale
+	m     *machine
+	from  string        // the source
+	start image         // before the call
+	was   testkit.Tree  // what had the shard's name
+	calls int           // system calls of the undisturbed call
+	end   int           // from this one on, from 1, publishing and all that follows; or all
+	took  time.Duration // all of it
+}
+
+// newScene prepares the disks, and runs the call undisturbed once.
+func newAct(t *testing.T, m *machine, s *tale, blank image, taleSources string) *act {
+	t.Helper()
+	c := &act{tale: s, m: m, from: filepath.Join(taleSources, s.source, shardName)}
+	m.source = c.from
+	check := func(err error) {
+		if err != nil {
+			t.Fatalf("%s, %s: %v", m.kind, s.name, err)
+		}
+	}
+	check(m.boot(blank))
+	if s.prepare != nil {
+		check(s.prepare(m))
+	}
+	c.was = testkit.Snapshot(m.published())
+	c.start = m.shutDown(t)
+	check(m.boot(c.start))
+	log := filepath.Join(t.TempDir(), "calls")
+	call := m.command(s.mode, s.id, s.flags...)
+	call.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT_LOG="+log)
+	began := time.Now()
+	if o := run(call); o.status != 0 {
+		t.Fatalf("%s, %s: %v", m.kind, s.name, o)
+	}
+	c.took = time.Since(began)
+	text, err := os.ReadFile(log)
+	check(err)
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	c.calls = len(lines)
+	c.end = 1 + max(0, slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "\trename\t") && strings.Contains(l, "sums.xxh64") }))
+	t.Logf("%d system calls, from %d on all are tried, %v", c.calls, c.end, c.took)
+	check(c.holds(true))
+	check(m.off())
+	return c
+}
+
+// holds is what must be true when the machine is up again; done says that the call
+// had returned with success.
+func (c *act) holds(done bool) error {
+	lists := [][]string{c.before, c.after}
+	if done {
+		lists = lists[1:]
+	}
+	users, err := c.m.users()
+	if err != nil {
+		return err
+	}
+	if !exists(c.m.userFile()+".log") && !among(users, lists) { // else it is the next call that mends the list
+		return fmt.Errorf("the users are %.70q, none of %.70q", users, lists)
+	}
+	if !exists(c.m.published()) {
+		if len(users) > 0 {
+			return fmt.Errorf("the users are %.70q, and there is no shard", users)
+		}
+		if done && c.mode == "-r" {
+			return c.m.traceless()
+		}
+		return nil
+	}
+	switch {
+	case done && len(c.after) == 0:
+		return fmt.Errorf("removed, and still there")
+	case c.old && len(users) == 0 && (c.isOld() || c.isNewer()):
+		return c.m.private()
+	}
+	if err := c.m.sound(users); err != nil {
+		return err
+	}
+	if o := run(c.m.command("--verify", "")); o.status != 0 {
+		return fmt.Errorf("verify: %v", o)
+	}
+	return nil
+}
+
+// isOld reports that nothing has been replaced.
+func (c *act) isOld() bool {
+	return len(testkit.Diff(c.was, testkit.Snapshot(c.m.published()))) == 0
+}
+
+// isNewer reports that the shard is whole but for its root's mtime, which XFS
+// changes when it exchanges two directories.
+func (c *act) isNewer() bool {
+	lines := testkit.Compare(c.from, c.m.published())
+	return c.m.kind == "xfs" && len(lines) == 1 && strings.HasPrefix(lines[0], `".": mtime: `)
+}
+
+// ends lets another instance copy the shard, and then all users remove it.
+func (c *act) ends() error {
+	if o := run(c.m.command("-c", "next", c.flags...)); o.status != 0 {
+		return fmt.Errorf("the next copy: %v", o)
+	}
+	users, err := c.m.users()
+	if err != nil {
+		return err
+	}
+	old := slices.DeleteFunc(slices.Clone(users), func(id string) bool { return id == "next" })
+	if len(old)+1 != len(users) || !among(old, [][]string{c.before, c.after}) {
+		return fmt.Errorf("after the next copy the users are %.70q, not %.70q or %.70q, and next", users, c.before, c.after)
+	}
+	return c.m.recovers()
+}
+
+func among(users []string, lists [][]string) bool {
+	return slices.ContainsFunc(lists, func(l []string) bool { return slices.Equal(l, users) })
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// TestPowerCuts cuts the power of machines with each file system: at a system call
+// of each story, and at any moment of it, up to three times before it may end. A
+// bounded round tells each story on one file system.
+func TestPowerCuts(t *testing.T) {
+	testkit.NeedRoot(t)
+	bin, from, disks := faulty(t), taleSources(t), newRack(t)
+	var machines []*machine
+	var blanks []image
+	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
+		m, blank := newMachine(t, disks, kind, bin)
+		machines, blanks = append(machines, m), append(blanks, blank)
+	}
+	scenes := map[[2]int]*act{}
+	rounds(t, 0.3, func(t *testing.T, r *round) {
+		for i, s := range tales {
+			for k, m := range machines {
+				if !r.full && uint64(i+k)%uint64(len(machines)) != r.seed%uint64(len(machines)) {
+					continue
+				}
+				t.Run(m.kind+" "+s.name, func(t *testing.T) {
+					at := [2]int{i, k}
+					if scenes[at] == nil {
+						scenes[at] = newAct(t, m, s, blanks[k], from)
+					}
+					scenes[at].tell(t, r)
+				})
+			}
+		}
+	})
+}
+
+// tell cuts one story at its system calls, and at random moments.
+func (c *act) tell(t *testing.T, r *round) {
+	t.Helper()
+	steps, moments := c.steps(r), 30
+	if !r.full {
+		steps, moments = steps[:2], 1
+	}
+	for _, n := range steps {
+		fault := fmt.Sprintf("stop-%s@%d", []string{"before", "after"}[r.IntN(2)], n)
+		c.play(t, r, []moment{{fault: fault}})
+	}
+	for range moments {
+		var all []moment
+		for range 1 + r.IntN(3) {
+			all = append(all, moment{delay: time.Duration(r.Int64N(int64(c.took) * 5 / 4))})
+		}
+		c.play(t, r, all)
+	}
+}
+
+// steps are the calls to cut at, in any order: publishing, registering and removing
+// call by call, and some of what comes before.
+func (c *act) steps(r *round) (steps []int) {
+	for n := 1; n <= c.calls; n++ {
+		if n >= c.end || r.IntN(c.end) < 30 {
+			steps = append(steps, n)
+		}
+	}
+	r.Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
+	return steps
+}
+
+// play cuts the power at each of the moments, of one call each, and then lets the
+// story end.
+func (c *act) play(t *testing.T, r *round, moments []moment) {
+	t.Helper()
+	var told strings.Builder
+	fail := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s, %s, seed %d: %v\n%s%s", c.m.kind, c.name, r.seed, err, &told, tree(c.m.dir))
+		}
+	}
+	c.m.source = c.from
+	on, done := c.start, false
+	for i, at := range moments {
+		fail(c.m.boot(on))
+		how := anyCut(c.m.kind, r.Rand)
+		left, before, o, err := c.m.interrupt(c.m.command(c.mode, c.id, c.flags...), at, how)
+		fmt.Fprintf(&told, "%v of %v, then %s, returned before that: %v, %v\n", at, c.took, how.name, before, o)
+		fail(err)
+		count("power cuts: "+c.m.kind+", "+how.kind, 1)
+		done, on = done || before && o.status == 0, left
+		fail(c.m.boot(on))
+		fail(c.holds(done))
+		if i+1 < len(moments) {
+			on = c.m.shutDown(t)
+		}
+	}
+	fail(c.ends())
+	fail(c.m.off())
+}
+
+// tree lists what is on the disks, for messages.
+func tree(dir string) string {
+	var b strings.Builder
+	filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error { //nolint:errcheck // never one
+		if err != nil {
+			fmt.Fprintln(&b, err)
+		} else if info, err := e.Info(); err == nil {
+			fmt.Fprintf(&b, "%v %9d %s\n", info.Mode(), info.Size(), path)
+		}
+		return nil
+	})
+	return b.String()
+}
