@@ -3,15 +3,22 @@
 //
 //	kill_test.go      SIGKILL at every system call
 //	fail_test.go      an error, a short count or no progress at every system call
-//	operations_test.go, sweep_test.go  what these two break, and how
-//	escape_test.go    no system call that they would not see
-//	powercut_test.go  the file system cut off at any moment, and mounted again
-//	lying_test.go     a disk that flips, drops, refuses, fills up
-//	hanging_test.go   or hangs
-//	dropped_test.go   or keeps only what was synced, or some of the rest
+//	escape_test.go    no system call goes past the layer that counts them
+//	powercut_test.go  ext4, XFS and btrfs cut off at any moment, and mounted again
+//	adopt_test.go     the older script killed, and half a shard beside a good manifest
+//	dropped_test.go   a disk that keeps only what was synced
+//	lying_test.go     a disk that flips, drops, refuses or fills up
+//	hanging_test.go   a disk that hangs, and signals meanwhile
 //	fire_test.go      many processes, killed at random, and the older script
-//	input_test.go     command lines, names, user files and manifests that are wrong
+//	interleave_test.go one process stopped before any of its calls, others meanwhile
+//	lock_input_test.go user files and lock dirs that are odd, or change under a process
+//	input_test.go     names, ids and command lines that are wrong
+//	places_input_test.go sources, directories and rights that are wrong
 //	attack_test.go    local users who swap symbolic links in
+//	private_attack_test.go local users who look into a stage, or forge records
+//
+// Every operation that is swept is in operations_test.go; history_test.go searches
+// for the one order that explains what many processes saw.
 //
 // Without flags each test runs one bounded round. With -torture 30m the rounds go
 // on for that long, whole and each from a seed of its own; -seed repeats one. What

@@ -2,7 +2,6 @@ package torture
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -78,8 +77,6 @@ func after(do func(t *testing.T, base string), more ...testkit.Step) func(t *tes
 
 // emptied makes the user file an empty one.
 func emptied() testkit.Step { return testkit.Content("locks/shard.lock", "") }
-
-func rename(old, new string) testkit.Step { return testkit.Rename(old, new) }
 
 // Sources that cannot be copied.
 func TestSourcesThatAreRefused(t *testing.T) {
@@ -243,19 +240,5 @@ func TestListOfAStrangeState(t *testing.T) {
 	}
 	if changed := testkit.Diff(before, testkit.Snapshot(base)); len(changed) > 0 {
 		t.Errorf("--list changed %q", changed)
-	}
-}
-
-// immutable sets or clears chattr's i.
-func immutable(t *testing.T, path string, on bool) {
-	t.Helper()
-	flag := "-i"
-	if on {
-		flag = "+i"
-		t.Cleanup(func() { immutable(t, path, false) })
-	}
-	testkit.Need(t, "chattr")
-	if out, err := exec.Command("chattr", flag, path).CombinedOutput(); err != nil {
-		t.Fatalf("chattr %s: %v: %s", flag, err, out)
 	}
 }

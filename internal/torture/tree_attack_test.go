@@ -20,14 +20,16 @@ func TestSourceIsSwapped(t *testing.T) {
 		lines := calls(t, newScene(t).command("-c", "a", "--jobs", "1"))
 		for name := range newScene(t).treeSwaps() {
 			for _, fault := range r.moments(lines, "shard/"+strings.Fields(name)[0], 2) {
-				s := newScene(t)
-				attack := func() error { return s.treeSwaps()[name](s.source) }
-				if err := s.attacked(s.command("-c", "a", "--jobs", "1"), fault, attack); err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				if err := s.afterwards(); err != nil {
-					t.Fatalf("%s, %s: %v", name, fault, err)
-				}
+				t.Run(name+", "+fault, func(t *testing.T) { // its directories go with it
+					s := newScene(t)
+					attack := func() error { return s.treeSwaps()[name](s.source) }
+					if err := s.attacked(s.command("-c", "a", "--jobs", "1"), fault, attack); err != nil {
+						t.Fatal(err)
+					}
+					if err := s.afterwards(); err != nil {
+						t.Fatal(err)
+					}
+				})
 			}
 		}
 	})
@@ -67,7 +69,7 @@ func TestPublishedShardIsSwapped(t *testing.T) {
 		}{
 			"remove": {"-r", "a", calm}, "verify": {"--verify", "", calm}, "adopt": {"-c", "b", orphan}, "replace": {"-c", "b", foreign},
 		} {
-			prepared := func() *scene {
+			prepared := func(t *testing.T) *scene {
 				s := newScene(t)
 				s.publish(t)
 				if err := c.before(s); err != nil {
@@ -75,7 +77,7 @@ func TestPublishedShardIsSwapped(t *testing.T) {
 				}
 				return s
 			}
-			lines := calls(t, prepared().command(c.mode, c.id, "--jobs", "1"))
+			lines := calls(t, prepared(t).command(c.mode, c.id, "--jobs", "1"))
 			kinds := newScene(t).treeSwaps()
 			kinds["shard link"] = nil
 			for kind := range kinds {
@@ -83,9 +85,11 @@ func TestPublishedShardIsSwapped(t *testing.T) {
 					continue
 				}
 				for _, fault := range r.moments(lines, "/"+strings.Fields(kind)[0], 1) {
-					if err := prepared().swapsPublished(c.mode, c.id, kind, fault); err != nil {
-						t.Fatalf("%s, %s: %v", name, kind, err)
-					}
+					t.Run(fmt.Sprint(name, ", ", kind, ", ", fault), func(t *testing.T) {
+						if err := prepared(t).swapsPublished(c.mode, c.id, kind, fault); err != nil {
+							t.Fatal(err)
+						}
+					})
 				}
 			}
 		}

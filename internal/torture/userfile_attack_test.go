@@ -2,6 +2,7 @@ package torture
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -69,10 +70,12 @@ func TestUserFileIsSwapped(t *testing.T) {
 					continue
 				}
 				for _, fault := range r.moments(lines, shardName+".lock", 1) {
-					s := withUsers(t, c.users, c.long)
-					if err := s.attacked(s.command(c.mode, c.id), fault, s.userFileSwaps()[name]); err != nil {
-						t.Fatalf("%s: %v", name, err)
-					}
+					t.Run(fmt.Sprint(c.mode, ", ", name, ", ", fault), func(t *testing.T) {
+						s := withUsers(t, c.users, c.long)
+						if err := s.attacked(s.command(c.mode, c.id), fault, s.userFileSwaps()[name]); err != nil {
+							t.Fatal(err)
+						}
+					})
 				}
 			}
 		}
