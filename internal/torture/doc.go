@@ -13,6 +13,7 @@
 //	interleave_test.go one process stopped before any of its calls, others meanwhile
 //	lock_input_test.go user files and lock dirs that are odd, or change under a process
 //	input_test.go     names, ids and command lines that are wrong
+//	manifest_input_test.go manifests that are damaged or made on purpose
 //	places_input_test.go sources, directories and rights that are wrong
 //	attack_test.go    local users who swap symbolic links in
 //	private_attack_test.go local users who look into a stage, or forge records
