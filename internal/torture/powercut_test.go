@@ -122,7 +122,7 @@ type act struct {
 	took  time.Duration // all of it
 }
 
-// newScene prepares the disks, and runs the call undisturbed once.
+// newAct prepares the disks, and runs the call undisturbed once.
 func newAct(t *testing.T, m *machine, s *tale, blank image, taleSources string) *act {
 	t.Helper()
 	c := &act{tale: s, m: m, from: filepath.Join(taleSources, s.source, shardName)}
@@ -184,7 +184,7 @@ func (c *act) holds(done bool) error {
 	switch {
 	case done && len(c.after) == 0:
 		return fmt.Errorf("removed, and still there")
-	case c.old && len(users) == 0 && (c.isOld() || c.isNewer()):
+	case len(users) == 0 && (c.old && c.isOld() || c.isNearlyNew()):
 		return c.m.private()
 	}
 	if err := c.m.sound(users); err != nil {
@@ -201,11 +201,17 @@ func (c *act) isOld() bool {
 	return len(testkit.Diff(c.was, testkit.Snapshot(c.m.published()))) == 0
 }
 
-// isNewer reports that the shard is whole but for its root's mtime, which XFS
-// changes when it exchanges two directories.
-func (c *act) isNewer() bool {
+// isNearlyNew reports that the shard is whole but for what its file system does by
+// itself, and what the next call mends. XFS changes the mtime of a directory that it
+// exchanges with another. btrfs can have both names of a file after a power cut, when
+// of the two directories that it was renamed between only the new one was synced.
+func (c *act) isNearlyNew() bool {
 	lines := testkit.Compare(c.from, c.m.published())
-	return c.m.kind == "xfs" && len(lines) == 1 && strings.HasPrefix(lines[0], `".": mtime: `)
+	if len(lines) != 1 {
+		return false
+	}
+	return c.m.kind == "xfs" && c.old && strings.HasPrefix(lines[0], `".": mtime: `) ||
+		c.m.kind == "btrfs" && c.source == "file" && lines[0] == `".": number of links: 1 in the tree, copy 2`
 }
 
 // ends lets another instance copy the shard, and then all users remove it.
@@ -253,6 +259,7 @@ func TestPowerCuts(t *testing.T) {
 					continue
 				}
 				t.Run(m.kind+" "+s.name, func(t *testing.T) {
+					t.Cleanup(func() { m.off() }) //nolint:errcheck // after a failure, for the next tale
 					at := [2]int{i, k}
 					if scenes[at] == nil {
 						scenes[at] = newAct(t, m, s, blanks[k], from)
