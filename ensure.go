@@ -176,8 +176,7 @@ func (op *operation) openSource() (*copier.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = op.checkApart(src)
-	if err != nil {
+	if err := op.checkApart(src); err != nil {
 		src.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}

@@ -67,21 +67,26 @@ func (j *journal) put(slot int64, sum uint64) error {
 }
 
 // get is the sum of one slot, 0 if there is none.
-func (j *journal) get(slot int64) (uint64, error) {
-	var b [8]byte
-	_, err := j.file.ReadAt(b[:], len(b), journalHeader+8*slot)
-	return binary.LittleEndian.Uint64(b[:]), err
+func (j *journal) get(slot int64) (sum uint64, err error) {
+	sum, _, err = j.read(slot)
+	return sum, err
 }
 
 // must is get of a slot that has been put: a journal that ends before it is an
 // error. A sum of 0 in a manifest would make whole data look damaged for ever.
 func (j *journal) must(slot int64) (uint64, error) {
-	var b [8]byte
-	n, err := j.file.ReadAt(b[:], len(b), journalHeader+8*slot)
-	if err == nil && n < len(b) {
+	sum, whole, err := j.read(slot)
+	if err == nil && !whole {
 		err = &fs.PathError{Op: "read", Path: j.file.Path(), Err: fmt.Errorf("it ends before sum %d, which was written", slot)}
 	}
-	return binary.LittleEndian.Uint64(b[:]), err
+	return sum, err
+}
+
+// read is a slot, and whether the journal has all of it.
+func (j *journal) read(slot int64) (sum uint64, whole bool, err error) {
+	var b [8]byte
+	n, err := j.file.ReadAt(b[:], len(b), journalHeader+8*slot)
+	return binary.LittleEndian.Uint64(b[:]), n == len(b), err
 }
 
 // Sum is XXH64 of a whole regular file of the plan.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -59,6 +60,8 @@ func planFaults() *faultPlan {
 	return p
 }
 
+// badFault ends the process, which is a test's: nothing may run on with a plan that
+// is not the one that was meant.
 func badFault(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "faults: "+format+"\n", args...)
 	os.Exit(2)
@@ -121,17 +124,7 @@ func attempt(op string, where place, n int, f func(n int) (int, error)) (int, er
 	return f(n)
 }
 
-func (p *faultPlan) counts(op string) bool {
-	if p.only == nil {
-		return true
-	}
-	for _, o := range p.only {
-		if o == op {
-			return true
-		}
-	}
-	return false
-}
+func (p *faultPlan) counts(op string) bool { return p.only == nil || slices.Contains(p.only, op) }
 
 func (p *faultPlan) actsAt(k int64) bool {
 	return k == p.at || (p.at > 0 && k > p.at && p.step > 0 && (k-p.at)%p.step == 0)
