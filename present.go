@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +33,7 @@ func (op *operation) lookFor(ctx context.Context, state *stateDir) (presence, er
 	case pub == nil:
 		return absent, nil
 	case len(op.user.Users()) > 0:
-		return present, nil
+		return present, op.refuseHalf(ctx, state, pub)
 	}
 	m, err := op.boundManifest(state, pub)
 	if err != nil {
@@ -42,6 +44,44 @@ func (op *operation) lookFor(ctx context.Context, state *stateDir) (presence, er
 	}
 	defer m.Close() //nolint:errcheck // opened for reading
 	return op.adopt(ctx, m)
+}
+
+// refuseHalf is an error for a shard that has users and of which something is gone:
+// the older script, killed while it removed, leaves half a shard and the list as it
+// was. That costs a look at the top directory. Only if its time of modification is
+// another one than when it was published, everything is looked at: a service may
+// have put a file there.
+func (op *operation) refuseHalf(ctx context.Context, state *stateDir, pub *sys.Stat) error {
+	m, err := op.boundManifest(state, pub)
+	if m == nil || err != nil {
+		return err
+	}
+	defer m.Close() //nolint:errcheck // opened for reading
+	root, err := m.First()
+	if err == nil && root.Mtime == pub.Mtime {
+		return nil
+	}
+	if err == nil {
+		err = m.Check()
+	}
+	if unusable(err) {
+		op.warn("%v", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var lost firstOf
+	err = verify.CompareTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, func(d verify.Difference) {
+		if d.Kind == verify.Missing || d.Kind == verify.Size || d.Kind == verify.Type {
+			lost.add(d)
+		}
+	})
+	if err != nil || lost.count == 0 {
+		return err
+	}
+	return asKind(fmt.Errorf("shard %s on ssd has users, but is not whole any more: it differs from what was published in %v; "+
+		"%q is not registered: let its users go with -r, then -c copies it afresh", op.name, &lost, op.ID), ErrDamaged)
 }
 
 // adopt compares an orphan with its manifest; any difference means a fresh copy.
@@ -132,17 +172,46 @@ func (op *operation) noteStale(state *stateDir) {
 	}
 	defer m.Close() //nolint:errcheck // opened for reading
 	op.result.Files, op.result.Bytes = m.Files, m.Bytes
-	path, err := sys.RealPath(op.Shard)
-	if err != nil {
-		return
-	}
-	s, err := sys.StatPath(path)
-	if err != nil || (m.Source == path && m.Origin.Ino == s.Ino && m.Origin.Mtime == s.Mtime) {
+	now := op.lookAtSource()
+	if now == nil || (m.Source == now.path && m.Origin.Ino == now.Ino && m.Origin.Mtime == now.Mtime) {
 		return
 	}
 	op.result.Stale = true
 	op.warn("shard %s on ssd was copied from %q (inode %d, modified %s), the source now is %q (inode %d, modified %s)", op.name,
-		m.Source, m.Origin.Ino, m.Origin.Mtime.Time().UTC(), path, s.Ino, s.Mtime.Time().UTC())
+		m.Source, m.Origin.Ino, m.Origin.Mtime.Time().UTC(), now.path, now.Ino, now.Mtime.Time().UTC())
+}
+
+// sourceNow is where the source's path leads.
+type sourceNow struct {
+	path string
+	sys.Stat
+}
+
+// sourcePatience is how long a hook waits to hear of the source of a shard that it
+// does not have to copy.
+const sourcePatience = 3 * time.Second
+
+// lookAtSource is nil for a source that is not there, or on a server that does not
+// answer: the thread that asks it is left behind.
+func (op *operation) lookAtSource() *sourceNow {
+	found := make(chan *sourceNow, 1)
+	go func() {
+		defer close(found)
+		path, err := sys.RealPath(op.Shard)
+		if err != nil {
+			return
+		}
+		if s, err := sys.StatPath(path); err == nil {
+			found <- &sourceNow{path, s}
+		}
+	}()
+	select {
+	case now := <-found:
+		return now
+	case <-time.After(sourcePatience):
+		op.warn("the source %q does not answer: it is not known whether it is what shard %s was copied from", op.Shard, op.name)
+		return nil
+	}
 }
 
 // asKind makes err one of the kinds that callers tell apart.
@@ -166,5 +235,9 @@ func (f *firstOf) add(d verify.Difference) {
 }
 
 func (f *firstOf) String() string {
-	return fmt.Sprintf("%d places, the first: %q: %s %s", f.count, f.first.Path, f.first.Kind, f.first.Detail)
+	text := fmt.Sprintf("%q: %s %s", f.first.Path, f.first.Kind, f.first.Detail)
+	if f.count > 1 {
+		text = fmt.Sprintf("%d places, the first: %s", f.count, text)
+	}
+	return strings.TrimSpace(text)
 }

@@ -252,6 +252,18 @@ func (m *Manifest) Close() error { return m.file.Close() }
 // directory.
 func (m *Manifest) BoundTo(s *sys.Stat) bool { return m.Root == RootOf(s) }
 
+// First is the first record: of the shard itself.
+func (m *Manifest) First() (*tree.Record, error) {
+	d, err := m.decoder()
+	if err == nil {
+		var r *tree.Record
+		if r, err = d.Next(); err == nil {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("manifest %s: %w", m.file.Path(), err)
+}
+
 // Check reads the whole manifest and says whether it is one. Only then do its
 // records mean anything.
 func (m *Manifest) Check() error { return m.each(func(*tree.Record) error { return nil }) }

@@ -123,13 +123,16 @@ func (h *halves) firstWay(at int, emptied bool) (more bool, err error) {
 		return false, err
 	}
 	_, gone := os.Lstat(h.host.published())
+	atTop := len(names(h.host.published())) < len(names(h.source))
 	o := run(h.command("-c", "b"))
 	switch {
+	case killed && !emptied && gone == nil && atTop:
+		return true, h.refusedHalf(o)
 	case o.status != 0:
 		return false, fmt.Errorf("the copy after: %v", o)
 	case killed && !emptied && gone == nil && at > 0:
 		// The list of users was left as it was: it says that somebody needs the
-		// shard as it is. That nobody promises more than --verify says.
+		// shard as it is. What is gone further down only --verify sees.
 		if o := run(h.command("--verify", "")); o.status != 3 {
 			return false, fmt.Errorf("verify of half a shard that has users: %v", o)
 		}
@@ -142,6 +145,22 @@ func (h *halves) firstWay(at int, emptied bool) (more bool, err error) {
 		users = []string{"a", "b"}
 	}
 	return killed, errors.Join(h.sound(users), h.recovers())
+}
+
+// refusedHalf wants nobody registered for half a shard that has a user, and the way
+// out that the error names.
+func (h *halves) refusedHalf(o outcome) error {
+	if o.status != 3 || !strings.Contains(o.err, "is not whole any more") || !strings.Contains(o.err, ": missing") {
+		return fmt.Errorf("half a shard that has a user: %v", o)
+	}
+	if err := h.usersAmong([]string{"a"}); err != nil {
+		return err
+	}
+	count("halves with users that were refused", 1)
+	if o := run(h.command("-r", "a")); o.status != 0 {
+		return fmt.Errorf("removal of half a shard: %v", o)
+	}
+	return h.recovers()
 }
 
 func (h *halves) removed(ids ...string) error {
