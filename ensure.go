@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/verify"
 )
@@ -275,10 +276,11 @@ func (op *operation) sayStage(s *copier.Stage, p *copier.Plan) {
 }
 
 func (op *operation) copyAndReadBack(ctx context.Context, plan *copier.Plan, stage *copier.Stage) error {
-	medium := &verify.Medium{Own: true}
+	pace := pool.Pace(ctx, op.Bandwidth)
+	medium := &verify.Medium{Own: true, Pace: pace}
 	op.result.Jobs = op.Jobs
 	done, err := plan.Copy(ctx, stage, copier.Options{
-		Jobs: op.Jobs, Engine: op.Engine, ReadBack: readBack{medium}, Observer: op.Observer})
+		Jobs: op.Jobs, Engine: op.Engine, ReadBack: readBack{medium}, Observer: op.Observer, Pace: pace})
 	op.result.Files, op.result.Bytes, op.result.ResumedBytes = plan.Files, plan.Bytes, done.Resumed
 	op.result.ReadBack = string(medium.Mode())
 	for _, p := range done.Phases {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
@@ -34,10 +36,11 @@ func (op *operation) writeManifest(ctx context.Context, src *copier.Source, plan
 	if err := op.writeEntries(ctx, w, plan, stage); err != nil {
 		return err
 	}
-	if err := op.proveStage(ctx, state); err != nil {
-		return err
-	}
-	if err := plan.SyncStage(w.Files()...); err != nil {
+	// One waits for the disk, the other for names and inodes in memory.
+	var both errgroup.Group
+	both.Go(func() error { return op.proveStage(ctx, state) })
+	both.Go(func() error { return plan.SyncStage(w.Files()...) })
+	if err := both.Wait(); err != nil {
 		return err
 	}
 	if err := w.Close(); err != nil {

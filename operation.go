@@ -47,6 +47,9 @@ func begin(o Options, what string) (*operation, error) {
 	if o.Jobs < 0 || o.Jobs > maxJobs {
 		return op, usagef("%d jobs: at most %d workers, or 0 to choose", o.Jobs, maxJobs)
 	}
+	if o.Bandwidth < 0 {
+		return op, usagef("a bandwidth of %d bytes a second: wanted 0, for no bound, or more", o.Bandwidth)
+	}
 	if what == opCopy || what == opRemove {
 		if err := checkID(o.ID); err != nil {
 			return op, err

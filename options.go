@@ -19,6 +19,7 @@ type Options struct {
 	Version      string        // of the program, for the manifest
 	Jobs         int           // workers; 0: chosen from CPUs and device
 	Engine       copier.Engine // zero value: auto
+	Bandwidth    int64         // bytes a second read and written, all added up; 0: no bound
 	RequireMount bool          // refuse an SSD dir that is not a mount point
 	Replace      bool          // copy afresh over a foreign directory
 	NoResume     bool          // discard what an interrupted copy left

@@ -15,10 +15,15 @@ import (
 // something, a line each, with the directories by their names.
 func traced(t *testing.T, bin, dir string, args ...string) (calls []string) {
 	t.Helper()
+	return straced(t, "fsync,fdatasync,syncfs,renameat2,unlinkat,linkat,ftruncate,pwrite64,flock", bin, dir, args...)
+}
+
+// straced is traced for any system calls.
+func straced(t *testing.T, which, bin, dir string, args ...string) (calls []string) {
+	t.Helper()
 	testkit.Need(t, "strace")
 	log := filepath.Join(t.TempDir(), "strace")
-	testkit.Command(t, "strace", append([]string{"-f", "-y", "-s", "200", "-o", log, "-e",
-		"trace=fsync,fdatasync,syncfs,renameat2,unlinkat,linkat,ftruncate,pwrite64,flock", bin}, args...)...)
+	testkit.Command(t, "strace", append([]string{"-f", "-y", "-s", "200", "-o", log, "-e", "trace=" + which, bin}, args...)...)
 	text, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)

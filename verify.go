@@ -101,7 +101,7 @@ func (op *operation) checkBound(m *verify.Manifest, pub *sys.Stat) error {
 func (op *operation) compare(ctx context.Context, m *verify.Manifest) (*verify.Medium, error) {
 	op.Observer.Planned(m.Files, m.Bytes)
 	op.result.Files, op.result.Bytes, op.result.Jobs = m.Files, m.Bytes, op.Jobs
-	medium := &verify.Medium{}
+	medium := &verify.Medium{Pace: pool.Pace(ctx, op.Bandwidth)}
 	workers, err := pool.New(op.Jobs)
 	if err != nil {
 		return medium, err

@@ -38,6 +38,9 @@ type Options struct {
 	Engine   Engine   // zero: Auto
 	ReadBack ReadBack // how files are read from the SSD
 	Observer Observer // nil: Nobody
+	// Pace bounds the bytes a second that are read from the source and written to the
+	// SSD, see sys.File; nil: no bound. What ReadBack reads is its own concern.
+	Pace func(bytes int) error
 }
 
 // Result is what a copy did.
@@ -65,6 +68,7 @@ type copying struct {
 	pool  *pool.Pool
 
 	asRoot    bool
+	born      birth       // of small files and links that are made
 	syncEach  bool        // fsync every file; otherwise one syncfs for all
 	noClone   atomic.Bool // FICLONE was refused for good
 	noRange   atomic.Bool // copy_file_range was refused for good
@@ -132,7 +136,7 @@ func (c *copying) makeDirs(ctx context.Context) error {
 	if c.stage.file != "" {
 		return nil
 	}
-	return c.plan.Each(ctx, func(it *Item) error {
+	err := c.plan.Each(ctx, func(it *Item) error {
 		if it.Kind != tree.Dir {
 			return nil
 		}
@@ -147,6 +151,10 @@ func (c *copying) makeDirs(ctx context.Context) error {
 		}
 		return err
 	})
+	if err == nil {
+		c.born, err = c.atBirth()
+	}
+	return err
 }
 
 // reopenDir makes a directory of an interrupted copy writable again, which that

@@ -24,10 +24,12 @@ func (c *copying) openSource(d *sys.File, name string, direct bool) (*sys.File, 
 		flags = unix.O_RDONLY
 		f, err = open()
 	}
-	if err == nil && !f.Direct.Load() {
-		f.DontCache.Store(!c.noUncache.Load())
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	f.Pace = c.Pace
+	f.DontCache.Store(!f.Direct.Load() && !c.noUncache.Load())
+	return f, nil
 }
 
 // uncached runs read, which reads n bytes at off through the page cache, so that

@@ -277,6 +277,7 @@ func (f *largeFile) open() error {
 	if f.out, err = c.openLargeCopy(dst, &f.item, direct); err != nil {
 		return err
 	}
+	f.out.Pace = c.Pace
 	if err := c.prepare(&f.pair); err != nil {
 		return err
 	}
@@ -339,7 +340,7 @@ func (f *largeFile) seal() error {
 		return err
 	}
 	defer dst.Close() //nolint:errcheck // opened for reading
-	if err := c.setMeta(src, dst, f.out, &f.item); err != nil {
+	if err := c.setMeta(src, dst, f.out, &f.item, birth{}); err != nil {
 		return err
 	}
 	if c.syncEach {

@@ -54,6 +54,9 @@ type round struct {
 const (
 	roundBytes   = 256 << 20
 	roundEntries = 16384
+	// pacedRoundBytes is a round of a copy with a Pace: the kernel writes it back as
+	// fast as the device can.
+	pacedRoundBytes = 8 << 20
 )
 
 func newRound() *round {
@@ -77,7 +80,11 @@ func (s *smallRounds) add(b *batch) error {
 		defer r.done()
 		return s.c.copyBatch(ctx, b, w)
 	})
-	if err != nil || (r.bytes < roundBytes && r.entries < roundEntries) {
+	full := int64(roundBytes)
+	if s.c.Pace != nil {
+		full = pacedRoundBytes
+	}
+	if err != nil || (r.bytes < full && r.entries < roundEntries) {
 		return err
 	}
 	return s.turn()

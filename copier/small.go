@@ -74,7 +74,7 @@ func (c *copying) keepSmall(src, dst *sys.File, it *Item) (kept bool, err error)
 		return false, f.Close()
 	}
 	if err == nil {
-		err = c.setMeta(src, dst, f, it)
+		err = c.setMeta(src, dst, f, it, birth{})
 	}
 	if err == nil && c.syncEach {
 		err = f.Sync()
@@ -104,17 +104,19 @@ func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, w
 	if err := c.checkSource(p, it); err != nil {
 		return 0, err
 	}
+	mode, _ := c.born.mode(it)
 	if direct {
-		p.out, err = openDirect(dst, c.stage.name(it.Name), createNew, 0o600)
+		p.out, err = openDirect(dst, c.stage.name(it.Name), createNew, mode)
 	} else {
-		p.out, err = dst.OpenAt(c.stage.name(it.Name), createNew, 0o600)
+		p.out, err = dst.OpenAt(c.stage.name(it.Name), createNew, mode)
 	}
 	if err != nil {
 		return 0, err
 	}
+	p.out.Pace = c.Pace
 	sum, err = c.smallContents(ctx, p, w)
 	if err == nil {
-		err = c.setMeta(src, dst, p.out, it)
+		err = c.setMeta(src, dst, p.out, it, c.born)
 	}
 	if err == nil && sync {
 		err = p.out.Sync()

@@ -55,7 +55,7 @@ func walk(ctx context.Context, src *Source, out io.Writer, plan *Plan) error {
 		first: map[inode]*linked{}, asRoot: os.Geteuid() == 0}
 	plan.probes = xattrProbes{}
 	if src.IsFile() {
-		_, err = w.entry(src.base, "", src.file)
+		_, err = w.entries(src.base, "", []string{src.file})
 	} else {
 		err = w.dir("", ".", 0)
 	}
@@ -94,49 +94,57 @@ func (w *walker) list(d *sys.File, below, name string, depth int) (subdirs []str
 	if err != nil {
 		return nil, err
 	}
+	attrs, skipped, err := tree.ReadXattrs(d, ".", w.scratch)
+	if err != nil {
+		return nil, err
+	}
 	r := w.record(tree.Dir, name, &s)
 	r.Path, r.Depth = below, depth
-	if err := w.write(d, ".", &r); err != nil {
+	if err := w.write(&r, attrs, skipped); err != nil {
 		return nil, err
 	}
 	w.plan.Dirs++
 	names, err := d.Names(w.scratch)
-	if err != nil {
-		return nil, err
+	for len(names) > 0 && err == nil {
+		var some []string
+		n := min(len(names), namesAtOnce)
+		some, err = w.entries(d, below, names[:n])
+		subdirs, names = append(subdirs, some...), names[n:]
 	}
-	for _, name := range names {
-		if w.ctx.Err() != nil {
-			return nil, context.Cause(w.ctx)
+	return subdirs, err
+}
+
+// entries records names in d, which is the directory at below, and returns those of
+// directories.
+func (w *walker) entries(d *sys.File, below string, names []string) (subdirs []string, err error) {
+	for i, found := range w.lookAt(d, names) {
+		if found.err != nil {
+			return nil, found.err
 		}
-		isDir, err := w.entry(d, below, name)
-		if err != nil {
+		if found.stat.IsDir() {
+			subdirs = append(subdirs, names[i])
+		}
+		if err := w.entry(below, names[i], &found); err != nil {
 			return nil, err
-		}
-		if isDir {
-			subdirs = append(subdirs, name)
 		}
 	}
 	return subdirs, nil
 }
 
-// entry records name in d, which is the directory at below.
-func (w *walker) entry(d *sys.File, below, name string) (isDir bool, err error) {
-	s, err := d.StatAt(name)
-	if err != nil {
-		return false, err
-	}
-	switch {
+func (w *walker) entry(below, name string, found *looked) error {
+	switch s := &found.stat; {
 	case s.IsDir():
-		return true, w.enc.Write(&tree.Record{Kind: tree.Subdir, Name: name})
+		return w.enc.Write(&tree.Record{Kind: tree.Subdir, Name: name})
 	case s.IsRegular():
-		return false, w.regular(d, below, name, &s)
+		return w.regular(below, name, found)
 	case s.IsSymlink():
-		return false, w.symlink(d, below, name, &s)
+		return w.symlink(below, name, found)
+	default:
+		if w.refusals++; len(w.refused) < maxNamed {
+			w.refused = append(w.refused, fmt.Sprintf("%q (%s)", tree.Join(below, name), typeName(s.Mode)))
+		}
+		return nil
 	}
-	if w.refusals++; len(w.refused) < maxNamed {
-		w.refused = append(w.refused, fmt.Sprintf("%q (%s)", tree.Join(below, name), typeName(s.Mode)))
-	}
-	return false, nil
 }
 
 func typeName(mode uint32) string {
@@ -153,7 +161,8 @@ func typeName(mode uint32) string {
 	return "unknown type"
 }
 
-func (w *walker) regular(d *sys.File, below, name string, s *sys.Stat) error {
+func (w *walker) regular(below, name string, found *looked) error {
+	s := &found.stat
 	r := w.record(tree.Regular, name, s)
 	r.Path, r.Size = below, s.Size
 	if first := w.firstName(&r, s); first != "" {
@@ -162,7 +171,7 @@ func (w *walker) regular(d *sys.File, below, name string, s *sys.Stat) error {
 	} else {
 		w.plan.addFile(&r)
 	}
-	return w.write(d, name, &r)
+	return w.write(&r, found.attrs, found.skipped)
 }
 
 // firstName is the path under which the file was met before. A file is forgotten
@@ -183,17 +192,14 @@ func (w *walker) firstName(r *tree.Record, s *sys.Stat) string {
 	return l.path
 }
 
-func (w *walker) symlink(d *sys.File, below, name string, s *sys.Stat) error {
-	target, err := d.ReadlinkAt(name)
-	if err != nil {
-		return err
-	}
+func (w *walker) symlink(below, name string, found *looked) error {
+	s, target := &found.stat, found.target
 	r := w.record(tree.Symlink, name, s)
 	r.Path = below
 	if first := w.firstName(&r, s); first != "" { // links, too, can have several names
 		r.Kind, r.Size, r.Target = tree.HardLink, s.Size, first
 		w.plan.HardLinks++
-		return w.write(d, name, &r)
+		return w.write(&r, found.attrs, found.skipped)
 	}
 	r.Target = target
 	w.plan.Symlinks++
@@ -202,7 +208,7 @@ func (w *walker) symlink(d *sys.File, below, name string, s *sys.Stat) error {
 			w.plan.FirstEscaping = r.Below()
 		}
 	}
-	return w.write(d, name, &r)
+	return w.write(&r, found.attrs, found.skipped)
 }
 
 // record is what every kind of entry has. Who cannot give files away owns the
@@ -216,12 +222,8 @@ func (w *walker) record(kind tree.Kind, name string, s *sys.Stat) tree.Record {
 	return r
 }
 
-// write completes the record with the extended attributes of name in d.
-func (w *walker) write(d *sys.File, name string, r *tree.Record) error {
-	attrs, skipped, err := tree.ReadXattrs(d, name, w.scratch)
-	if err != nil {
-		return err
-	}
+// write completes the record with its extended attributes.
+func (w *walker) write(r *tree.Record, attrs []tree.Xattr, skipped []string) error {
 	for _, attr := range skipped {
 		if w.plan.SkippedXattrs++; w.plan.SkippedXattrs == 1 {
 			w.plan.FirstSkipped = attr

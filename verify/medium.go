@@ -30,6 +30,8 @@ type Medium struct {
 	// writing has left of them in the page cache may be dropped. What services
 	// have cached stays, unless a file can only be read through the cache.
 	Own bool
+	// Pace bounds the bytes a second that are read, see sys.File; nil: no bound.
+	Pace func(bytes int) error
 
 	direct, dropped, cached atomic.Int64 // bytes
 	once                    sync.Once
@@ -80,6 +82,7 @@ func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.Pace = m.Pace
 	r := &File{medium: m, file: f, size: size, digest: xxhash.New()}
 	r.moved = sync.NewCond(&r.mu)
 	if err := r.settleMode(); err != nil {

@@ -124,6 +124,7 @@ func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 	flags.StringVarP(&c.options.ID, "id", "i", "", "")
 	flags.IntVar(&c.options.Jobs, "jobs", 0, "")
 	flags.Var(&c.options.Engine, "engine", "")
+	flags.Var((*byteRate)(&c.options.Bandwidth), "bwlimit", "")
 	flags.Var(&c.progress, "progress", "")
 	flags.BoolVar(&c.json, "json", false, "")
 	flags.DurationVar(&m.timeout, "lock-timeout", 0, "")
@@ -156,6 +157,7 @@ func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
 		{modes.timeout < 0, fmt.Sprintf("--lock-timeout is negative: %v", modes.timeout)},
 		{!users && flags.Changed("lock-timeout"), "--lock-timeout goes with -c or -r only"},
 		{c.mode != modeCopy && flags.Changed("engine"), "--engine goes with -c only"},
+		{c.mode != modeCopy && c.mode != modeVerify && flags.Changed("bwlimit"), "--bwlimit goes with -c or --verify only"},
 		{c.mode != modeCopy && flags.Changed("replace"), "--replace goes with -c only"},
 		{c.mode != modeCopy && flags.Changed("no-resume"), "--no-resume goes with -c only"},
 	} {

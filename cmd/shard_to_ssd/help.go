@@ -34,6 +34,10 @@ Flags:
       --jobs N       workers (default: 0, chosen from CPUs and device)
       --engine E     how -c moves data: auto, clone, range, direct, buffered
                      (default: auto)
+      --bwlimit RATE with -c and --verify, at most RATE bytes a second read and
+                     written in all: a copy moves each byte three times. Suffixes
+                     K, M, G, T (or KiB ...) are powers of 1024, KB, MB ... of 1000
+                     (default: 0, as fast as the devices)
       --progress P   auto, bar, plain, none (default: auto, a bar on a terminal
                      and else a line every 10 s)
       --json         one JSON object on standard output when done (default: off)

@@ -20,6 +20,10 @@ type File struct {
 	// DontCache asks reads and writes to leave nothing in the page cache
 	// (RWF_DONTCACHE, Linux 6.14). It is cleared when the file system refuses.
 	DontCache atomic.Bool
+	// Pace, if not nil, is asked before bytes are read or written, at most PaceSize at
+	// a time, and waits until they may be; its error is the transfer's. It is set
+	// before the file is used.
+	Pace func(bytes int) error
 	// Direct says that the descriptor has O_DIRECT: offsets, lengths and
 	// buffers must be aligned to Align. SetDirect changes it.
 	Direct atomic.Bool
@@ -28,6 +32,19 @@ type File struct {
 // Align is what offsets, lengths and memory of direct I/O are aligned to, in
 // bytes. It satisfies every logical block size in use (512 and 4096).
 const Align = 4096
+
+// PaceSize is how much a file with a Pace moves at once, in bytes: whoever else reads
+// from the device waits for so much at the most. It is a multiple of Align.
+const PaceSize = 256 << 10
+
+// paced is how many of n bytes may be moved now.
+func (f *File) paced(n int) (int, error) {
+	if f.Pace == nil || n == 0 {
+		return n, nil
+	}
+	n = min(n, PaceSize)
+	return n, f.Pace(n)
+}
 
 const openFlags = unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
 
@@ -101,6 +118,11 @@ func (f *File) ReadAt(buf []byte, want int, off int64) (int, error) {
 }
 
 func (f *File) pread(buf []byte, off int64) (int, error) {
+	n, err := f.paced(len(buf))
+	if err != nil {
+		return 0, err
+	}
+	buf = buf[:n]
 	if f.DontCache.Load() {
 		n, err := transfer("read", f.where, len(buf), func(n int) (int, error) {
 			return unix.Preadv2(f.fd, [][]byte{buf[:n]}, off, unix.RWF_DONTCACHE)
@@ -134,6 +156,11 @@ func (f *File) WriteAt(buf []byte, off int64) error {
 }
 
 func (f *File) pwrite(buf []byte, off int64) (int, error) {
+	n, err := f.paced(len(buf))
+	if err != nil {
+		return 0, err
+	}
+	buf = buf[:n]
 	if f.DontCache.Load() {
 		n, err := transfer("write", f.where, len(buf), func(n int) (int, error) {
 			return unix.Pwritev2(f.fd, [][]byte{buf[:n]}, off, unix.RWF_DONTCACHE)
@@ -215,6 +242,9 @@ func (f *File) Clone(src *File) error {
 // CopyRange asks the kernel to copy up to n bytes at off of src to the same
 // place of f (copy_file_range), and returns how many it did.
 func (f *File) CopyRange(src *File, off int64, n int) (done int, err error) {
+	if n, err = f.paced(n); err != nil {
+		return 0, err
+	}
 	return transfer("copy_file_range", f.where, n, func(n int) (int, error) {
 		from, to := off, off
 		return unix.CopyFileRange(src.fd, &from, f.fd, &to, n, 0)

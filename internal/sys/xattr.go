@@ -3,13 +3,15 @@ package sys
 import (
 	"bytes"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // Extended attributes are reached as /proc/self/fd/<dir>/<name>: the directory
 // is the open one, the l-calls do not follow the name, and links and files take
-// the same way. The calls relative to a directory (getxattrat) need Linux 6.13.
+// the same way. Only their names, which are asked of every entry, have a call relative
+// to a directory (listxattrat, Linux 6.13) first: it takes a third of the time.
 func (d *File) procPath(name string) string {
 	return "/proc/self/fd/" + strconv.Itoa(d.fd) + "/" + name
 }
@@ -36,12 +38,35 @@ func (d *File) XattrsAt(name string, scratch []byte) ([]string, error) {
 }
 
 func (d *File) listXattrs(name string, scratch []byte) (n int, err error) {
-	path := d.procPath(name)
-	err = call("list xattrs of", place{d.Path(), name}, func() (err error) {
-		n, err = unix.Llistxattr(path, scratch)
+	const op = "list xattrs of"
+	where := place{d.Path(), name}
+	err = call(op, where, func() (err error) {
+		n, err = listxattrat(d.fd, name, scratch)
 		return err
 	})
+	if Is(err, unix.ENOSYS, unix.EPERM) { // before Linux 6.13, or a sandbox
+		path := d.procPath(name)
+		err = call(op, where, func() (err error) {
+			n, err = unix.Llistxattr(path, scratch)
+			return err
+		})
+	}
 	return n, err
+}
+
+// listxattrat is listxattrat(2), of a symbolic link itself, which x/sys/unix does not
+// wrap yet.
+func listxattrat(dirfd int, name string, list []byte) (n int, err error) {
+	path, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return 0, err
+	}
+	r, _, errno := unix.Syscall6(unix.SYS_LISTXATTRAT, uintptr(dirfd), uintptr(unsafe.Pointer(path)), unix.AT_SYMLINK_NOFOLLOW,
+		uintptr(unsafe.Pointer(unsafe.SliceData(list))), uintptr(len(list)), 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), nil
 }
 
 // XattrAt is the value of one extended attribute.

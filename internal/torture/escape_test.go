@@ -23,7 +23,7 @@ var kinds = map[string]string{
 	"statx": "stat", "fstatfs": "statfs", "getdents64": "list", "readlinkat": "readlink",
 	"mkdirat": "mkdir", "symlinkat": "symlink", "linkat": "link", "renameat2": "rename",
 	"unlinkat": "unlink", "fchmod": "chmod", "fchown": "chown", "fchownat": "chown", "utimensat": "set times of",
-	"llistxattr": "list xattrs of", "lgetxattr": "get xattr", "lsetxattr": "set xattr", "lremovexattr": "remove xattr",
+	"llistxattr": "list xattrs of", "listxattrat": "list xattrs of", "lgetxattr": "get xattr", "lsetxattr": "set xattr", "lremovexattr": "remove xattr",
 	"fsync": "fsync", "fdatasync": "fdatasync", "syncfs": "syncfs", "ftruncate": "truncate",
 	"copy_file_range": "copy_file_range", "cachestat": "cachestat", "fadvise64": "fadvise",
 }
@@ -125,7 +125,8 @@ func straced(t *testing.T, trace, dir string) map[string]int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = bytes.ReplaceAll(text, []byte("syscall_0x1c3(0x"), []byte("cachestat(<"+dir+"/")) // to strace before 6.5
+	text = bytes.ReplaceAll(text, []byte("syscall_0x1c3(0x"), []byte("cachestat(<"+dir+"/"))   // to strace before 6.5
+	text = bytes.ReplaceAll(text, []byte("syscall_0x1d1(0x"), []byte("listxattrat(<"+dir+"/")) // to strace before 6.13
 	descriptor := regexp.MustCompile(`^(\w+\([^"]*|symlinkat\(".*)<` + regexp.QuoteMeta(dir) + `/`)
 	path := regexp.MustCompile(`^\w+\([^"]*"(` + regexp.QuoteMeta(dir) + `|/proc/self/fd)/`)
 	of := map[string]int{}
