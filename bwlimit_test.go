@@ -1,0 +1,54 @@
+package shardtossd_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/testkit"
+)
+
+// With a limit, every engine moves bytes in pieces that nobody has to wait behind for
+// long. That they come at the rate is shown in internal/pool.
+func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
+	bin := program(t)
+	transfer := regexp.MustCompile(`^(\w+)\(\d+<(?:shard|ssd/\S*shard/stage|ssd/shard)/[^>]*>.* = (\d+)$`)
+	for _, engine := range []string{"direct", "buffered", "range"} {
+		dir := t.TempDir()
+		testkit.Apply(t, dir, testkit.Dir("locks", 0o755), testkit.Dir("ssd", 0o755),
+			testkit.File("shard/large", 9<<20, 1), testkit.File("shard/middling", 1<<20, 2))
+		const size = 10 << 20
+		place := []string{"-l", filepath.Join(dir, "locks"), "-s", filepath.Join(dir, "ssd"), filepath.Join(dir, "shard"), "--bwlimit", "1T"}
+		read, wrote := 0, 0
+		for _, args := range [][]string{{"-c", "-i", "a", "--engine", engine}, {"--verify"}} {
+			for _, call := range straced(t, "pread64,preadv2,pwrite64,pwritev2,copy_file_range", bin, dir, append(args, place...)...) {
+				found := transfer.FindStringSubmatch(call)
+				if found == nil {
+					continue
+				}
+				n, err := strconv.Atoi(found[2])
+				if err != nil || n > sys.PaceSize {
+					t.Errorf("%s: %d bytes at once, wanted at most %d: %s", engine, n, sys.PaceSize, call)
+				}
+				if strings.HasPrefix(found[1], "pread") {
+					read += n
+				} else {
+					wrote += n
+				}
+			}
+		}
+		if read < 3*size || wrote < size { // the source, read back, and verified
+			t.Errorf("%s: saw %d bytes read and %d written, wanted at least %d and %d", engine, read, wrote, 3*size, size)
+		}
+		if lines := testkit.Compare(filepath.Join(dir, "shard"), filepath.Join(dir, "ssd", "shard")); len(lines) > 0 {
+			t.Errorf("%s: %s", engine, strings.Join(lines, "\n"))
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	}
+}
