@@ -250,7 +250,7 @@ func (op *operation) build(ctx context.Context, src *copier.Source, state *state
 func (op *operation) timed(phase string, step func() error) error {
 	start := time.Now()
 	err := step()
-	op.result.Phases = append(op.result.Phases, Phase{phase, time.Since(start).Seconds()})
+	op.phase(Phase{Name: phase, Seconds: time.Since(start).Seconds()})
 	return err
 }
 
@@ -279,17 +279,19 @@ func (op *operation) copyAndReadBack(ctx context.Context, plan *copier.Plan, sta
 	pace := pool.Pace(ctx, op.Bandwidth)
 	medium := &verify.Medium{Own: true, Pace: pace}
 	op.result.Jobs = op.Jobs
+	op.chooseTransfers()
 	done, err := plan.Copy(ctx, stage, copier.Options{
 		Jobs: op.Jobs, Engine: op.Engine, ReadBack: readBack{medium}, Observer: op.Observer, Pace: pace})
 	op.result.Files, op.result.Bytes, op.result.ResumedBytes = plan.Files, plan.Bytes, done.Resumed
 	op.result.ReadBack = string(medium.Mode())
 	for _, p := range done.Phases {
-		op.result.Phases = append(op.result.Phases, Phase{p.Name, p.Took.Seconds()})
+		op.phase(Phase{p.Name, p.Took.Seconds(), p.Bytes})
 	}
 	op.result.Engines = map[string]Usage{}
 	for engine, u := range done.Engines {
-		op.result.Engines[string(engine)] = Usage(u)
+		op.result.Engines[string(engine)] = Usage{u.Files, u.Bytes}
 	}
+	op.choseEngines(done.Engines)
 	return err
 }
 

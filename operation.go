@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/copier"
-	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
@@ -66,9 +64,7 @@ func begin(o Options, what string) (*operation, error) {
 	if op.ssd, err = sys.OpenDir(o.SSDDir); err != nil {
 		return op, fmt.Errorf("SSD dir: %w", err)
 	}
-	if o.Jobs == 0 {
-		op.Jobs = pool.Default(runtime.NumCPU(), queueDepth(op.ssd))
-	}
+	op.chooseWorkers()
 	return op, op.checkMount()
 }
 

@@ -23,6 +23,7 @@ type Options struct {
 	RequireMount bool          // refuse an SSD dir that is not a mount point
 	Replace      bool          // copy afresh over a foreign directory
 	NoResume     bool          // discard what an interrupted copy left
+	Verbose      bool          // log what was chosen, and how long each phase took
 
 	// LockTimeout is how long to wait for the lock: nil as long as it takes,
 	// 0 only tries.

@@ -36,6 +36,7 @@ type Result struct {
 	Seconds      float64 `json:"seconds"`
 	LockSeconds  float64 `json:"lock_seconds"` // of Seconds, waiting for the lock
 
+	Choices  []Choice         `json:"choices,omitempty"`
 	Phases   []Phase          `json:"phases,omitempty"`
 	Engines  map[string]Usage `json:"engines,omitempty"`
 	ReadBack string           `json:"read_back,omitempty"` // weakest mode of reading back: direct, buffered, cache
@@ -46,10 +47,18 @@ type Result struct {
 	Shards      []ShardInfo         `json:"shards,omitempty"`
 }
 
+// Choice is something that was chosen, or told, and why.
+type Choice struct {
+	What  string `json:"what"` // workers, block, pace, engine
+	Value string `json:"value"`
+	Why   string `json:"why"`
+}
+
 // Phase is one step of a copy.
 type Phase struct {
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`
+	Bytes   int64   `json:"bytes,omitempty"` // of the shard, that it moved or read
 }
 
 // Usage is what one engine moved.

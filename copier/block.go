@@ -21,21 +21,24 @@ type pair struct {
 	sparse  bool
 
 	engine   Engine      // as chosen
+	why      string      // it was
 	noRange  atomic.Bool // copy_file_range was refused for this file
 	ranged   atomic.Bool // copy_file_range has copied something of it
 	noDirect atomic.Bool // a direct write was refused
 }
 
-// did is the engine that moved the file's data in the end.
-func (p *pair) did() Engine {
+// did is the engine that moved the file's data in the end, and why.
+func (p *pair) did() (engine Engine, why string) {
 	switch {
 	case p.engine == Range && p.noRange.Load():
-		return Buffered
+		return Buffered, "copy_file_range does not work here"
 	case p.engine == Direct && p.noDirect.Load():
-		return Buffered
+		return Buffered, "O_DIRECT was taken, and a direct write refused"
 	}
-	return p.engine
+	return p.engine, p.why
 }
+
+func (p *pair) take(engine Engine, why string) { p.engine, p.why = engine, why }
 
 // span is a range of bytes within a block, [from, to).
 type span struct{ from, to int }

@@ -1,5 +1,7 @@
 package copier
 
+import "fmt"
+
 // prepare chooses the engine of a file, and gives the copy its length.
 func (c *copying) prepare(p *pair) error {
 	if c.Engine == Auto || c.Engine == Clone {
@@ -8,7 +10,6 @@ func (c *copying) prepare(p *pair) error {
 			return err
 		}
 		if cloned {
-			p.engine = Clone
 			return nil
 		}
 	}
@@ -22,12 +23,12 @@ func (c *copying) prepare(p *pair) error {
 // descriptors allow. An engine that turns out not to work for a file gives
 // way to the next, forced or not: a hook must not fail for a wrong guess.
 func (c *copying) chooseEngine(p *pair) error {
-	p.engine = Buffered
 	if c.Engine == Range && !c.noRange.Load() {
-		return p.takeRange()
+		return p.takeRange("as told")
 	}
 	if !p.out.Direct.Load() {
 		p.out.DontCache.Store(p.size >= directFrom)
+		p.take(Buffered, c.whyBuffered(p))
 		return nil
 	}
 	out, err := p.out.Stat()
@@ -40,18 +41,29 @@ func (c *copying) chooseEngine(p *pair) error {
 			return err
 		}
 		if isServer(fs) && !c.noRange.Load() {
-			return p.takeRange()
+			return p.takeRange("a server copies within itself")
 		}
 	}
 	if err := dropDirect(p.out, &out); err != nil {
 		return err
 	}
 	if p.out.Direct.Load() {
-		p.engine = Direct
+		p.take(Direct, "the SSD's file system takes O_DIRECT")
 	} else {
 		p.out.DontCache.Store(true)
+		p.take(Buffered, "the SSD's file system cannot do O_DIRECT in blocks of 4096 bytes")
 	}
 	return nil
+}
+
+func (c *copying) whyBuffered(p *pair) string {
+	switch {
+	case c.Engine == Buffered:
+		return "as told"
+	case p.size < directFrom:
+		return fmt.Sprintf("shorter than %d bytes", directFrom)
+	}
+	return "the SSD's file system refuses O_DIRECT"
 }
 
 // reserve gives the copy its length, and its space unless the source is sparse.

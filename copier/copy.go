@@ -50,13 +50,17 @@ type Result struct {
 	Phases  []Phase
 }
 
-// Usage is what one engine moved.
-type Usage struct{ Files, Bytes int64 }
+// Usage is what one engine moved, and why the first of the files was left to it.
+type Usage struct {
+	Files, Bytes int64
+	Why          string
+}
 
-// Phase is a step and how long it took.
+// Phase is a step, how long it took, and how many bytes of the shard it moved or read.
 type Phase struct {
-	Name string
-	Took time.Duration
+	Name  string
+	Took  time.Duration
+	Bytes int64
 }
 
 // A copying is one run of Copy.
@@ -75,9 +79,11 @@ type copying struct {
 	noUncache atomic.Bool // RWF_DONTCACHE was refused
 
 	resumed atomic.Int64
+	moved   atomic.Int64 // bytes, in the phase under way
 	mu      sync.Mutex
 	result  Result
 	large   map[*largeFile]bool // open ones
+	cloned  map[int64]bool      // large files that are, by their slot
 }
 
 // syncEachBelow is the number of entries up to which every file is synced by
@@ -100,7 +106,7 @@ func (p *Plan) Copy(ctx context.Context, s *Stage, o Options) (*Result, error) {
 	}
 	defer workers.Close() //nolint:errcheck // only memory
 	c := &copying{Options: o, plan: p, src: p.src, stage: s, pool: workers,
-		asRoot: os.Geteuid() == 0, syncEach: p.syncEach(), large: map[*largeFile]bool{}}
+		asRoot: os.Geteuid() == 0, syncEach: p.syncEach(), large: map[*largeFile]bool{}, cloned: map[int64]bool{}}
 	c.result.Engines = map[Engine]Usage{}
 	o.Observer.Planned(p.Files, p.Bytes)
 	defer c.closeLarge()
@@ -117,16 +123,18 @@ func (c *copying) run(ctx context.Context) error {
 	}{
 		{"directories", func() error { return c.makeDirs(ctx) }},
 		{"reserve", func() error { return c.pool.Run(ctx, c.reserveLarge) }},
+		{"clone", func() error { return c.pool.Run(ctx, c.cloneLarge) }},
 		{"copy and read back", func() error { return c.pool.Run(ctx, c.smallFiles, largeCopy, largeReadBack) }},
 		{"hard links", func() error { return c.pool.Run(ctx, c.hardLinks) }},
 		{"seal", func() error { return c.sealDirs(ctx) }},
 		{"recheck", func() error { return c.pool.Run(ctx, c.recheck) }},
 	} {
 		start := time.Now()
+		c.moved.Store(0)
 		if err := phase.run(); err != nil {
 			return err
 		}
-		c.result.Phases = append(c.result.Phases, Phase{phase.name, time.Since(start)})
+		c.result.Phases = append(c.result.Phases, Phase{phase.name, time.Since(start), c.moved.Load()})
 	}
 	return nil
 }
@@ -203,11 +211,15 @@ func (c *copying) inStage(ctx context.Context, emit func(pool.Task) error, want 
 }
 
 // count adds a finished file to what its engine did.
-func (c *copying) count(engine Engine, bytes int64) {
+func (c *copying) count(p *pair, bytes int64) {
+	engine, why := p.did()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u := c.result.Engines[engine]
-	c.result.Engines[engine] = Usage{u.Files + 1, u.Bytes + bytes}
+	if u.Files == 0 {
+		u.Why = why
+	}
+	c.result.Engines[engine] = Usage{u.Files + 1, u.Bytes + bytes, u.Why}
 }
 
 // changed says that the source entry at path is not what the plan says.

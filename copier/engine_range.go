@@ -25,8 +25,8 @@ func isServer(fs sys.Space) bool {
 
 // takeRange has the file copied by copy_file_range, which on an O_DIRECT
 // descriptor wants the last bytes of a file aligned, too.
-func (p *pair) takeRange() error {
-	p.engine = Range
+func (p *pair) takeRange(why string) error {
+	p.take(Range, why)
 	p.in.DontCache.Store(true)
 	return errors.Join(p.in.SetDirect(false), p.out.SetDirect(false))
 }

@@ -161,6 +161,9 @@ func (f *largeFile) copyTask(ctx context.Context, s *segment, b int64, ready cha
 	if err != nil {
 		return err
 	}
+	if !kept {
+		f.c.moved.Add(n)
+	}
 	f.c.Observer.Copied(n)
 	if s.left.Add(-1) > 0 {
 		return nil
@@ -278,11 +281,23 @@ func (f *largeFile) open() error {
 		return err
 	}
 	f.out.Pace = c.Pace
-	if err := c.prepare(&f.pair); err != nil {
+	if err := f.prepare(); err != nil {
 		return err
 	}
 	f.reader, err = c.ReadBack.Open(dst, c.stage.name(f.item.Name), f.size)
 	return err
+}
+
+// prepare is copying.prepare, unless the file was cloned already.
+func (f *largeFile) prepare() error {
+	f.c.mu.Lock()
+	cloned := f.c.cloned[f.item.slot]
+	f.c.mu.Unlock()
+	if cloned {
+		f.take(Clone, whyClone)
+		return nil
+	}
+	return f.c.prepare(&f.pair)
 }
 
 // openLargeCopy opens the file of the stage, which has been reserved or is there
@@ -323,7 +338,7 @@ func (f *largeFile) finish() error {
 	if err := f.seal(); err != nil {
 		return err
 	}
-	c.count(f.did(), f.size-f.kept.Load())
+	c.count(&f.pair, f.size-f.kept.Load())
 	c.Observer.FileDone()
 	return c.close(f)
 }

@@ -127,7 +127,8 @@ func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, w
 	if err != nil {
 		return 0, err
 	}
-	c.count(p.did(), p.size)
+	c.count(p, p.size)
+	c.moved.Add(p.size)
 	c.Observer.Copied(p.size)
 	return sum, c.stage.journal.put(it.slot, sum)
 }

@@ -131,6 +131,7 @@ func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 	flags.BoolVar(&c.options.RequireMount, "require-mount", false, "")
 	flags.BoolVar(&c.options.Replace, "replace", false, "")
 	flags.BoolVar(&c.options.NoResume, "no-resume", false, "")
+	flags.BoolVarP(&c.options.Verbose, "verbose", "v", false, "")
 	flags.BoolVar(&c.version, "version", false, "")
 	return flags
 }

@@ -36,11 +36,13 @@ Flags:
                      (default: auto)
       --bwlimit RATE with -c and --verify, at most RATE bytes a second read and
                      written in all: a copy moves each byte three times. Suffixes
-                     K, M, G, T (or KiB ...) are powers of 1024, KB, MB ... of 1000
+                     K or KiB, M, G, T are powers of 1024, KB, MB, GB, TB of 1000
                      (default: 0, as fast as the devices)
       --progress P   auto, bar, plain, none (default: auto, a bar on a terminal
                      and else a line every 10 s)
       --json         one JSON object on standard output when done (default: off)
+  -v, --verbose      say what was chosen and why, and how long each step took
+                     (default: off; --json always has it)
       --lock-timeout DURATION
                      with -c and -r, give up waiting for the lock, status 5;
                      0 only tries (default: wait as long as it takes)
