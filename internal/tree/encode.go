@@ -22,10 +22,11 @@ type Encoder struct {
 	plan    bool
 	records int64
 
-	// Of a plan: the sum of all but access times, which change when a source is
-	// merely read.
+	// Of a plan: the sum of all but what changes in a source that nobody changes:
+	// access times when it is read, and how much of it is allocated when the file
+	// system writes it back.
 	identity *xxhash.Digest
-	atime    [2]int // where in line it is
+	passing  [2]int // where in line that is
 }
 
 // PlanKind and ManifestKind are the kinds of stream.
@@ -50,9 +51,9 @@ func NewEncoder(w io.Writer, kind string, version int, header []Field) (*Encoder
 func (e *Encoder) flushLine() error {
 	e.sum.Write(e.line) //nolint:errcheck // a hash does not fail
 	if e.plan {
-		e.identity.Write(e.line[:e.atime[0]]) //nolint:errcheck
-		e.identity.Write(e.line[e.atime[1]:]) //nolint:errcheck
-		e.atime = [2]int{}
+		e.identity.Write(e.line[:e.passing[0]]) //nolint:errcheck
+		e.identity.Write(e.line[e.passing[1]:]) //nolint:errcheck
+		e.passing = [2]int{}
 	}
 	_, err := e.out.Write(e.line)
 	e.line = e.line[:0]
@@ -104,10 +105,10 @@ func (e *Encoder) meta(r *Record) {
 	case e.plan:
 		e.line = strconv.AppendUint(append(e.line, ' '), r.Source.Ino, 10)
 		e.time(r.Source.Ctime)
-		e.atime[0] = len(e.line)
+		e.passing[0] = len(e.line)
 		e.time(r.Source.Atime)
-		e.atime[1] = len(e.line)
 		e.int(r.Source.Blocks)
+		e.passing[1] = len(e.line)
 	case r.Kind == Regular:
 		e.sumOrDash(r.Sum, Blocks(r.Size) == 1)
 	}
@@ -149,5 +150,5 @@ func (e *Encoder) Close() error {
 }
 
 // Identity is a sum that two plans share only if they are the same but for access
-// times.
+// times and allocated blocks.
 func (e *Encoder) Identity() uint64 { return e.identity.Sum64() }
