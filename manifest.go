@@ -102,7 +102,7 @@ func (op *operation) writeRegular(w *verify.Writer, stage *copier.Stage, it *cop
 
 // proveStage holds names and metadata of the stage against the manifest that was
 // made of the source: a mistake of the copier must not be published. Contents
-// have been read back already.
+// have been read back already. An entry that cannot be read is no such mistake.
 func (op *operation) proveStage(ctx context.Context, state *stateDir) error {
 	m, err := verify.OpenNewManifest(state.File)
 	if err != nil {
@@ -110,7 +110,7 @@ func (op *operation) proveStage(ctx context.Context, state *stateDir) error {
 	}
 	defer m.Close() //nolint:errcheck // opened for reading
 	var found firstOf
-	err = verify.CompareTree(ctx, m, verify.Shard{In: state.File, Name: copier.StageName}, found.add)
+	err = verify.ProveTree(ctx, m, verify.Shard{In: state.File, Name: copier.StageName}, found.add)
 	if err != nil || found.count == 0 {
 		return err
 	}

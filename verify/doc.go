@@ -7,9 +7,9 @@
 //  2. What was read back goes into two files of the state dir: the manifest, with
 //     every entry and the sum of every block (manifest.go), and sums.xxh64, for
 //     xxhsum -c (sums.go).
-//  3. CompareTree holds names and metadata of a tree against a manifest, reading
-//     no contents: before a shard is published, and before one without users is
-//     adopted (compare.go).
+//  3. ProveTree and CompareTree hold names and metadata of a tree against a
+//     manifest, reading no contents: before a shard is published, and before one
+//     without users is adopted (compare.go).
 //  4. Contents reads everything and compares every block, for --verify
 //     (contents.go).
 //

@@ -144,13 +144,10 @@ func (t *trial) said(hit []logged) error {
 	return t.rightStatus(errno, hit)
 }
 
-// saidAsDamage is for what --verify cannot read, and a copy of what it has made:
-// it is damage, with the error among the differences.
+// saidAsDamage is for what --verify cannot read: that is damage, with the error
+// among the differences. For a copy it is an error like others.
 func (t *trial) saidAsDamage(hit []logged) bool {
-	if t.op.mode == "--verify" && strings.Contains(t.out, "unreadable") {
-		return t.status == 3 && strings.Contains(t.out, hit[0].path)
-	}
-	return t.status == 3 && strings.Contains(t.err, ": unreadable "+hit[0].op+" "+hit[0].path)
+	return t.op.mode == "--verify" && t.status == 3 && strings.Contains(t.out, "unreadable") && strings.Contains(t.out, hit[0].path)
 }
 
 func (t *trial) rightStatus(errno unix.Errno, hit []logged) error {
@@ -233,6 +230,31 @@ func TestCallsOnceMistaken(t *testing.T) {
 		}
 	}
 	s.group.Wait()
+}
+
+// What cannot be read of a complete stage, when it is held against its manifest,
+// is an error and no damage: the stage is kept.
+func TestStageThatCannotBeRead(t *testing.T) {
+	s := newSweep(t, testkit.FS{Name: "tmpfs", Dir: testkit.Mount(t, "tmpfs", 256<<20)})
+	op := operation{name: "copy tiny", source: "tiny", mode: "-c", id: "a", after: []string{"a"}, there: true}
+	calls, tried := s.base(&op, 1), 0
+	manifest := slices.IndexFunc(calls, func(c logged) bool { return c.op == "open" && filepath.Base(c.path) == "manifest.new" })
+	for n := manifest; n < len(calls) && calls[n].op != "rename"; n++ {
+		if inStage := strings.Contains(calls[n].path, "/"+shardName+"/stage"); !inStage || calls[n].op == "fsync" {
+			continue
+		}
+		tried++
+		s.each(&op, fault{action: "EIO", at: n + 1}, 1, func(t *trial) error {
+			if t.status != 1 || !strings.Contains(t.err, "what was copied is kept") {
+				return fmt.Errorf("%v failed, and the stage is not kept", calls[n])
+			}
+			return t.failsWell()
+		})
+	}
+	s.group.Wait()
+	if tried < 10 {
+		t.Errorf("only %d calls look at the stage: %v", tried, calls[manifest:])
+	}
 }
 
 // expendable are the syncs and closes that may fail in a run that succeeds.
