@@ -105,7 +105,7 @@ func (op *operation) clearLeftovers(ctx context.Context, state *stateDir) {
 // clearState deletes trash, stage, and what building a stage needed. The shard is
 // published and its user registered: what is left now, the next call deletes.
 func (op *operation) clearState(ctx context.Context, state *stateDir) {
-	err := errors.Join(copier.RemoveStage(ctx, state.File, op.Jobs), copier.DropPlan(state.File),
+	err := errors.Join(copier.RemoveStage(ctx, state.File, op.Jobs), copier.DropPlan(ctx, state.File),
 		verify.DropUncommitted(state.File), state.clearTrash(ctx, op.Jobs))
 	if err != nil {
 		op.warn("shard %s is on ssd and %q registered, but what a copy left in %s could not be deleted: %v",
@@ -158,7 +158,7 @@ func (op *operation) copy(ctx context.Context, found presence) error {
 	}
 	// From the rename in publish until the user is registered no signal is looked
 	// at: whoever sees the shard must be able to rely on its user.
-	if err := op.publish(state, found); err != nil {
+	if err := op.publish(context.WithoutCancel(ctx), state, found); err != nil {
 		return op.afterFailure(ctx, state, err)
 	}
 	if err := op.register(); err != nil {
@@ -356,5 +356,5 @@ func (op *operation) tidy(ctx context.Context, state *stateDir, stage bool) erro
 	if pub == nil || !tells {
 		return state.remove(ctx, op.Jobs)
 	}
-	return errors.Join(copier.DropJournal(state.File), copier.DropPlan(state.File), verify.DropUncommitted(state.File))
+	return errors.Join(copier.DropJournal(ctx, state.File), copier.DropPlan(ctx, state.File), verify.DropUncommitted(state.File))
 }

@@ -1,6 +1,7 @@
 package shardtossd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -14,13 +15,13 @@ import (
 // there already becomes trash in that very moment: the stage is renamed to the
 // name of trash, and then the two are exchanged. The journal goes first, so that
 // nobody takes the old tree for a stage to go on with.
-func (op *operation) publish(state *stateDir, found presence) error {
+func (op *operation) publish(ctx context.Context, state *stateDir, found presence) error {
 	root, err := state.StatAt(copier.StageName)
 	if err != nil {
 		return err
 	}
 	if found == replaceable {
-		err = op.exchange(state)
+		err = op.exchange(ctx, state)
 	} else {
 		err = moveAs(state.File, copier.StageName, op.ssd, op.name, sys.NoReplace)
 	}
@@ -47,8 +48,8 @@ func (op *operation) publish(state *stateDir, found presence) error {
 }
 
 // exchange publishes the stage in the place of what is there.
-func (op *operation) exchange(state *stateDir) error {
-	if err := copier.DropJournal(state.File); err != nil {
+func (op *operation) exchange(ctx context.Context, state *stateDir) error {
+	if err := copier.DropJournal(ctx, state.File); err != nil {
 		return err
 	}
 	if err := state.RenameAt(copier.StageName, state.File, trashName, sys.NoReplace); err != nil {

@@ -71,5 +71,5 @@ func (op *operation) clearOther(ctx context.Context, name, what string) (cleared
 	if what == trashName {
 		return true, s.clearTrash(ctx, op.Jobs)
 	}
-	return true, errors.Join(copier.RemoveStage(ctx, s.File, op.Jobs), copier.DropPlan(s.File))
+	return true, errors.Join(copier.RemoveStage(ctx, s.File, op.Jobs), copier.DropPlan(ctx, s.File))
 }

@@ -271,7 +271,7 @@ func (s *stateDir) has(name string) (bool, error) {
 // remove deletes the state dir with everything in it. A --verify that ends just
 // now may write its record there, once.
 func (s *stateDir) remove(ctx context.Context, jobs int) error {
-	if err := copier.DropJournal(s.File); err != nil { // first: nobody resumes half a stage
+	if err := copier.DropJournal(ctx, s.File); err != nil { // first: nobody resumes half a stage
 		return err
 	}
 	if err := s.clearTrash(ctx, jobs); err != nil {

@@ -155,7 +155,7 @@ func (c *copying) makeDirs(ctx context.Context) error {
 		defer parent.Close() //nolint:errcheck // opened for reading
 		err = parent.MkdirAt(name, 0o700)
 		if c.stage.Resumed && sys.Is(err, unix.EEXIST) {
-			return c.reopenDir(parent, name)
+			return c.reopenDir(ctx, parent, name)
 		}
 		return err
 	})
@@ -166,9 +166,15 @@ func (c *copying) makeDirs(ctx context.Context) error {
 }
 
 // reopenDir makes a directory of an interrupted copy writable again, which that
-// copy may have sealed.
-func (c *copying) reopenDir(parent *sys.File, name string) error {
+// copy may have sealed. What is no directory makes way.
+func (c *copying) reopenDir(ctx context.Context, parent *sys.File, name string) error {
 	d, err := parent.OpenDirAt(name)
+	if sys.Is(err, unix.ENOTDIR, unix.ELOOP) {
+		if err := tree.Remove(ctx, parent, name, 1); err != nil {
+			return err
+		}
+		return parent.MkdirAt(name, 0o700)
+	}
 	if err != nil {
 		return err
 	}
@@ -189,7 +195,7 @@ func (c *copying) parentOf(it *Item) (parent *sys.File, name string, err error) 
 
 // inStage hands out the entries that want holds for, a batch of one directory of
 // the stage at a time, and has do work on each of them.
-func (c *copying) inStage(ctx context.Context, emit func(pool.Task) error, want func(*Item) bool, do func(dst *sys.File, it *Item) error) error {
+func (c *copying) inStage(ctx context.Context, emit func(pool.Task) error, want func(*Item) bool, do func(ctx context.Context, dst *sys.File, it *Item) error) error {
 	return c.plan.batches(ctx, want, func(b *batch) error {
 		return emit(func(ctx context.Context, _ *pool.Worker) error {
 			dst, err := c.stage.open(b.path)
@@ -201,7 +207,7 @@ func (c *copying) inStage(ctx context.Context, emit func(pool.Task) error, want 
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				if err := do(dst, &b.entries[i]); err != nil {
+				if err := do(ctx, dst, &b.entries[i]); err != nil {
 					return err
 				}
 			}

@@ -1,9 +1,11 @@
 package copier
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io/fs"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -23,27 +25,32 @@ const (
 )
 
 // openJournal opens the journal in the state dir; kept says that there is one
-// for the plan with that sum. Otherwise there is none any more.
+// for the plan with that sum. What else is there is of no use.
 func openJournal(state *sys.File, planSum uint64) (j *journal, kept bool, err error) {
 	f, err := state.OpenAt(journalName, unix.O_RDWR, 0)
-	if sys.Is(err, unix.ENOENT) {
+	if sys.Is(err, unix.ENOENT, unix.ELOOP, unix.EISDIR, unix.ENXIO) {
 		return nil, false, nil
 	}
 	if err != nil {
 		return nil, false, err
 	}
-	head := make([]byte, journalHeader)
-	n, err := f.ReadAt(head, len(head), 0)
-	if err == nil && n == len(head) && string(head) == string(headOf(planSum)) {
+	if kept, err = isJournalOf(f, planSum); kept {
 		return &journal{f}, true, nil
 	}
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
-	if err == nil {
-		err = state.UnlinkAt(journalName)
-	}
 	return nil, false, err
+}
+
+func isJournalOf(f *sys.File, planSum uint64) (bool, error) {
+	s, err := f.Stat()
+	if err != nil || !s.IsRegular() {
+		return false, err
+	}
+	head := make([]byte, journalHeader)
+	n, err := f.ReadAt(head, len(head), 0)
+	return err == nil && n == len(head) && string(head) == string(headOf(planSum)), err
 }
 
 // newJournal starts a journal for a plan.
@@ -52,7 +59,11 @@ func newJournal(state *sys.File, planSum uint64) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &journal{f}, f.WriteAt(headOf(planSum), 0)
+	if err := f.WriteAt(headOf(planSum), 0); err != nil {
+		f.Close() //nolint:errcheck // after a failure
+		return nil, err
+	}
+	return &journal{f}, nil
 }
 
 func headOf(planSum uint64) []byte {
@@ -68,40 +79,101 @@ func (j *journal) put(slot int64, sum uint64) error {
 
 // get is the sum of one slot, 0 if there is none.
 func (j *journal) get(slot int64) (sum uint64, err error) {
-	sum, _, err = j.read(slot)
-	return sum, err
-}
-
-// must is get of a slot that has been put: a journal that ends before it is an
-// error. A sum of 0 in a manifest would make whole data look damaged for ever.
-func (j *journal) must(slot int64) (uint64, error) {
-	sum, whole, err := j.read(slot)
-	if err == nil && !whole {
-		err = &fs.PathError{Op: "read", Path: j.file.Path(), Err: fmt.Errorf("it ends before sum %d, which was written", slot)}
+	sums, err := j.read(slot, 1)
+	if len(sums) == 0 {
+		return 0, err
 	}
-	return sum, err
+	return sums[0], err
 }
 
-// read is a slot, and whether the journal has all of it.
-func (j *journal) read(slot int64) (sum uint64, whole bool, err error) {
-	var b [8]byte
-	n, err := j.file.ReadAt(b[:], len(b), journalHeader+8*slot)
-	return binary.LittleEndian.Uint64(b[:]), n == len(b), err
+// must are the sums of n slots that have been put: a journal that ends before one
+// is an error. A sum of 0 in a manifest would make whole data look damaged for
+// ever.
+func (j *journal) must(slot, n int64) ([]uint64, error) {
+	sums, err := j.read(slot, n)
+	if have := int64(len(sums)); err == nil && have < n {
+		err = &fs.PathError{Op: "read", Path: j.file.Path(), Err: fmt.Errorf("it ends before sum %d, which was written", slot+have)}
+	}
+	return sums, err
+}
+
+// read are n slots, or as many of them as the journal has.
+func (j *journal) read(slot, n int64) (sums []uint64, err error) {
+	buf := make([]byte, 8*n)
+	got, err := j.file.ReadAt(buf, len(buf), journalHeader+8*slot)
+	for i := 0; i+8 <= got; i += 8 {
+		sums = append(sums, binary.LittleEndian.Uint64(buf[i:]))
+	}
+	return sums, err
+}
+
+// A scan goes over the sums of a journal, from its start on.
+type scan struct {
+	ctx   context.Context
+	j     *journal
+	hole  int64 // from this slot to first there is nothing
+	first int64 // slot of sums[0]
+	sums  []uint64
+	over  int64 // from this slot on there is nothing
+}
+
+// scanned is how many slots a scan reads at once: 64 KiB.
+const scanned = 8 << 10
+
+func (j *journal) scan(ctx context.Context) *scan {
+	return &scan{ctx: ctx, j: j, over: math.MaxInt64}
+}
+
+// next is the first slot from slot up to, but without, end that has a sum; end if
+// there is none.
+func (s *scan) next(slot, end int64) (int64, error) {
+	for limit := min(end, s.over); slot < limit; limit = min(end, s.over) {
+		switch {
+		case slot < s.hole || slot >= s.first+int64(len(s.sums)):
+			if err := s.load(slot); err != nil {
+				return end, err
+			}
+		case slot < s.first:
+			slot = s.first
+		case s.sums[slot-s.first] != 0:
+			return slot, nil
+		default:
+			slot++
+		}
+	}
+	return end, nil
+}
+
+// load reads slots from the first that can have a sum, from slot on: a journal may
+// be one hole of any length.
+func (s *scan) load(slot int64) error {
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	data, _, some, err := s.j.file.Data(journalHeader + 8*slot)
+	if err != nil {
+		return err
+	}
+	if s.sums = nil; some {
+		s.hole, s.first = slot, max(slot, (data-journalHeader)/8)
+		s.sums, err = s.j.read(s.first, scanned)
+	}
+	if len(s.sums) == 0 {
+		s.over = slot
+	}
+	return err
 }
 
 // Sum is XXH64 of a whole regular file of the plan.
 func (s *Stage) Sum(it *Item) (uint64, error) {
-	return s.journal.must(it.slot + slots(it.Size) - 1)
+	sums, err := s.journal.must(it.slot+slots(it.Size)-1, 1)
+	if err != nil {
+		return 0, err
+	}
+	return sums[0], nil
 }
 
 // BlockSums are the sums of n blocks of a file, from block first on.
 func (s *Stage) BlockSums(it *Item, first, n int64) ([]uint64, error) {
-	sums := make([]uint64, n)
-	for i := range sums {
-		var err error
-		if sums[i], err = s.journal.must(it.slot + first + int64(i)); err != nil {
-			return nil, err
-		}
-	}
-	return sums, nil
+	return s.journal.must(it.slot+first, n)
 }

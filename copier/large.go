@@ -95,8 +95,8 @@ func (c *copying) reserveLarge(ctx context.Context, emit func(pool.Task) error) 
 	want := func(it *Item) bool {
 		return it.Kind == tree.Regular && tree.Blocks(it.Size) > 1 && !it.Sparse()
 	}
-	return c.inStage(ctx, emit, want, func(dst *sys.File, it *Item) error {
-		f, err := c.openLargeCopy(dst, it, false)
+	return c.inStage(ctx, emit, want, func(ctx context.Context, dst *sys.File, it *Item) error {
+		f, err := c.openLargeCopy(ctx, dst, it, false)
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (s *segment) emitReadBack(places <-chan struct{}, emit func(pool.Task) erro
 // copyTask copies block b, unless it was kept, and after the last one of its
 // segment has that synced and read back.
 func (f *largeFile) copyTask(ctx context.Context, s *segment, b int64, ready chan<- *segment, w *pool.Worker) error {
-	if f.opening.Do(func() { f.openErr = f.open() }); f.openErr != nil {
+	if f.opening.Do(func() { f.openErr = f.open(ctx) }); f.openErr != nil {
 		return f.openErr
 	}
 	n := int64(tree.BlockLen(f.size, b))
@@ -255,7 +255,7 @@ func (f *largeFile) readBack(ctx context.Context, s *segment, b int64, w *pool.W
 func isShort(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }
 
 // open opens the file on both sides and for reading back.
-func (f *largeFile) open() error {
+func (f *largeFile) open(ctx context.Context) error {
 	c := f.c
 	src, err := c.openSourceDir(f.item.Path)
 	if err != nil {
@@ -277,7 +277,7 @@ func (f *largeFile) open() error {
 	if err := c.checkSource(&f.pair, &f.item); err != nil {
 		return err
 	}
-	if f.out, err = c.openLargeCopy(dst, &f.item, direct); err != nil {
+	if f.out, err = c.openLargeCopy(ctx, dst, &f.item, direct); err != nil {
 		return err
 	}
 	f.out.Pace = c.Pace
@@ -301,9 +301,9 @@ func (f *largeFile) prepare() error {
 }
 
 // openLargeCopy opens the file of the stage, which has been reserved or is there
-// from an interrupted copy. One that cannot be opened any more is made again: its
-// blocks will read back wrong and be copied.
-func (c *copying) openLargeCopy(dst *sys.File, it *Item, direct bool) (*sys.File, error) {
+// from an interrupted copy. One that cannot be opened any more, or is no file, is
+// made again: its blocks will read back wrong and be copied.
+func (c *copying) openLargeCopy(ctx context.Context, dst *sys.File, it *Item, direct bool) (*sys.File, error) {
 	name := c.stage.name(it.Name)
 	open := func() (*sys.File, error) {
 		if direct {
@@ -312,13 +312,37 @@ func (c *copying) openLargeCopy(dst *sys.File, it *Item, direct bool) (*sys.File
 		return dst.OpenAt(name, unix.O_RDWR|unix.O_CREAT, 0o600)
 	}
 	f, err := open()
-	if c.stage.Resumed && sys.Is(err, unix.EACCES) {
-		if err := dst.UnlinkAt(name); err != nil {
-			return nil, err
-		}
-		f, err = open()
+	if !c.stage.Resumed {
+		return f, err
 	}
-	return f, err
+	switch is, err := isFile(f, err); {
+	case err != nil:
+		return nil, err
+	case is:
+		return f, nil
+	}
+	if err := tree.Remove(ctx, dst, name, 1); err != nil {
+		return nil, err
+	}
+	return open()
+}
+
+// isFile reports whether what was opened is a regular file; otherwise it is closed.
+func isFile(f *sys.File, opened error) (bool, error) {
+	if opened != nil {
+		if sys.Is(opened, unix.EACCES, unix.ELOOP, unix.EISDIR, unix.ENXIO) {
+			opened = nil
+		}
+		return false, opened
+	}
+	s, err := f.Stat()
+	if err == nil && s.IsRegular() {
+		return true, nil
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	return false, err
 }
 
 // finish is called when every block of the file has been read back.

@@ -83,7 +83,7 @@ type Plan struct {
 // file system of the state dir whether it takes the source's extended
 // attributes. Close it.
 func MakePlan(ctx context.Context, src *Source, state *sys.File) (*Plan, error) {
-	if err := DropPlan(state); err != nil {
+	if err := DropPlan(ctx, state); err != nil {
 		return nil, err
 	}
 	file, err := state.OpenAt(planName, createNew, 0o600)

@@ -102,7 +102,7 @@ func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *poo
 		return 0, 0, err
 	}
 	defer src.Close() //nolint:errcheck // opened for reading
-	if err := c.unlinkOld(dst, it.Name); err != nil {
+	if err := c.unlinkOld(ctx, dst, it.Name); err != nil {
 		return 0, 0, err
 	}
 	if want, err = c.smallFile(ctx, src, dst, it, w, true); err != nil {

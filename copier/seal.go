@@ -105,9 +105,9 @@ func (c *copying) carryXattrs(src, dst, out *sys.File, name string, it *Item) er
 	return nil
 }
 
-func (c *copying) symlink(src, dst *sys.File, it *Item) error {
+func (c *copying) symlink(ctx context.Context, src, dst *sys.File, it *Item) error {
 	if c.stage.Resumed {
-		if err := c.unlinkOld(dst, it.Name); err != nil {
+		if err := c.unlinkOld(ctx, dst, it.Name); err != nil {
 			return err
 		}
 	}
@@ -128,7 +128,7 @@ func (c *copying) hardLinks(ctx context.Context, emit func(pool.Task) error) err
 }
 
 // hardLink gives a file that is in the stage already one more name.
-func (c *copying) hardLink(dst *sys.File, it *Item) error {
+func (c *copying) hardLink(ctx context.Context, dst *sys.File, it *Item) error {
 	path, name := "", it.Target
 	if i := strings.LastIndexByte(it.Target, '/'); i >= 0 {
 		path, name = it.Target[:i], it.Target[i+1:]
@@ -139,7 +139,7 @@ func (c *copying) hardLink(dst *sys.File, it *Item) error {
 	}
 	defer from.Close() //nolint:errcheck // opened for reading
 	if c.stage.Resumed {
-		if err := c.unlinkOld(dst, it.Name); err != nil {
+		if err := c.unlinkOld(ctx, dst, it.Name); err != nil {
 			return err
 		}
 	}

@@ -28,7 +28,7 @@ func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error
 		}
 		it := &b.entries[i]
 		if it.Kind == tree.Symlink {
-			err = c.symlink(src, dst, it)
+			err = c.symlink(ctx, src, dst, it)
 		} else {
 			err = c.copySmall(ctx, src, dst, it, w)
 		}
@@ -46,7 +46,7 @@ func (c *copying) copySmall(ctx context.Context, src, dst *sys.File, it *Item, w
 		if kept || err != nil {
 			return err
 		}
-		if err := c.unlinkOld(dst, it.Name); err != nil {
+		if err := c.unlinkOld(ctx, dst, it.Name); err != nil {
 			return err
 		}
 	}
@@ -63,14 +63,14 @@ func (c *copying) keepSmall(src, dst *sys.File, it *Item) (kept bool, err error)
 		return false, err
 	}
 	f, err := dst.OpenAt(c.stage.name(it.Name), unix.O_RDONLY, 0)
-	if sys.Is(err, unix.ENOENT, unix.EACCES) {
+	if sys.Is(err, unix.ENOENT, unix.EACCES, unix.ELOOP, unix.ENXIO) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
 	s, err := f.Stat()
-	if err == nil && s.Size != it.Size {
+	if err == nil && (!s.IsRegular() || s.Size != it.Size) {
 		return false, f.Close()
 	}
 	if err == nil {
@@ -88,8 +88,8 @@ func (c *copying) keepSmall(src, dst *sys.File, it *Item) (kept bool, err error)
 }
 
 // unlinkOld removes what an earlier attempt left under the name.
-func (c *copying) unlinkOld(dst *sys.File, planned string) error {
-	return dst.UnlinkIfThere(c.stage.name(planned))
+func (c *copying) unlinkOld(ctx context.Context, dst *sys.File, planned string) error {
+	return tree.Remove(ctx, dst, c.stage.name(planned), 1)
 }
 
 // smallFile makes the copy of a file of at most a block, with its metadata, and

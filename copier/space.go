@@ -60,7 +60,7 @@ func (p *Plan) staged(ctx context.Context, s *Stage) (bytes, entries int64, err 
 	isFile := func(it *Item) bool { return it.Kind == tree.Regular }
 	err = p.batches(ctx, isFile, func(b *batch) error {
 		d, err := s.open(b.path)
-		if sys.Is(err, unix.ENOENT) {
+		if sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) {
 			return nil
 		}
 		if err != nil {

@@ -34,18 +34,21 @@ func (p *Plan) OpenStage(ctx context.Context, resume bool, jobs int) (*Stage, er
 	if p.src.IsFile() {
 		s.prefix, s.file = "", StageName
 	}
-	_, err := p.state.StatAt(StageName)
+	there, err := p.state.StatAt(StageName)
 	exists := err == nil
 	if err != nil && !sys.Is(err, unix.ENOENT) {
 		return nil, err
 	}
-	if exists && resume {
+	if exists && resume && p.mayBeStage(&there) {
 		if s.journal, s.Resumed, err = openJournal(p.state, p.sum); err != nil {
 			return nil, err
 		}
 	}
 	if s.Resumed {
-		s.Kept, err = p.keptBytes(ctx, s.journal)
+		s.Kept, _, err = progress(ctx, p.file, s.journal)
+		if err != nil {
+			s.Close() //nolint:errcheck // opened for reading so far
+		}
 		return s, err
 	}
 	s.Discarded = exists
@@ -56,48 +59,57 @@ func (p *Plan) OpenStage(ctx context.Context, resume bool, jobs int) (*Stage, er
 	return s, err
 }
 
+// mayBeStage reports whether what has the name of the stage is of its type, and a
+// single file nowhere else.
+func (p *Plan) mayBeStage(s *sys.Stat) bool {
+	if p.src.IsFile() {
+		return s.IsRegular() && s.Nlink == 1
+	}
+	return s.IsDir()
+}
+
 // Close closes the stage and leaves it as it is.
 func (s *Stage) Close() error { return s.journal.file.Close() }
 
 // RemoveStage deletes a stage and its journal, the journal first: without it
 // nobody goes on with what is left.
 func RemoveStage(ctx context.Context, state *sys.File, jobs int) error {
-	if err := DropJournal(state); err != nil {
+	if err := DropJournal(ctx, state); err != nil {
 		return err
 	}
 	return tree.Remove(ctx, state, StageName, jobs)
 }
 
-// DropJournal deletes the journal.
-func DropJournal(state *sys.File) error { return state.UnlinkIfThere(journalName) }
+// DropJournal deletes the journal, also one that is not a file.
+func DropJournal(ctx context.Context, state *sys.File) error {
+	return tree.Remove(ctx, state, journalName, 1)
+}
 
 // Bookkeeping reports whether name is one of the files in a state dir that only
 // the building of a stage needs.
 func Bookkeeping(name string) bool { return name == planName || name == journalName }
 
-// DropPlan deletes the plan.
-func DropPlan(state *sys.File) error { return state.UnlinkIfThere(planName) }
-
-func (p *Plan) keptBytes(ctx context.Context, j *journal) (kept int64, err error) {
-	kept, _, err = progress(ctx, p.file, j)
-	return kept, err
+// DropPlan deletes the plan, also one that is not a file.
+func DropPlan(ctx context.Context, state *sys.File) error {
+	return tree.Remove(ctx, state, planName, 1)
 }
 
-// progress adds up the bytes of the blocks that the journal has, and of all.
+// progress adds up the bytes of the blocks that the journal has, and of all. It
+// takes as long as the plan and what was written of the journal, whatever size
+// the plan says that a file has.
 func progress(ctx context.Context, plan *sys.File, j *journal) (done, total int64, err error) {
+	sums := j.scan(ctx)
 	err = eachItem(ctx, plan, func(it *Item) error {
 		if it.Kind != tree.Regular {
 			return nil
 		}
 		total += it.Size
-		for b := range tree.Blocks(it.Size) {
-			sum, err := j.get(it.slot + b)
+		end := it.slot + tree.Blocks(it.Size)
+		for slot, err := sums.next(it.slot, end); slot < end || err != nil; slot, err = sums.next(slot+1, end) {
 			if err != nil {
 				return err
 			}
-			if sum != 0 {
-				done += int64(tree.BlockLen(it.Size, b))
-			}
+			done += int64(tree.BlockLen(it.Size, slot-it.slot))
 		}
 		return nil
 	})

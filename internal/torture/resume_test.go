@@ -1,0 +1,500 @@
+package torture
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/internal/testkit"
+	books "shard_to_ssd/internal/tree"
+)
+
+// A copy that is killed ten times goes on each time with all that it had, and
+// writes each byte about once: what is written twice is what workers had under
+// way.
+func TestKilledTenTimes(t *testing.T) {
+	testkit.NeedRoot(t)
+	rounds(t, 0.05, func(t *testing.T, r *round) {
+		k := newMarathon(t, r)
+		calls := k.undisturbed(t)
+		kept, written := int64(0), int64(0)
+		for n := 1; n <= kills; n++ {
+			o, wrote := k.run(t, r.eleventh(calls))
+			if o.status != 128+9 {
+				t.Fatalf("run %d was not killed: %v", n, o)
+			}
+			if now := saysKept(o.err); now < kept && now >= 0 {
+				t.Errorf("run %d kept %d bytes, one before it %d: %v", n, now, kept, o)
+			} else {
+				kept = max(kept, now)
+			}
+			written += wrote
+			count("SIGKILL in one copy, ten of them", 1)
+		}
+		o, wrote := k.run(t, fault{})
+		written += wrote
+		k.completed(t, o, kept)
+		most := k.size + kills*k.jobs*books.BlockSize + (kills+1)*slackOfRun
+		t.Logf("%d jobs, --engine %s: %d bytes of %d were written, at most %d are allowed; %d kept at last", k.jobs, k.engine, written, k.size, most, saysKept(o.err))
+		if written > most {
+			t.Errorf("%d bytes were written, of %d", written, k.size)
+		}
+		if err := errors.Join(k.h.whole(), k.h.recovers()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+const (
+	kills = 10
+	// slackOfRun is what a run writes besides, in bytes: the plan, pages of the
+	// journal, small files that had no sum yet, the manifest.
+	slackOfRun = 2 << 20
+)
+
+// A marathon is a copy of one huge file and some small ones that is killed and
+// gone on with again and again.
+type marathon struct {
+	h      *host
+	log    string
+	engine string
+	jobs   int64
+	size   int64 // bytes of the shard
+}
+
+func newMarathon(t *testing.T, r *round) *marathon {
+	t.Helper()
+	kind := "ext4"
+	if r.full {
+		kind = []string{"ext4", "xfs"}[r.IntN(2)]
+	}
+	disk := testkit.Mount(t, kind, 1<<30)
+	k := &marathon{h: newHost(t, faulty(t), disk, disk), log: filepath.Join(t.TempDir(), "log"),
+		engine: []string{"direct", "buffered", "range"}[r.IntN(3)], jobs: 1 + r.Int64N(8), size: 256<<20 + r.Int64N(5<<20)}
+	steps := []testkit.Step{testkit.File("huge", k.size, r.seed)}
+	for i := range 100 {
+		steps = append(steps, testkit.File(fmt.Sprintf("small%d/%d", i%3, i), int64(i)*300, uint64(i)))
+		k.size += int64(i) * 300
+	}
+	testkit.Apply(t, k.h.source, steps...)
+	return k
+}
+
+// run runs the copy and returns how many bytes the kernel saw it write to disk.
+func (k *marathon) run(t *testing.T, f fault) (outcome, int64) {
+	t.Helper()
+	c := k.h.command("-c", "a", "--engine", k.engine, "--jobs", fmt.Sprint(k.jobs), "--json")
+	c.Env = f.env(k.log)
+	o, err := runWithin(limit, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o, writtenBy(c)
+}
+
+// writtenBy is what a process that has ended was charged with, in bytes: direct
+// writes, and pages that it made dirty.
+func writtenBy(c *exec.Cmd) int64 {
+	return c.ProcessState.SysUsage().(*syscall.Rusage).Oublock * 512
+}
+
+// undisturbed copies once without a fault, deletes that, and returns the calls.
+func (k *marathon) undisturbed(t *testing.T) []logged {
+	t.Helper()
+	o, wrote := k.run(t, fault{})
+	if o.status != 0 {
+		t.Fatal(o)
+	}
+	if wrote < k.size || wrote > k.size+slackOfRun {
+		t.Fatalf("without a fault it wrote %d bytes, of %d", wrote, k.size)
+	}
+	calls, err := readLog(k.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := run(k.h.command("-r", "a")); o.status != 0 {
+		t.Fatal(o)
+	}
+	return calls
+}
+
+// eleventh is a kill somewhere in the first eleventh of the calls of one kind, so
+// that ten of them do not come to the end.
+func (r *round) eleventh(calls []logged) fault {
+	kinds, of := kindsOf(calls)
+	kinds = slices.DeleteFunc(kinds, func(kind string) bool { return of[kind] < 5*(kills+1) })
+	kind := kinds[r.IntN(len(kinds))]
+	return fault{action: killing[r.IntN(2)], at: 1 + r.IntN(of[kind]/(kills+1)), only: kind}
+}
+
+var keptLine = regexp.MustCompile(`Going on with an interrupted copy of shard shard: (\d+) of (\d+) bytes`)
+
+// saysKept is how much of an interrupted copy is kept by what was said of it; -1
+// if nothing was.
+func saysKept(said string) int64 {
+	m := keptLine.FindStringSubmatch(said)
+	if m == nil {
+		return -1
+	}
+	kept, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil {
+		return -1
+	}
+	return kept
+}
+
+// completed holds what the last run reports against what the ones before it have
+// left.
+func (k *marathon) completed(t *testing.T, o outcome, kept int64) {
+	t.Helper()
+	var r shardtossd.Result
+	if err := json.Unmarshal([]byte(o.out), &r); o.status != 0 || err != nil {
+		t.Fatalf("the last run: %v, %v", err, o)
+	}
+	moved := int64(0)
+	for _, u := range r.Engines {
+		moved += u.Bytes
+	}
+	if r.Bytes != k.size || moved+r.ResumedBytes != k.size || r.ResumedBytes != saysKept(o.err) || r.ResumedBytes < kept {
+		t.Errorf("%d bytes were kept before, the last run kept %d and moved %d of %d: %v", kept, r.ResumedBytes, moved, k.size, o)
+	}
+}
+
+// What a copy says of the interrupted one that it finds.
+const (
+	goesOn    = "Going on with an interrupted copy of shard"
+	discarded = "Discarded an interrupted copy of shard"
+)
+
+// outside is what is beside the host and must stay as it is.
+func outside() []testkit.Step {
+	return []testkit.Step{testkit.Content("victim/file", "do not touch"), testkit.Dir("victim/dir", 0o751),
+		testkit.Content("victim/dir/deep", "nor this"), testkit.Chmod("victim/file", 0o604)}
+}
+
+// others are all things but those that should be under a name of a state dir. A link
+// to victim leads out of it.
+func others(name string, isDir bool) map[string]testkit.Step {
+	up := strings.Repeat("../", 4+strings.Count(name, "/"))
+	kinds := map[string]testkit.Step{
+		"a link to a directory": testkit.Symlink(up+"victim/dir", name),
+		"a link to a file":      testkit.Symlink(up+"victim/file", name),
+		"a dangling link":       testkit.Symlink(up+"none", name),
+		"a FIFO":                testkit.FIFO(name),
+		"a socket":              testkit.Socket(name),
+		"a directory":           testkit.Content(name+"/deep/x", "x"),
+		"a file":                testkit.Content(name, "x"),
+	}
+	if isDir {
+		delete(kinds, "a directory")
+	} else {
+		delete(kinds, "a file")
+	}
+	return kinds
+}
+
+// replaced puts something in the place of a name.
+func replaced(name string, step testkit.Step) testkit.Step {
+	return func(root string) error {
+		return errors.Join(os.RemoveAll(filepath.Join(root, name)), step(root))
+	}
+}
+
+// damage is what has happened to the state dir of an interrupted copy.
+type damage struct {
+	name string
+	step testkit.Step
+	says string // what the next copy says; "": nothing of it
+}
+
+// damages are those of a tree, or of a single file, whose journal is there.
+func damages(isFile bool) (list []damage) {
+	says := map[string]string{"plan": goesOn, "journal": discarded, "stage": discarded}
+	entries := map[string]bool{"plan": false, "journal": false, "stage": !isFile}
+	if !isFile {
+		for name, isDir := range map[string]bool{"d": true, "ro": true, "d/empty": false, "d/small": false, "big": false, "sparse": false, "z": true, "z/big": false, "d/link": false} {
+			entries["stage/"+name] = isDir
+			says["stage/"+name] = goesOn
+		}
+	}
+	for name, isDir := range entries {
+		for kind, step := range others(name, isDir) {
+			list = append(list, damage{name + " is " + kind, replaced(name, step), says[name]})
+		}
+	}
+	return append(list,
+		damage{"plan missing", testkit.Remove("plan"), goesOn},
+		damage{"plan empty", testkit.Truncate("plan", 0), goesOn},
+		damage{"journal missing", testkit.Remove("journal"), discarded},
+		damage{"journal empty", testkit.Truncate("journal", 0), discarded},
+		damage{"journal with half a header", testkit.Truncate("journal", 15), discarded},
+		damage{"journal with a header only", testkit.Truncate("journal", 16), goesOn},
+		damage{"journal with half a sum", testkit.Truncate("journal", 20), goesOn},
+		damage{"journal longer", testkit.Truncate("journal", 1<<40), goesOn},
+		damage{"journal of another version", testkit.Write("journal", 7, "2"), discarded},
+		damage{"journal of another plan", testkit.Write("journal", 8, "other pl"), discarded},
+		damage{"stage missing", replaced("stage", func(string) error { return nil }), ""},
+	)
+}
+
+// Whatever has happened to an interrupted copy and its books, the next one
+// completes, and says so where it does not go on; a removal clears it; and nothing
+// outside is touched.
+func TestDamagedStages(t *testing.T) {
+	rounds(t, 0.03, func(t *testing.T, r *round) {
+		s := newSweep(t, sweepFS(t, r))
+		for _, source := range []string{"links", "file"} {
+			op := operation{source: source, prepare: stoppedAt("rename", 2)}
+			for _, d := range r.some(damages(source == "file")) {
+				s.beside(func() {
+					for _, next := range []func(*host, damage) error{goesOnAfter, removedAfter} {
+						if err := s.damaged(&op, d, next); err != nil {
+							t.Errorf("%s, %s: %v", source, d.name, err)
+						}
+					}
+				})
+			}
+		}
+		s.group.Wait()
+	})
+}
+
+// some are all damages, in a bounded round only a few of those within the stage.
+func (r *round) some(list []damage) []damage {
+	slices.SortFunc(list, func(a, b damage) int { return strings.Compare(a.name, b.name) })
+	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	within := 0
+	return slices.DeleteFunc(list, func(d damage) bool {
+		if strings.HasPrefix(d.name, "stage/") {
+			within++
+			return !r.full && within > 6
+		}
+		return false
+	})
+}
+
+// beside runs f beside others.
+func (s *sweep) beside(f func()) {
+	s.places <- struct{}{}
+	s.group.Go(func() {
+		defer func() { <-s.places }()
+		f()
+	})
+}
+
+// damaged has a host damaged, and looks at what is beside it.
+func (s *sweep) damaged(op *operation, d damage, next func(*host, damage) error) error {
+	h, err := s.host(op)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(h.ssd)
+	for _, step := range outside() {
+		err = errors.Join(err, step(dir))
+	}
+	before := testkit.Snapshot(filepath.Join(dir, "victim"))
+	if err = errors.Join(err, d.step(h.state())); err != nil {
+		return err
+	}
+	if err := next(h, d); err != nil {
+		return err
+	}
+	count("damaged stage", 1)
+	if changed := testkit.Diff(before, testkit.Snapshot(filepath.Join(dir, "victim"))); len(changed) > 0 {
+		return fmt.Errorf("outside it changed %q", changed)
+	}
+	return os.RemoveAll(dir)
+}
+
+func goesOnAfter(h *host, d damage) error {
+	o := run(h.command("-c", "a"))
+	for _, line := range []string{goesOn, discarded} {
+		if strings.Contains(o.err, line) != (line == d.says) {
+			return fmt.Errorf("wanted the word %q: %v", d.says, o)
+		}
+	}
+	if o.status != 0 {
+		return fmt.Errorf("the next copy: %v", o)
+	}
+	if o := run(h.command("--verify", "")); o.status != 0 {
+		return fmt.Errorf("verify after the next copy: %v", o)
+	}
+	return errors.Join(h.whole(), removedAfter(h, d))
+}
+
+func removedAfter(h *host, _ damage) error {
+	if o := run(h.command("-r", "a")); o.status != 0 {
+		return fmt.Errorf("removal: %v", o)
+	}
+	return h.traceless()
+}
+
+// Any bytes of the books changed, cut off or added: what was copied wrong by them
+// is never published.
+func TestJournalOfAnyBytes(t *testing.T) {
+	rounds(t, 0.02, func(t *testing.T, r *round) {
+		s := newSweep(t, sweepFS(t, r))
+		tries := 30
+		if r.full {
+			tries = 300
+		}
+		for range tries {
+			op := operation{source: []string{"links", "plain", "file"}[r.IntN(3)], prepare: stoppedAt("rename", 2)}
+			if op.source != "file" && r.IntN(2) == 0 {
+				op.prepare = stoppedAt("write", 10+r.IntN(10))
+			}
+			d := r.mutation()
+			s.beside(func() {
+				if err := s.damaged(&op, d, completesAfter); err != nil {
+					t.Errorf("%s, %s: %v", op.source, d.name, err)
+				}
+			})
+		}
+		s.group.Wait()
+	})
+}
+
+func completesAfter(h *host, d damage) error {
+	if o := run(h.command("-c", "a")); o.status != 0 {
+		return fmt.Errorf("the next copy: %v", o)
+	}
+	return errors.Join(h.whole(), h.recovers())
+}
+
+// mutation changes some bytes of the journal or the plan, cuts it, or makes it
+// longer.
+func (r *round) mutation() damage {
+	name, seed := []string{"journal", "journal", "journal", "plan"}[r.IntN(4)], r.Uint64()
+	how := []string{"flipped", "cut", "longer", "other sums"}[r.IntN(4)]
+	return damage{fmt.Sprintf("%s %s by seed %d", name, how, seed), func(root string) error {
+		path := filepath.Join(root, name)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, mutate(b, how, seed), 0o600)
+	}, ""}
+}
+
+func mutate(b []byte, how string, seed uint64) []byte {
+	x := seed
+	next := func(n int) int { // a step of a linear congruential generator
+		x = x*6364136223846793005 + 1442695040888963407
+		return int(x >> 33 % uint64(max(n, 1)))
+	}
+	switch how {
+	case "cut":
+		return b[:next(len(b))]
+	case "longer":
+		return append(b, make([]byte, next(1<<16))...)
+	case "other sums": // of other blocks
+		for i := 16; i+16 <= len(b); i += 8 * (1 + next(4)) {
+			copy(b[i:i+8], b[i+8:i+16])
+		}
+		return b
+	}
+	for range 1 + next(5) {
+		if len(b) > 0 {
+			b[next(len(b))] ^= byte(1 + next(255))
+		}
+	}
+	return b
+}
+
+// Whatever a plan says of the size of a file, and however long a journal is,
+// --list reads no more than was written.
+func TestListOfForgedBooks(t *testing.T) {
+	s := newSweep(t, testkit.FS{Name: "tmpfs", Dir: testkit.Mount(t, "tmpfs", 64<<20)})
+	for _, c := range []struct {
+		name    string
+		sizes   []int64
+		journal int64 // its length
+		sums    []int64
+	}{
+		{"huge file", []int64{1 << 62}, 16, nil},
+		{"huge file, some copied", []int64{1 << 62}, 16, []int64{0, 1, 2, 5000}},
+		{"huge journal", []int64{1 << 62}, 1 << 43, nil},
+		{"huge journal, some copied at its end", []int64{1 << 62}, 1 << 43, []int64{0, 1<<40 - 100}},
+		{"many huge files", slices.Repeat([]int64{math.MaxInt64}, 3000), 1 << 50, []int64{7}},
+		{"many small files", slices.Repeat([]int64{5}, 60_000), 16 + 8*60_000, []int64{7, 59_000}},
+	} {
+		h, err := s.host(&operation{source: "tiny"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.MkdirAll(h.state()+"/stage", 0o700), os.Chmod(filepath.Dir(h.state()), 0o700),
+			forgedPlan(h, c.sizes), forgedJournal(h, c.journal, c.sums)); err != nil {
+			t.Fatal(err)
+		}
+		log := filepath.Join(t.TempDir(), "log")
+		list := h.command("--list", "", "--json")
+		list.Env = fault{}.env(log)
+		o, err := runWithin(limit, list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls, err := readLog(log)
+		if read := booksRead(calls); err != nil || o.status != 0 || read > 150 {
+			t.Errorf("%s: %d calls for the journal and the plan, %v, %v", c.name, read, err, o)
+		}
+		var r shardtossd.Result
+		want := int64(len(c.sums)) * min(c.sizes[0], books.BlockSize)
+		if err := json.Unmarshal([]byte(o.out), &r); err != nil || len(r.Shards) != 1 || r.Shards[0].StageBytes != want || !r.Shards[0].Stage {
+			t.Errorf("%s: wanted %d bytes copied: %v, %v", c.name, want, err, o)
+		}
+		count("forged plan listed", 1)
+	}
+}
+
+// forgedPlan is a whole plan of a directory of files with these sizes.
+func forgedPlan(h *host, sizes []int64) error {
+	f, err := os.Create(filepath.Join(h.state(), "plan"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	e, err := books.NewEncoder(f, books.PlanKind, 1, nil)
+	if err == nil {
+		err = e.Write(&books.Record{Kind: books.Dir, Name: "."})
+	}
+	for i := 0; i < len(sizes) && err == nil; i++ {
+		err = e.Write(&books.Record{Kind: books.Regular, Name: fmt.Sprintf("%06d", i), Size: sizes[i]})
+	}
+	if err == nil {
+		err = e.Close()
+	}
+	return err
+}
+
+// forgedJournal is a hole with a sum here and there.
+func forgedJournal(h *host, length int64, slots []int64) error {
+	path := filepath.Join(h.state(), "journal")
+	err := os.WriteFile(path, []byte("ssdjrnl1 no plan"), 0o600)
+	if err == nil {
+		err = os.Truncate(path, length)
+	}
+	for _, slot := range slots {
+		err = errors.Join(err, testkit.Write("journal", 16+8*slot, "sumofone")(h.state()))
+	}
+	return err
+}
+
+func booksRead(calls []logged) (n int) {
+	for _, c := range calls {
+		if base := filepath.Base(c.path); base == "journal" || base == "plan" {
+			n++
+		}
+	}
+	return n
+}
