@@ -22,7 +22,7 @@ func (c *copying) cloneLarge(ctx context.Context, emit func(pool.Task) error) er
 	return c.inStage(ctx, emit, want, c.cloneOne)
 }
 
-func (c *copying) cloneOne(dst *sys.File, it *Item) error {
+func (c *copying) cloneOne(ctx context.Context, dst *sys.File, it *Item) error {
 	src, err := c.openSourceDir(it.Path)
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func (c *copying) cloneOne(dst *sys.File, it *Item) error {
 	if err := c.checkSource(&p, it); err != nil {
 		return err
 	}
-	if p.out, err = c.openLargeCopy(dst, it, false); err != nil {
+	if p.out, err = c.openLargeCopy(ctx, dst, it, false); err != nil {
 		return err
 	}
 	cloned, err := c.clone(&p)
