@@ -35,6 +35,9 @@ func (op *operation) lookFor(ctx context.Context, state *stateDir) (presence, er
 	case len(op.user.Users()) > 0:
 		return present, op.refuseHalf(ctx, state, pub)
 	}
+	if err := op.refuseMount(pub); err != nil {
+		return absent, err
+	}
 	m, err := op.boundManifest(state, pub)
 	if err != nil {
 		return absent, err
@@ -82,6 +85,15 @@ func (op *operation) refuseHalf(ctx context.Context, state *stateDir, pub *sys.S
 	}
 	return asKind(fmt.Errorf("shard %s on ssd has users, but is not whole any more: it differs from what was published in %v; "+
 		"%q is not registered: let its users go with -r, then -c copies it afresh", op.name, &lost, op.ID), ErrDamaged)
+}
+
+// refuseMount refuses to remove or replace what cannot be renamed, before anything is
+// copied or anybody unregistered.
+func (op *operation) refuseMount(pub *sys.Stat) error {
+	if !pub.MountPoint {
+		return nil
+	}
+	return fmt.Errorf("%s/%s is a mount, which can be neither removed nor replaced: unmount it", op.SSDDir, op.name)
 }
 
 // adopt compares an orphan with its manifest; any difference means a fresh copy.

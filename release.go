@@ -78,6 +78,9 @@ func (op *operation) lockForLast(ctx context.Context) (locked *stateDir, err err
 	if err != nil || pub == nil {
 		return nil, err
 	}
+	if err := op.refuseMount(pub); err != nil {
+		return nil, err
+	}
 	err = op.withRoom(ctx, func() (err error) {
 		locked, err = op.lockState(ctx)
 		return err

@@ -31,7 +31,7 @@ func (op *operation) withRoom(ctx context.Context, step func() error) error {
 }
 
 // clearOthers removes trash or stage of every shard but this one that nobody has
-// locked.
+// locked. What cannot be removed of one does not keep the others' space.
 func (op *operation) clearOthers(ctx context.Context, what string) error {
 	names, err := stateNames(op.ssd)
 	if err != nil {
@@ -43,8 +43,11 @@ func (op *operation) clearOthers(ctx context.Context, what string) error {
 			continue
 		}
 		cleared, err := op.clearOther(ctx, name, what)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
-			return err
+			op.warn("the %s of shard %s could not be removed: %v", what, name, err)
 		}
 		some = some || cleared
 	}

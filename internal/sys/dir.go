@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,13 +37,23 @@ const maxWalk = 4000
 // depth, following no symbolic link on the way. An empty rel is d itself, opened
 // again. The result must be closed.
 func (d *File) OpenBelow(rel string) (*File, error) {
+	return d.walkDown(rel, unix.RESOLVE_NO_SYMLINKS)
+}
+
+// OpenWithin is OpenBelow for who deletes: what is mounted on the way, or at its end,
+// is not entered. It is EXDEV.
+func (d *File) OpenWithin(rel string) (*File, error) {
+	return d.walkDown(rel, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
+}
+
+func (d *File) walkDown(rel string, resolve uint64) (*File, error) {
 	if rel == "" {
-		return d.openBelow(".")
+		return d.openBelow(".", resolve)
 	}
 	at := d
 	for {
 		head, tail := splitPath(rel, maxWalk)
-		next, err := at.openBelow(head)
+		next, err := at.openBelow(head, resolve)
 		if at != d {
 			at.Close() //nolint:errcheck // opened for reading: nothing to lose
 		}
@@ -62,9 +73,10 @@ func splitPath(rel string, limit int) (head, tail string) {
 	return rel[:i], rel[i+1:]
 }
 
-// openBelow uses openat2 (Linux 5.6) to refuse symbolic links in the kernel, in
-// one call; where it is missing, or a sandbox forbids it, it goes name by name.
-func (d *File) openBelow(rel string) (*File, error) {
+// openBelow uses openat2 (Linux 5.6) to refuse symbolic links, and mounts where that
+// is asked for, in the kernel, in one call; where it is missing, or a sandbox forbids
+// it, it goes name by name.
+func (d *File) openBelow(rel string, resolve uint64) (*File, error) {
 	f := &File{where: d.where}
 	if rel != "." {
 		f.where = place{name: place{d.Path(), rel}.String()}
@@ -72,7 +84,7 @@ func (d *File) openBelow(rel string) (*File, error) {
 	err := call("open", f.where, func() (err error) {
 		f.fd, err = unix.Openat2(d.fd, rel, &unix.OpenHow{
 			Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_NO_SYMLINKS,
+			Resolve: resolve,
 		})
 		return err
 	})
@@ -80,15 +92,20 @@ func (d *File) openBelow(rel string) (*File, error) {
 	case err == nil:
 		return f, nil
 	case Is(err, unix.ENOSYS, unix.EPERM):
-		return d.openStepwise(rel)
+		return d.openStepwise(rel, resolve)
 	}
 	return nil, err
 }
 
-func (d *File) openStepwise(rel string) (*File, error) {
+func (d *File) openStepwise(rel string, resolve uint64) (*File, error) {
 	at := d
 	for name := range strings.SplitSeq(rel, "/") {
 		next, err := at.OpenDirAt(name)
+		if err == nil && name != "." && resolve&unix.RESOLVE_NO_XDEV != 0 {
+			if err = at.sameMount(next); err != nil {
+				next.Close() //nolint:errcheck // opened for reading: nothing to lose
+			}
+		}
 		if at != d {
 			at.Close() //nolint:errcheck // opened for reading: nothing to lose
 		}
@@ -98,6 +115,20 @@ func (d *File) openStepwise(rel string) (*File, error) {
 		at = next
 	}
 	return at, nil
+}
+
+// sameMount is EXDEV if next, a directory in d, is the root of a mount. Before Linux
+// 5.8 only the device tells: a bind mount may share it, a subvolume of btrfs may not.
+func (d *File) sameMount(next *File) error {
+	above, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	s, err := next.Stat()
+	if err == nil && (s.Dev != above.Dev || s.MountPoint) {
+		err = &fs.PathError{Op: "open", Path: next.Path(), Err: unix.EXDEV}
+	}
+	return err
 }
 
 // Names lists the directory from its start, sorted by bytes, without "." and

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/testkit"
 )
 
 func openDir(t *testing.T, path string) *File {
@@ -77,7 +79,7 @@ func TestNothingFollowsLinks(t *testing.T) {
 	}
 	d := openDir(t, dir)
 	for _, path := range []string{"link", "link/below"} {
-		for name, open := range map[string]func(string) (*File, error){"openat2": d.OpenBelow, "stepwise": d.openStepwise} {
+		for name, open := range map[string]func(string) (*File, error){"openat2": d.OpenBelow, "stepwise": stepwise(d)} {
 			if f, err := open(path); !Is(err, unix.ELOOP, unix.ENOTDIR) {
 				t.Errorf("%s %s: got %v, %v", name, path, f, err)
 			}
@@ -86,7 +88,7 @@ func TestNothingFollowsLinks(t *testing.T) {
 	if _, err := d.OpenAt("flink", unix.O_RDONLY, 0); !Is(err, unix.ELOOP) {
 		t.Errorf("open flink: got %v", err)
 	}
-	for name, open := range map[string]func(string) (*File, error){"openat2": d.OpenBelow, "stepwise": d.openStepwise} {
+	for name, open := range map[string]func(string) (*File, error){"openat2": d.OpenBelow, "stepwise": stepwise(d)} {
 		f, err := open("real/below")
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -96,6 +98,47 @@ func TestNothingFollowsLinks(t *testing.T) {
 	}
 	if s, err := d.StatAt("link"); err != nil || !s.IsSymlink() {
 		t.Errorf("stat of link: %+v, %v", s, err)
+	}
+}
+
+// stepwise is OpenBelow where there is no openat2.
+func stepwise(d *File) func(string) (*File, error) {
+	return func(rel string) (*File, error) { return d.openStepwise(rel, unix.RESOLVE_NO_SYMLINKS) }
+}
+
+// Who deletes enters no mount, also one of the same file system, or of a directory on
+// what is in it; who reads does.
+func TestOnlyReadersEnterMounts(t *testing.T) {
+	testkit.NeedRoot(t)
+	dir := t.TempDir()
+	if err := errors.Join(os.MkdirAll(dir+"/bound/below", 0o755), os.MkdirAll(dir+"/tmpfs", 0o755), os.MkdirAll(dir+"/plain/cycle", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for to, from := range map[string]string{"/bound": "/plain", "/tmpfs": "tmpfs", "/plain/cycle": "/plain"} {
+		kind, flags, what := "", uintptr(unix.MS_BIND), dir+from
+		if from == "tmpfs" {
+			kind, flags, what = "tmpfs", 0, from
+		}
+		if err := unix.Mount(what, dir+to, kind, flags, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Unmount(dir+to, unix.MNT_DETACH) }) //nolint:errcheck // a test's
+	}
+	d := openDir(t, dir)
+	within := func(rel string) (*File, error) {
+		return d.openStepwise(rel, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
+	}
+	for path, mounted := range map[string]bool{".": false, "plain": false, "bound": true, "bound/cycle": true, "tmpfs": true, "plain/cycle": true} {
+		for name, open := range map[string]func(string) (*File, error){"openat2": d.OpenWithin, "stepwise": within, "reader": d.OpenBelow, "reader, stepwise": stepwise(d)} {
+			f, err := open(path)
+			if err == nil {
+				f.Close() //nolint:errcheck // a test's
+			}
+			reader := strings.HasPrefix(name, "reader")
+			if refused := Is(err, unix.EXDEV); refused != (mounted && !reader) || err != nil && !refused {
+				t.Errorf("%s %s: got %v", name, path, err)
+			}
+		}
 	}
 }
 

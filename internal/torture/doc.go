@@ -15,6 +15,7 @@
 //	input_test.go     names, ids and command lines that are wrong
 //	manifest_input_test.go manifests that are damaged or made on purpose
 //	places_input_test.go sources, directories and rights that are wrong
+//	mount_input_test.go file systems mounted in what is removed or replaced
 //	attack_test.go    local users who swap symbolic links in
 //	private_attack_test.go local users who look into a stage, or forge records
 //

@@ -2,6 +2,8 @@ package tree
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -10,9 +12,12 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
+// ErrMount is in the error of Remove when something is mounted in what it deletes.
+var ErrMount = errors.New("something is mounted there, which is not deleted: unmount it")
+
 // Remove deletes name in dir with everything below it, following no symbolic
-// link, with up to jobs directories at once. A name that is not there is no
-// error. When ctx ends it stops early and returns its cause.
+// link and entering no mount, with up to jobs directories at once. A name that is
+// not there is no error. When ctx ends it stops early and returns its cause.
 func Remove(ctx context.Context, dir *sys.File, name string, jobs int) error {
 	done, err := removeLeaf(dir, name)
 	if done || err != nil {
@@ -48,7 +53,20 @@ func removeLeaf(dir *sys.File, name string) (done bool, err error) {
 	case sys.Is(err, unix.ENOTEMPTY, unix.EEXIST):
 		return false, nil
 	}
-	return false, err
+	return false, ofMount(dir, name, err)
+}
+
+// ofMount tells what is busy because it is a mount from what is for another reason.
+func ofMount(dir *sys.File, name string, err error) error {
+	if !sys.Is(err, unix.EBUSY) {
+		return err
+	}
+	above, aboveErr := dir.Stat()
+	s, statErr := dir.StatAt(name)
+	if aboveErr == nil && statErr == nil && (s.MountPoint || s.Dev != above.Dev) {
+		err = fmt.Errorf("%w: %w", err, ErrMount)
+	}
+	return err
 }
 
 // remover empties the directories below one, each in a goroutine of its own as
@@ -59,13 +77,22 @@ type remover struct {
 	top   *sys.File
 }
 
+// open opens the directory at path. A mount can come between two calls.
+func (r *remover) open(path string) (*sys.File, error) {
+	d, err := r.top.OpenWithin(path)
+	if sys.Is(err, unix.EXDEV) {
+		err = fmt.Errorf("%w: %w", err, ErrMount)
+	}
+	return d, err
+}
+
 // empty removes the files of the directory at path and hands its directories
 // on. They are only emptied, not removed: nobody waits for anybody.
 func (r *remover) empty(path string) error {
 	if err := context.Cause(r.ctx); err != nil {
 		return err
 	}
-	d, err := r.top.OpenBelow(path)
+	d, err := r.open(path)
 	if err != nil {
 		return err
 	}
@@ -113,7 +140,7 @@ func (r *remover) removeDirs(path string) error {
 	if err := context.Cause(r.ctx); err != nil {
 		return err
 	}
-	d, err := r.top.OpenBelow(path)
+	d, err := r.open(path)
 	if err != nil {
 		return err
 	}
@@ -131,10 +158,10 @@ func (r *remover) removeDirs(path string) error {
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		parent, name = path[:i], path[i+1:]
 	}
-	d, err = r.top.OpenBelow(parent)
+	d, err = r.open(parent)
 	if err != nil {
 		return err
 	}
 	defer d.Close() //nolint:errcheck // opened for reading
-	return d.RmdirAt(name)
+	return ofMount(d, name, d.RmdirAt(name))
 }
