@@ -3,6 +3,7 @@ package tree
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -38,11 +39,20 @@ type Decoder struct {
 	lineNo  int
 	plan    bool
 	records int64
-	path    string // of the open directory
-	ends    []int  // where in path each directory above it ends, itself last
-	isFile  bool   // the root is one regular file
-	sumsDue int64  // blocks of the last Regular whose sums are still to come
+	path    string  // of the open directory
+	open    []level // the directories above it, itself last
+	last    string  // the name before in it
+	isFile  bool    // the root is one regular file
+	sumsDue int64   // blocks of the last Regular whose sums are still to come
+	link    []byte  // for chain
 	rec     Record
+}
+
+// level is an open directory. Which directories it named and which of them were
+// opened is kept as two sums, since a stream may name more than there is memory for.
+type level struct {
+	end           int // where in path its own ends
+	named, opened uint64
 }
 
 // NewDecoder reads the header of a stream of a kind and version.
@@ -121,6 +131,9 @@ func (d *Decoder) end(line string) error {
 	if d.records == 0 || d.sumsDue > 0 {
 		return d.damaged(errors.New("records are missing"))
 	}
+	if err := d.leave(0); err != nil {
+		return d.damaged(err)
+	}
 	switch _, err := d.in.ReadByte(); err {
 	case io.EOF:
 		return io.EOF
@@ -146,13 +159,16 @@ func (d *Decoder) place() error {
 		return nil
 	case r.Kind == Dir:
 		return d.enter()
-	case len(d.ends) == 0:
+	case len(d.open) == 0:
 		d.isFile = true
 		if r.Kind != Regular {
 			return errors.New("the root is neither a directory nor a file")
 		}
 	default:
 		r.Path = d.path
+		if err := d.name(); err != nil {
+			return err
+		}
 	}
 	if r.Kind == Regular && !d.plan && Blocks(r.Size) > 1 {
 		d.sumsDue = Blocks(r.Size)
@@ -160,23 +176,58 @@ func (d *Decoder) place() error {
 	return nil
 }
 
+// name adds a name to those of the open directory.
+func (d *Decoder) name() error {
+	if d.rec.Name <= d.last {
+		return fmt.Errorf("name %q after %q", d.rec.Name, d.last)
+	}
+	d.last = d.rec.Name
+	if d.rec.Kind == Subdir {
+		in := &d.open[len(d.open)-1]
+		in.named = d.chain(in.named, d.rec.Name)
+	}
+	return nil
+}
+
 func (d *Decoder) enter() error {
 	r := &d.rec
-	if r.Depth == 0 && len(d.ends) == 0 && r.Name == "." {
-		d.ends = append(d.ends, 0)
+	if r.Depth == 0 && len(d.open) == 0 && r.Name == "." {
+		d.open = append(d.open, level{})
 		return nil
 	}
-	if r.Depth < 1 || r.Depth > len(d.ends) {
+	if r.Depth < 1 || r.Depth > len(d.open) {
 		return fmt.Errorf("directory %q at depth %d out of place", r.Name, r.Depth)
 	}
-	end := d.ends[r.Depth-1]
-	if end+1+len(r.Name) > maxPath {
+	if err := d.leave(r.Depth); err != nil {
+		return err
+	}
+	in := &d.open[r.Depth-1]
+	if in.end+1+len(r.Name) > maxPath {
 		return fmt.Errorf("path of more than %d bytes", maxPath)
 	}
-	d.path = Join(d.path[:end], r.Name)
-	d.ends = append(d.ends[:r.Depth], len(d.path))
+	in.opened = d.chain(in.opened, r.Name)
+	d.path, d.last = Join(d.path[:in.end], r.Name), ""
+	d.open = append(d.open, level{end: len(d.path)})
 	r.Path = d.path
 	return nil
+}
+
+// leave closes the open directories down to a depth. Those that each has named must
+// have been opened, and no other, in the same order.
+func (d *Decoder) leave(depth int) error {
+	for n := len(d.open) - 1; n >= depth; n-- {
+		if l := d.open[n]; l.named != l.opened {
+			return fmt.Errorf("the directories in %.200q are not those that it names", d.path[:l.end])
+		}
+		d.open = d.open[:n]
+	}
+	return nil
+}
+
+// chain is the sum of the names that sum is of, and one more.
+func (d *Decoder) chain(sum uint64, name string) uint64 {
+	d.link = append(binary.LittleEndian.AppendUint64(d.link[:0], sum), name...)
+	return xxhash.Sum64(d.link)
 }
 
 func (d *Decoder) damaged(err error) error {

@@ -13,6 +13,7 @@
 //
 // Both ends stream, so memory is bounded by the longest line and the depth of the
 // tree. Names hold any bytes and are quoted as in Go. The reader trusts nothing:
-// names that could lead elsewhere, lines over MaxLine, and records out of place
-// are errors. It can say that a stream is damaged only at its end.
+// names that could lead elsewhere, lines over MaxLine, records out of place, a name
+// twice, and directories that are opened but were not named, or the other way
+// round, are errors. It can say that a stream is damaged only at its end.
 package tree

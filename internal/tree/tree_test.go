@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
@@ -33,17 +35,7 @@ func records(plan bool) []Record {
 		}
 		return r
 	}
-	out := []Record{meta(Record{Kind: Dir, Name: "."}), {Kind: Subdir, Name: "sub"}}
-	for i, name := range hostile {
-		f := meta(Record{Kind: Regular, Name: name, Size: int64(i)})
-		if !plan && i > 0 {
-			f.Sum = uint64(i)
-		}
-		out = append(out, f, meta(Record{Kind: Symlink, Name: name, Target: "../" + name}))
-		out = append(out, meta(Record{Kind: HardLink, Name: name, Size: 3, Target: "sub/" + name}))
-	}
-	big := meta(Record{Kind: Regular, Name: "big", Size: 65*BlockSize + 1})
-	out = append(out, big)
+	out := []Record{meta(Record{Kind: Dir, Name: "."}), meta(Record{Kind: Regular, Name: "big", Size: 65*BlockSize + 1})}
 	if !plan {
 		sums := make([]uint64, 66)
 		for i := range sums {
@@ -51,8 +43,36 @@ func records(plan bool) []Record {
 		}
 		out = append(out, Record{Kind: Sums, Sums: sums[:64]}, Record{Kind: Sums, Sums: sums[64:]})
 	}
-	sub := meta(Record{Kind: Dir, Name: "sub", Path: "sub", Depth: 1})
-	return append(out, sub, meta(Record{Kind: Regular, Name: "f", Path: "sub"}))
+	dirs := []string{"d", "f", "h", "l"} // of directories, files, hard links, links
+	for _, name := range dirs {
+		out = append(out, Record{Kind: Subdir, Name: name})
+	}
+	for _, dir := range dirs {
+		out = append(out, meta(Record{Kind: Dir, Name: dir, Path: dir, Depth: 1}))
+		for i, name := range slices.Sorted(slices.Values(hostile)) {
+			r := Record{Kind: Kind(dir[0]), Name: name, Path: dir}
+			switch r.Kind {
+			case Subdir:
+				out = append(out, r)
+				continue
+			case Regular:
+				if r.Size = int64(i); !plan && i > 0 {
+					r.Sum = uint64(i)
+				}
+			case HardLink:
+				r.Size, r.Target = 3, "f/"+name
+			case Symlink:
+				r.Target = "../" + name
+			}
+			out = append(out, meta(r))
+		}
+		for _, name := range slices.Sorted(slices.Values(hostile)) {
+			if dir == "d" {
+				out = append(out, meta(Record{Kind: Dir, Name: name, Path: "d/" + name, Depth: 2}))
+			}
+		}
+	}
+	return out
 }
 
 func encode(t *testing.T, kind string, records []Record) []byte {
@@ -97,19 +117,40 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// sub are the records that name directories, opened those that open them.
+func sub(names ...string) (lines string) {
+	for _, name := range names {
+		lines += fmt.Sprintf("d %q\n", name)
+	}
+	return lines
+}
+
+func opened(depth int, names ...string) (lines string) {
+	for _, name := range names {
+		lines += fmt.Sprintf("D %d 0755 0 0 1.000000000 - %q\n", depth, name)
+	}
+	return lines
+}
+
+// sealed is a stream with the end that fits what is before it.
+func sealed(body string) string {
+	_, records, _ := strings.Cut(body, "\n\n")
+	return fmt.Sprintf("%send %d %016x\n", body, strings.Count(records, "\n"), xxhash.Sum64String(body))
+}
+
 func TestDecoderRefuses(t *testing.T) {
 	head := "shard_to_ssd manifest 1\n\n"
-	dir := `D 0 0755 0 0 1.000000000 - "."` + "\n"
+	dir, file := `D 0 0755 0 0 1.000000000 - "."`+"\n", `f 0644 0 0 1.000000000 - 0 - `
 	for name, stream := range map[string]string{
 		"nothing":          "",
 		"another kind":     "shard_to_ssd plan 1\n\n",
 		"no end":           head + dir,
 		"wrong count":      head + dir + "end 2 0000000000000000\n",
-		"parent":           head + dir + `d ".."` + "\n",
-		"slash":            head + dir + `d "a/b"` + "\n",
-		"absolute":         head + dir + `d "/a"` + "\n",
-		"NUL":              head + dir + `d "a\x00"` + "\n",
-		"long name":        head + dir + `d "` + strings.Repeat("n", 256) + `"` + "\n",
+		"parent":           head + dir + file + `".."` + "\n",
+		"slash":            head + dir + file + `"a/b"` + "\n",
+		"absolute":         head + dir + file + `"/a"` + "\n",
+		"NUL":              head + dir + file + `"a\x00"` + "\n",
+		"long name":        head + dir + file + `"` + strings.Repeat("n", 256) + `"` + "\n",
 		"link to parent":   head + dir + `h 0644 0 0 1.000000000 - 0 "a" "../b"` + "\n",
 		"depth jump":       head + dir + `D 2 0755 0 0 1.000000000 - "x"` + "\n",
 		"second root":      head + dir + dir,
@@ -120,15 +161,33 @@ func TestDecoderRefuses(t *testing.T) {
 		"sums of nothing":  head + dir + "s 0000000000000000\n",
 		"sum too short":    head + dir + `f 0644 0 0 1.000000000 - 1 00 "a"` + "\n",
 		"sum not expected": head + dir + `f 0644 0 0 1.000000000 - 0 0000000000000000 "a"` + "\n",
-		"long line":        head + dir + `d "` + strings.Repeat("n", MaxLine) + `"` + "\n",
+		"long line":        head + dir + file + `"` + strings.Repeat("n", MaxLine) + `"` + "\n",
 		"long header":      "shard_to_ssd manifest 1\n" + strings.Repeat("k v\n", maxHeader+1) + "\n",
-		"more fields":      head + dir + `d "a" "b"` + "\n",
-		"bad escape":       head + dir + `d "\q"` + "\n",
-		"open quote":       head + dir + `d "a` + "\n",
+		"more fields":      head + dir + file + `"a" "b"` + "\n",
+		"bad escape":       head + dir + file + `"\q"` + "\n",
+		"open quote":       head + dir + file + `"a` + "\n",
+		"order":            head + dir + sub("b", "a") + opened(1, "b", "a"),
+		"twice":            head + dir + sub("a", "a") + opened(1, "a", "a"),
+		"file and dir":     head + dir + `f 0644 0 0 1.000000000 - 0 - "a"` + "\n" + sub("a") + opened(1, "a"),
+		"opened, unnamed":  head + dir + opened(1, "a"),
+		"named, unopened":  head + dir + sub("a"),
+		"one more opened":  head + dir + sub("a") + opened(1, "a", "b"),
+		"one less opened":  head + dir + sub("a", "b") + opened(1, "a"),
+		"opened twice":     head + dir + sub("a") + opened(1, "a", "a"),
+		"other order":      head + dir + sub("a", "b") + opened(1, "b", "a"),
+		"named elsewhere":  head + dir + sub("a", "b") + opened(1, "a") + sub("c") + opened(1, "b") + opened(2, "c"),
+		"unnamed below":    head + dir + sub("a", "b") + opened(1, "a") + opened(2, "c") + opened(1, "b"),
 	} {
+		if name != "no end" && name != "wrong count" { // nothing else is wrong
+			stream = sealed(stream)
+		}
 		if got, err := decode(ManifestKind, []byte(stream)); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: got %d records, %v, wanted %v", name, len(got), err, ErrDamaged)
 		}
+	}
+	whole := sealed(head + dir + sub("a", "b") + opened(1, "a") + sub("a") + opened(2, "a") + opened(1, "b"))
+	if got, err := decode(ManifestKind, []byte(whole)); err != nil || len(got) != 7 {
+		t.Errorf("whole: got %d records, %v", len(got), err)
 	}
 	if _, err := decode(ManifestKind, []byte("shard_to_ssd manifest 2\n\n")); !errors.Is(err, ErrVersion) {
 		t.Errorf("version 2: got %v, wanted %v", err, ErrVersion)
