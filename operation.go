@@ -27,6 +27,8 @@ type operation struct {
 	result  Result
 	started time.Time
 	visible bool // the shard has its public name: its user file must stay
+
+	differenceBytes int // of all differences
 }
 
 // begin checks the options and opens the SSD dir. The operation must be ended.

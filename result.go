@@ -43,8 +43,12 @@ type Result struct {
 	Jobs     int              `json:"jobs,omitempty"`
 	Stale    bool             `json:"stale"` // what is published was copied from another source
 
-	Differences []verify.Difference `json:"differences,omitempty"`
-	Shards      []ShardInfo         `json:"shards,omitempty"`
+	// Differences are the first that were found, at most maxDifferences;
+	// DifferenceCount is the number of all.
+	Differences     []verify.Difference `json:"differences,omitempty"`
+	DifferenceCount int64               `json:"difference_count,omitempty"`
+
+	Shards []ShardInfo `json:"shards,omitempty"`
 }
 
 // Choice is something that was chosen, or told, and why.

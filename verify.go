@@ -14,8 +14,8 @@ import (
 
 // Verify reads the shard back from the SSD and compares everything with its
 // manifest. It takes no lock: a shard that is removed or replaced meanwhile is an
-// error that says so, not damage. With damage, Result.Differences names all of it
-// and the error is ErrDamaged.
+// error that says so, not damage. With damage, Result.Differences names it, at most
+// so much of it as fits into memory, and the error is ErrDamaged.
 func Verify(ctx context.Context, o Options) (*Result, error) {
 	op, err := begin(o, opVerify)
 	if err == nil {
@@ -43,7 +43,7 @@ func (op *operation) verify(ctx context.Context) error {
 		return op.unlessGone(m, pub, err)
 	}
 	op.result.ReadBack = string(medium.Mode())
-	if n := len(op.result.Differences); n > 0 {
+	if n := op.result.DifferenceCount; n > 0 {
 		return op.unlessGone(m, pub, &kindError{ErrDamaged,
 			fmt.Errorf("shard %s is damaged: %d differences from what was published at %s", op.name, n, m.Time.Local().Format(time.DateTime))})
 	}
@@ -108,10 +108,23 @@ func (op *operation) compare(ctx context.Context, m *verify.Manifest) (*verify.M
 	}
 	defer workers.Close() //nolint:errcheck // only memory
 	shard := verify.Shard{In: op.ssd, Name: op.name}
-	err = verify.Contents(ctx, m, shard, workers, medium, op.Observer, func(d verify.Difference) {
+	return medium, verify.Contents(ctx, m, shard, workers, medium, op.Observer, op.differs)
+}
+
+// How many differences are kept, and how many bytes of them: a shard may be all
+// wrong, and a path 256 KiB long.
+const (
+	maxDifferences     = 10_000
+	maxDifferenceBytes = 16 << 20
+)
+
+// differs counts a difference, and keeps it if it is one of the first.
+func (op *operation) differs(d verify.Difference) {
+	op.result.DifferenceCount++
+	op.differenceBytes += len(d.Path) + len(d.Detail) + 16*len(d.Ranges)
+	if op.result.DifferenceCount <= maxDifferences && op.differenceBytes <= maxDifferenceBytes {
 		op.result.Differences = append(op.result.Differences, d)
-	})
-	return medium, err
+	}
 }
 
 // unlessGone replaces an error by a plainer one if the shard is not any more the
@@ -124,7 +137,7 @@ func (op *operation) unlessGone(m *verify.Manifest, pub *sys.Stat, err error) er
 	if now != nil && m.BoundTo(now) {
 		return err
 	}
-	op.result.Differences = nil
+	op.result.Differences, op.result.DifferenceCount = nil, 0
 	return fmt.Errorf("shard %s was removed or replaced while it was verified: nothing is known of the one that is there now", op.name)
 }
 

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -428,11 +427,43 @@ func TestModeIsTheWeakest(t *testing.T) {
 	}
 }
 
-func TestMerge(t *testing.T) {
-	at := func(from, to int64) *Difference { return &Difference{Kind: Content, Ranges: []Range{{from, to}}} }
-	got := merge([]*Difference{at(8, 12), at(0, 4), at(4, 8), at(16, 17), {Kind: Unreadable, Ranges: []Range{{12, 16}}}})
-	want := `[{ content  [{0 12}]} { unreadable  [{12 16}]} { content  [{16 17}]}]`
-	if s := strings.ReplaceAll(fmt.Sprint(got), "Path:", ""); s != want {
-		t.Errorf("got %s, want %s", s, want)
+func TestDamageIsJoined(t *testing.T) {
+	const b = tree.BlockSize
+	at := func(from, to int64) *Difference {
+		return &Difference{Kind: Content, Ranges: []Range{{from * b, to * b}}}
+	}
+	blocks := []*Difference{at(2, 3), at(0, 1), at(1, 2), at(9, 10), {Kind: Unreadable, Ranges: []Range{{3 * b, 4 * b}}}, at(4, 5), at(6, 7)}
+	want := fmt.Sprint([]Difference{{Kind: Content, Ranges: []Range{{0, 3 * b}}}, {Kind: Unreadable, Ranges: []Range{{3 * b, 4 * b}}},
+		{Kind: Content, Ranges: []Range{{4 * b, 5 * b}, {6 * b, 7 * b}, {9 * b, 10 * b}}}})
+	for seed := range uint64(50) { // workers finish in any order
+		var g damage
+		for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(blocks)) {
+			d := *blocks[i]
+			d.Ranges = slices.Clone(d.Ranges)
+			g.add(&d)
+		}
+		if got := fmt.Sprint(g.differences()); got != want {
+			t.Fatalf("seed %d: got %s, want %s", seed, got, want)
+		}
+	}
+}
+
+// Of a file in which everything is wrong, every place is counted and so many named.
+func TestDamageIsBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		step, named, more int64
+	}{"every block": {1, 1, 0}, "every other block": {2, maxSpans, 90_000}} {
+		var g damage
+		for i := range int64(100_000) {
+			from := i * c.step * tree.BlockSize
+			g.add(&Difference{Kind: Content, Ranges: []Range{{from, from + tree.BlockSize}}})
+		}
+		found := g.differences()
+		if len(found) != 1 || int64(len(found[0].Ranges)) != c.named || found[0].Ranges[0].From != 0 {
+			t.Errorf("%s: got %d differences, the first with %d ranges, wanted %d", name, len(found), len(found[0].Ranges), c.named)
+		}
+		if want := fmt.Sprintf("and %d more blocks after these", c.more); c.more > 0 && found[0].Detail != want {
+			t.Errorf("%s: got %q, wanted %q", name, found[0].Detail, want)
+		}
 	}
 }

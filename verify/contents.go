@@ -184,7 +184,7 @@ type largeFile struct {
 	left atomic.Int64 // blocks
 
 	mu    sync.Mutex
-	found []*Difference
+	found damage
 }
 
 // sums hands out the blocks of the file before.
@@ -207,14 +207,14 @@ func (c *contents) sums(r *tree.Record) error {
 func (c *contents) compareLarge(f *largeFile, i int64, want uint64, w *pool.Worker) error {
 	if d := f.compare(i, want, w.Buf); d != nil {
 		f.mu.Lock()
-		f.found = append(f.found, d)
+		f.found.add(d)
 		f.mu.Unlock()
 	}
 	c.progress.ReadBack(int64(tree.BlockLen(f.size, i)))
 	if f.left.Add(-1) > 0 {
 		return nil
 	}
-	for _, d := range merge(f.found) {
+	for _, d := range f.found.differences() {
 		d.Path = f.path
 		c.tell(d)
 	}
@@ -224,31 +224,4 @@ func (c *contents) compareLarge(f *largeFile, i int64, want uint64, w *pool.Work
 	c.mu.Unlock()
 	_, err := f.Close()
 	return err
-}
-
-// merge joins the differences of neighbouring blocks of one kind.
-func merge(found []*Difference) (merged []Difference) {
-	slices.SortFunc(found, func(a, b *Difference) int {
-		return int(min(max(start(a)-start(b), -1), 1))
-	})
-	for _, d := range found {
-		if n := len(merged); n > 0 && merged[n-1].Kind == d.Kind {
-			last := &merged[n-1]
-			if k := len(last.Ranges); k > 0 && len(d.Ranges) > 0 && last.Ranges[k-1].To == d.Ranges[0].From {
-				last.Ranges[k-1].To = d.Ranges[0].To
-			} else {
-				last.Ranges = append(last.Ranges, d.Ranges...)
-			}
-			continue
-		}
-		merged = append(merged, *d)
-	}
-	return merged
-}
-
-func start(d *Difference) int64 {
-	if len(d.Ranges) == 0 {
-		return 0
-	}
-	return d.Ranges[0].From
 }

@@ -67,8 +67,8 @@ func stageState(shard shardtossd.ShardInfo) string {
 }
 
 // differencesText is what --verify prints of damage: a line for each difference,
-// "kind path", and what was found.
-func differencesText(differences []verify.Difference) string {
+// "kind path", and what was found; all are count.
+func differencesText(differences []verify.Difference, count int64) string {
 	var text strings.Builder
 	for _, d := range differences {
 		fmt.Fprintf(&text, "%s %s", d.Kind, oneLine(d.Path))
@@ -83,6 +83,9 @@ func differencesText(differences []verify.Difference) string {
 			fmt.Fprintf(&text, "%s %d-%d", separator, r.From, r.To)
 		}
 		text.WriteString("\n")
+	}
+	if more := count - int64(len(differences)); more > 0 {
+		fmt.Fprintf(&text, "… and %d more\n", more)
 	}
 	return text.String()
 }

@@ -116,7 +116,7 @@ func report(h host, out *output, c command, result *shardtossd.Result, err, caus
 	case result != nil && c.mode == modeList:
 		text = listText(result.Shards)
 	case result != nil && c.mode == modeVerify:
-		text = differencesText(result.Differences)
+		text = differencesText(result.Differences, result.DifferenceCount)
 	}
 	if text == "" {
 		return status

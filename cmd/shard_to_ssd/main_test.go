@@ -50,7 +50,7 @@ func TestRun(t *testing.T) {
 	damaged := &shardtossd.Result{Operation: "verify", Shard: "s", Differences: []verify.Difference{
 		{Path: "a\nb", Kind: verify.Content, Ranges: []verify.Range{{From: 0, To: 4194304}, {From: 8388608, To: 8388609}}},
 		{Path: "c", Kind: verify.Size, Detail: "1, expected 2"},
-	}}
+	}, DifferenceCount: 12}
 	tests := map[string]struct {
 		args           []string
 		operation      operation
@@ -66,7 +66,7 @@ func TestRun(t *testing.T) {
 		},
 		"damage": {
 			[]string{"--verify", "s"}, returning(damaged, shardtossd.ErrDamaged), 3,
-			"content a\\nb: bytes 0-4194304, 8388608-8388609\nsize c: 1, expected 2\n", "ERROR:root:damaged\n",
+			"content a\\nb: bytes 0-4194304, 8388608-8388609\nsize c: 1, expected 2\n… and 10 more\n", "ERROR:root:damaged\n",
 		},
 		"listing": {
 			[]string{"--list"}, returning(&shardtossd.Result{Shards: []shardtossd.ShardInfo{{Name: "s", State: shardtossd.Foreign}}}, nil), 0,

@@ -2,6 +2,7 @@ package torture
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -204,6 +205,57 @@ func TestManifestIsHostile(t *testing.T) {
 			t.Error(err)
 			d = newDamagedManifests(t)
 		}
+	}
+}
+
+// A manifest of 400,000 files that are not there, and a shard with many files that
+// were not published: all are counted, the first are named, and memory is bounded.
+func TestManyDifferences(t *testing.T) {
+	d := newDamagedManifests(t)
+	var lines bytes.Buffer
+	for i := range 400_000 {
+		fmt.Fprintf(&lines, "\nf 0644 0 0 1.000000000 - 4 0000000000000001 \"zz%07d%s\"", i, strings.Repeat("x", 240))
+	}
+	lines.WriteString("\nD 1 ")
+	forge := func(path string) error {
+		return os.WriteFile(path, sealed(bytes.Replace(unsealed(d.good(t)), []byte("\nD 1 "), lines.Bytes(), 1)), 0o600)
+	}
+	if err := d.try("400,000 files", forge); err != nil {
+		t.Error(err)
+	}
+	if err := forge(d.path); err != nil {
+		t.Fatal(err)
+	}
+	d.differsIn(t, 400_000)
+
+	d = newDamagedManifests(t)
+	for i := range 20_000 {
+		if err := os.WriteFile(filepath.Join(d.published(), fmt.Sprint("extra", i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.differsIn(t, 20_001) // and the time of the directory
+}
+
+// differsIn has the shard verified, which must differ in so many places.
+func (d *damagedManifests) differsIn(t *testing.T, want int) {
+	t.Helper()
+	const named = 10_000
+	o, err := frugal(d.command("--verify", "", "--jobs", "2"))
+	if err != nil || o.status != 3 || !strings.Contains(o.err, fmt.Sprintf(": %d differences", want)) ||
+		strings.Count(o.out, "\n") != named+1 || !strings.HasSuffix(o.out, fmt.Sprintf("\n… and %d more\n", want-named)) {
+		t.Errorf("--verify: %v, %d lines, %.1000v, %.200s", err, strings.Count(o.out, "\n"), o.err, o.out[max(len(o.out)-200, 0):])
+	}
+	var r struct {
+		Differences []any
+		Count       int `json:"difference_count"`
+	}
+	o, err = frugal(d.command("--verify", "", "--jobs", "2", "--json"))
+	if err == nil {
+		err = json.Unmarshal([]byte(o.out), &r)
+	}
+	if err != nil || len(r.Differences) != named || r.Count != want {
+		t.Errorf("--verify --json: %v, %d named, %d counted, wanted %d and %d", err, len(r.Differences), r.Count, named, want)
 	}
 }
 
