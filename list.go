@@ -142,9 +142,8 @@ func (op *operation) describePublished(state *stateDir, pub *sys.Stat, info *Sha
 	}
 	info.Files, info.Bytes, info.Source, info.Published = m.Files, m.Bytes, m.Source, &m.Time
 	if record, err := state.read(verifiedName); err == nil {
-		when, mode, _ := strings.Cut(strings.TrimSpace(record), " ")
-		if t, err := time.Parse(time.RFC3339, when); err == nil && !t.Before(m.Time.Truncate(time.Second)) {
-			info.Verified, info.ReadBack = &t, mode
+		if when, mode, ok := parseVerified(record); ok && !when.Before(m.Time.Truncate(time.Second)) {
+			info.Verified, info.ReadBack = &when, string(mode)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"shard_to_ssd/internal/pool"
@@ -144,9 +145,25 @@ func (op *operation) unlessGone(m *verify.Manifest, pub *sys.Stat, err error) er
 // recordVerified writes down that the shard was found as published, and how it
 // was read. A state dir that is being deleted takes no record, and needs none.
 func (s *stateDir) recordVerified(mode verify.ReadMode) error {
-	err := s.write(verifiedName, fmt.Sprintf("%s %s\n", time.Now().UTC().Format(time.RFC3339), mode))
+	err := s.write(verifiedName, verifiedRecord(time.Now(), mode))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
+}
+
+func verifiedRecord(when time.Time, mode verify.ReadMode) string {
+	return fmt.Sprintf("%s %s\n", when.UTC().Format(time.RFC3339), mode)
+}
+
+// parseVerified is not ok for anything but what verifiedRecord writes.
+func parseVerified(record string) (when time.Time, mode verify.ReadMode, ok bool) {
+	stamp, word, _ := strings.Cut(strings.TrimSuffix(record, "\n"), " ")
+	when, err := time.Parse(time.RFC3339, stamp)
+	switch mode = verify.ReadMode(word); {
+	case err != nil:
+	case mode == verify.FromDevice, mode == verify.Dropped, mode == verify.FromCache, mode == "": // of a shard without a byte
+		return when, mode, true
+	}
+	return time.Time{}, "", false
 }

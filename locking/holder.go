@@ -77,5 +77,6 @@ func parseFlock(line string) (l flock, ok bool) {
 	if err != nil || majorErr != nil || minorErr != nil || inoErr != nil {
 		return flock{}, false
 	}
-	return flock{pid, unix.Mkdev(uint32(major), uint32(minor)), ino}, true
+	// Of a lock that another host holds some file systems show a negative number.
+	return flock{max(pid, 0), unix.Mkdev(uint32(major), uint32(minor)), ino}, true
 }

@@ -1,6 +1,7 @@
 package locking
 
 import (
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ func TestFindHolder(t *testing.T) {
 		{"inode alone, twice", btrfs + btrfs, 0},
 		{"outside the PID namespace", foreign, 0},
 		{"outside the PID namespace, and an equal inode", foreign + btrfs, 0},
+		{"no process", strings.Replace(ours, " 20 ", " -20 ", 1), 0},
 		{"broken lines", broken + ours, 20},
 	} {
 		equal(t, c.name, findHolder(c.locks, unix.Mkdev(8, 0x1a), 77), c.want)

@@ -219,26 +219,3 @@ func TestLongListsChange(t *testing.T) {
 	equal(t, "list", contents(t, path), string(joinUsers(users[20:270])))
 	equal(t, "lock dir", names(t, dir), "shard.lock")
 }
-
-func FuzzParseLog(f *testing.F) {
-	log := formatLog([]byte("a\nb"), []byte("a"))
-	for _, seed := range [][]byte{nil, log, log[:len(log)-1], append(slices.Clip(log), 'x'), []byte(logMagic), formatLog(nil, nil)} {
-		f.Add(seed, []byte("a\nb"))
-	}
-	f.Fuzz(func(t *testing.T, b, now []byte) {
-		old, list, ok := parseLog(b)
-		if ok && !bytes.Equal(formatLog(old, list), b) {
-			t.Fatalf("log %q is not that of %q and %q", b, old, list)
-		}
-		if !ok { // so that torn sees something
-			old, list = b[:len(b)/2], b[len(b)/2:]
-		}
-		again, listAgain, ok := parseLog(formatLog(old, list))
-		if !ok || !bytes.Equal(again, old) || !bytes.Equal(listAgain, list) {
-			t.Fatalf("lists %q and %q do not come back", old, list)
-		}
-		if torn(now, old, list) && (bytes.Equal(now, old) || bytes.Equal(now, list) || len(now) < len(old)) {
-			t.Fatalf("%q is torn between %q and %q", now, old, list)
-		}
-	})
-}

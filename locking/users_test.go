@@ -239,27 +239,3 @@ func TestUnknownListIsNotChanged(t *testing.T) {
 	_, err = u.Unregister("a")
 	wantError(t, err, errUnknown)
 }
-
-func FuzzParseUsers(f *testing.F) {
-	for _, seed := range []string{"", "a", "a\nb", "\n\na\r\n\n", "a\na", "a\x00", "\xff\xfe\n\n"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, list []byte) {
-		users, err := parseUsers(list)
-		if err != nil {
-			if !strings.Contains(string(list), "\x00") {
-				t.Fatalf("list %q: %v", list, err)
-			}
-			return
-		}
-		for i, id := range users {
-			if ValidID(id) != nil || slices.Contains(users[:i], id) {
-				t.Fatalf("list %q: user %q", list, id)
-			}
-		}
-		again, err := parseUsers(joinUsers(users))
-		if err != nil || !slices.Equal(again, users) {
-			t.Fatalf("list %q: got %q, then %q, %v", list, users, again, err)
-		}
-	})
-}

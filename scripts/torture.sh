@@ -32,12 +32,19 @@ show() {
 }
 
 echo "seed $seed"
+# fuzz_all COUNT runs the targets that it reads, and says how much it tried.
 fuzz_all() {
-    local package target each=$((seconds / 8 / $1))
+    local package target output tried inputs=0 each=$((seconds / 8 / $1))
+    each=$((each > 0 ? each : 1)) # 0 would be for ever
+    output=$(mktemp)
     while read -r package target; do
         echo "fuzz: $target of $package, $each s"
-        go test "$package" -run '^$' -fuzz "^$target\$" -fuzztime "${each}s" </dev/null
+        go test "$package" -run '^$' -fuzz "^$target\$" -fuzztime "${each}s" -fuzzminimizetime 1s </dev/null | tee "$output"
+        tried=$(sed -nE 's/^fuzz: elapsed: .* execs: ([0-9]+) .*/\1/p' "$output" | tail -1)
+        inputs=$((inputs + ${tried:-0}))
     done
+    rm -f "$output"
+    printf 'tried: %8d %s\n' $((each * $1)) "seconds of fuzzing" "$1" "fuzz targets" "$inputs" "fuzzed inputs"
 }
 
 go test -v -count=1 -failfast -timeout 0 ./internal/torture -torture "$((seconds * 7 / 8))s" -seed "$seed" </dev/null 2>&1 | show

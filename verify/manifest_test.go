@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -412,66 +411,4 @@ func TestSumsLines(t *testing.T) {
 			t.Errorf("%q: got %q, want %q (%v)", name, b.String(), want, err)
 		}
 	}
-}
-
-// FuzzManifest reads whatever there is: it may be refused, it may not lead outside,
-// and what is accepted is written again the same.
-func FuzzManifest(f *testing.F) {
-	f.Add(forged(rootLine, fileLine+`"a"`, longLine, sumsLine))
-	f.Add(forged(fileLine + `"a\n\"\\"`))
-	f.Add(forged(rootLine, `d "a"`, `D 1 0755 0 0 -1.000000001 00000000000000ff "a"`))
-	f.Add([]byte("shard_to_ssd manifest 1\n\nend 0 0\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		// The trailer is made to fit, since a fuzzer does not find it by chance.
-		if i := bytes.LastIndex(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")); i >= 0 {
-			body := text[:i+1]
-			_, records, _ := bytes.Cut(body, []byte("\n\n"))
-			text = fmt.Appendf(bytes.Clone(body), "end %d %016x\n", bytes.Count(records, []byte("\n")), xxhash.Sum64(body))
-		}
-		read := func(text []byte) (header []tree.Field, records []tree.Record, err error) {
-			d, err := tree.NewDecoder(bytes.NewReader(text), tree.ManifestKind, ManifestVersion)
-			if err != nil {
-				return nil, nil, err
-			}
-			if _, err := parseHeader(d); err != nil && !errors.Is(err, ErrManifest) {
-				t.Errorf("header: %v", err)
-			}
-			for {
-				r, err := d.Next()
-				if err != nil {
-					return d.Header, records, err
-				}
-				one := *r
-				one.Sums = slices.Clone(r.Sums)
-				records = append(records, one)
-			}
-		}
-		header, records, err := read(text)
-		if err == nil || err.Error() != "EOF" {
-			if !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
-				t.Errorf("refused with %v", err)
-			}
-			return
-		}
-		var again bytes.Buffer
-		enc, err := tree.NewEncoder(&again, tree.ManifestKind, ManifestVersion, header)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range records {
-			r := &records[i]
-			if below := r.Below(); r.Kind != tree.Sums && below != "." && tree.ValidPath(below) != nil {
-				t.Errorf("it leads to %q", below)
-			}
-			if err := enc.Write(r); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := enc.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if _, same, err := read(again.Bytes()); err.Error() != "EOF" || !reflect.DeepEqual(same, records) {
-			t.Errorf("written again:\n%q, %v, was\n%q", again.Bytes(), err, text)
-		}
-	})
 }

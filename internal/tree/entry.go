@@ -117,7 +117,7 @@ func ValidName(name string) error {
 func ValidPath(path string) error {
 	for name := range strings.SplitSeq(path, "/") {
 		if err := ValidName(name); err != nil {
-			return fmt.Errorf("%w in path %q", err, path)
+			return fmt.Errorf("%w in path %.200q", err, path)
 		}
 	}
 	return nil

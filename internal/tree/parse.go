@@ -80,7 +80,7 @@ func checkNames(r *Record) error {
 		}
 	case r.Kind == Symlink:
 		if r.Target == "" || bytes.IndexByte([]byte(r.Target), 0) >= 0 {
-			return fmt.Errorf("link target %q", r.Target)
+			return fmt.Errorf("link target %.200q", r.Target)
 		}
 	}
 	return ValidName(r.Name)

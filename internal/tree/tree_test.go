@@ -229,28 +229,6 @@ func TestDecoderTellsErrorsOfReading(t *testing.T) {
 	}
 }
 
-func FuzzDecode(f *testing.F) {
-	var t testing.T
-	f.Add(encode(&t, ManifestKind, records(false)))
-	f.Add(encode(&t, PlanKind, records(true)))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, kind := range []string{PlanKind, ManifestKind} {
-			got, err := decode(kind, b)
-			for _, r := range got {
-				if r.Kind == Sums || r.Name == "." && r.Kind == Dir {
-					continue
-				}
-				if ValidName(r.Name) != nil || r.Path != "" && ValidPath(r.Path) != nil {
-					t.Errorf("record %+v came through", r)
-				}
-			}
-			if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
-				t.Errorf("got %v", err)
-			}
-		}
-	})
-}
-
 func TestRemove(t *testing.T) {
 	top := t.TempDir()
 	outside := filepath.Join(top, "outside")
