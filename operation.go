@@ -139,22 +139,58 @@ func (op *operation) acquire(ctx context.Context, create bool) error {
 
 // sayWaiting tells whom the lock is waited for, and how far that one's copy is.
 func (op *operation) sayWaiting(ctx context.Context, pid int) {
-	holder := "another process"
-	if pid > 0 {
-		holder = fmt.Sprintf("process %d", pid)
-	}
-	far := ""
-	if s, err := openState(op.ssd, op.name); err == nil {
-		defer s.close()                                      //nolint:errcheck // opened for reading
-		ctx, cancel := context.WithTimeout(ctx, time.Second) // of a very large shard it takes too long
-		defer cancel()
-		done, total, err := copier.Progress(ctx, s.File)
-		if err == nil && total > 0 {
-			far = fmt.Sprintf(", which has copied %d%% of %d bytes", done*100/total, total)
-		}
-	}
 	op.log(Info, "shard_to_ssd", "Waiting for the lock on file %s, held by %s%s",
-		filepath.Join(op.LockDir, op.name+".lock"), holder, far)
+		filepath.Join(op.LockDir, op.name+".lock"), process(pid), op.howFar(ctx))
+}
+
+// process names one that may be unknown, 0.
+func process(pid int) string {
+	if pid == 0 {
+		return "another process"
+	}
+	return fmt.Sprintf("process %d", pid)
+}
+
+// howFar is what to say of the copy of whoever has the lock. Of a very large shard
+// it takes too long, and on an SSD that hangs for ever: neither may keep this
+// process from giving up in time.
+func (op *operation) howFar(ctx context.Context) string {
+	s, err := openState(op.ssd, op.name)
+	if err != nil {
+		return ""
+	}
+	limit := time.Second
+	if op.LockTimeout != nil {
+		limit = min(limit, *op.LockTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	far := make(chan string, 1)
+	go func() {
+		defer s.close() //nolint:errcheck // opened for reading
+		text := ""
+		if done, total, err := copier.Progress(ctx, s.File); err == nil && total > 0 {
+			text = fmt.Sprintf(", which has copied %d%% of %d bytes", done*100/total, total)
+		}
+		far <- text
+	}()
+	select {
+	case text := <-far:
+		return text
+	case <-ctx.Done():
+		return ""
+	}
+}
+
+// patience is what is left of the time for waiting, after the user file's lock.
+func (op *operation) patience() *patience {
+	p := &patience{limit: op.LockTimeout, began: time.Now(), onWait: func(s *stateDir) {
+		op.log(Info, "shard_to_ssd", "Waiting for the lock on state dir %s, held by %s", s.Path(), process(locking.Holder(s.File)))
+	}}
+	if p.limit != nil {
+		p.left = *p.limit - time.Duration(op.result.LockSeconds*float64(time.Second))
+	}
+	return p
 }
 
 // checkMount looks at what the SSD dir is mounted on: an SSD that is not mounted
@@ -249,6 +285,8 @@ func (op *operation) openStateIfThere() (*stateDir, error) {
 // lockState opens, makes if needed, and locks the shard's state dir.
 func (op *operation) lockState(ctx context.Context) (*stateDir, error) {
 	op.warnOfRoot()
+	p := op.patience()
+	defer func() { op.result.LockSeconds += time.Since(p.began).Seconds() }()
 	for {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -261,7 +299,7 @@ func (op *operation) lockState(ctx context.Context) (*stateDir, error) {
 			return nil, err
 		}
 		if err = s.checkLockDir(op.lockDir); err == nil {
-			err = s.lock(ctx)
+			err = s.lock(ctx, p)
 		}
 		if err == nil {
 			err = s.recordLockDir(op.lockDir)

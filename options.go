@@ -25,8 +25,8 @@ type Options struct {
 	NoResume     bool          // discard what an interrupted copy left
 	Verbose      bool          // log what was chosen, and how long each phase took
 
-	// LockTimeout is how long to wait for the lock: nil as long as it takes,
-	// 0 only tries.
+	// LockTimeout is how long to wait for the locks, of the user file and of the
+	// state dir, in all: nil as long as it takes, 0 only tries.
 	LockTimeout *time.Duration
 
 	Log      Logger          // nil: silent

@@ -44,7 +44,7 @@ func (op *operation) release(ctx context.Context) error {
 	// The last user goes only when nothing can keep the shard any more: one that
 	// this tool did not publish is deleted by the call that unregisters him, or
 	// never.
-	locked, err := op.lockForLast(ctx)
+	locked, err := op.lockForLast(ctx, state)
 	if err != nil {
 		return fmt.Errorf("%w; %q is still registered, run -r again", err, op.ID)
 	}
@@ -68,14 +68,14 @@ func (op *operation) release(ctx context.Context) error {
 }
 
 // lockForLast makes and locks the state dir, if this call removes the last user of
-// a shard that is there.
-func (op *operation) lockForLast(ctx context.Context) (locked *stateDir, err error) {
+// a shard that is there, or that has left something there.
+func (op *operation) lockForLast(ctx context.Context, state *stateDir) (locked *stateDir, err error) {
 	users := op.user.Users()
 	if len(users) != 1 || users[0] != op.ID {
 		return nil, nil
 	}
 	pub, err := op.published()
-	if err != nil || pub == nil {
+	if err != nil || (pub == nil && state == nil) {
 		return nil, err
 	}
 	if err := op.refuseMount(pub); err != nil {

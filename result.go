@@ -34,7 +34,7 @@ type Result struct {
 	Bytes        int64   `json:"bytes"`
 	ResumedBytes int64   `json:"resumed_bytes"` // kept from an interrupted copy, part of Bytes
 	Seconds      float64 `json:"seconds"`
-	LockSeconds  float64 `json:"lock_seconds"` // of Seconds, waiting for the lock
+	LockSeconds  float64 `json:"lock_seconds"` // of Seconds, waiting for the locks
 
 	Choices  []Choice         `json:"choices,omitempty"`
 	Phases   []Phase          `json:"phases,omitempty"`

@@ -13,6 +13,7 @@ import (
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
+	"shard_to_ssd/locking"
 )
 
 // The names in an SSD dir and in a state dir that are this package's; stage,
@@ -210,23 +211,48 @@ func (s *stateDir) read(name string) (string, error) {
 }
 
 // lock takes the flock of the state dir. The user file's lock has been taken
-// before, so that only somebody who makes room, for a moment, or a user of another
-// lock dir, who is refused, can have it: polling is enough. What the path leads to
-// is looked at again, since whoever had the lock may have deleted it.
-func (s *stateDir) lock(ctx context.Context) error {
+// before, so that only somebody who makes room or lists, or a user of another lock
+// dir, who is refused, can have it: polling is enough. What the path leads to is
+// looked at again, since whoever had the lock may have deleted it.
+func (s *stateDir) lock(ctx context.Context, p *patience) error {
 	for {
 		err := s.Lock(false)
 		if err == nil {
 			return s.checkLinked()
 		}
-		if !sys.Is(err, unix.EWOULDBLOCK) {
-			return err
+		if sys.Is(err, unix.EWOULDBLOCK) {
+			err = p.wait(ctx, s)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", s.Path(), context.Cause(ctx))
-		case <-time.After(20 * time.Millisecond):
+		if err != nil {
+			return fmt.Errorf("lock state dir %q: %w", s.Path(), err)
 		}
+	}
+}
+
+// patience is how long the lock of a state dir is waited for.
+type patience struct {
+	limit  *time.Duration // nil: as long as it takes
+	left   time.Duration  // of limit, from began on
+	began  time.Time
+	onWait func(*stateDir) // called once
+	polls  int
+}
+
+// wait is until the next try. The first time it waits without a word, whatever the
+// limit: --list has the lock for less than that, and is nobody to give up for.
+func (p *patience) wait(ctx context.Context, s *stateDir) error {
+	switch {
+	case p.polls > 0 && p.limit != nil && time.Since(p.began) >= p.left:
+		return fmt.Errorf("%w (%v): %s has it", ErrLockTimeout, *p.limit, process(locking.Holder(s.File)))
+	case p.polls == 1:
+		p.onWait(s)
+	}
+	p.polls++
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(20 * time.Millisecond):
+		return nil
 	}
 }
 

@@ -9,10 +9,10 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// holder is the process that has f's flock, 0 if it cannot be told: the lock was
+// Holder is the process that has f's flock, 0 if it cannot be told: the lock was
 // given back meanwhile, or is held on another host or outside this PID namespace.
 // It is only for a message, so its own errors are none.
-func holder(f *sys.File) (pid int) {
+func Holder(f *sys.File) (pid int) {
 	s, err := f.Stat()
 	if err != nil {
 		return 0

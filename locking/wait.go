@@ -33,7 +33,7 @@ func (w *waiter) lock(f *sys.File) error {
 		return w.tooLate(f)
 	}
 	if w.onWait != nil {
-		w.onWait(holder(f))
+		w.onWait(Holder(f))
 		w.onWait = nil
 	}
 	return w.block(f)
@@ -71,7 +71,7 @@ func (w *waiter) block(f *sys.File) error {
 
 func (w *waiter) tooLate(f *sys.File) error {
 	who := "another process"
-	if pid := holder(f); pid != 0 {
+	if pid := Holder(f); pid != 0 {
 		who = fmt.Sprintf("process %d", pid)
 	}
 	return fmt.Errorf("%w (%v): %s has it", ErrTimeout, *w.timeout, who)

@@ -11,6 +11,7 @@
 //	hanging_test.go   a disk that hangs, and signals meanwhile
 //	fire_test.go      many processes, killed at random, and the older script
 //	interleave_test.go one process stopped before any of its calls, others meanwhile
+//	waiting_test.go   those who wait for a lock: signals, timeouts, a holder that dies
 //	lock_input_test.go user files and lock dirs that are odd, or change under a process
 //	input_test.go     names, ids and command lines that are wrong
 //	manifest_input_test.go manifests that are damaged or made on purpose

@@ -56,6 +56,7 @@ type process struct {
 	hung     *time.Timer
 
 	waits  chan struct{} // closed when it says that it waits for the lock
+	once   sync.Once     // closes it
 	halted chan struct{} // closed when it has stopped
 	ended  chan struct{} // closed when it has ended, and result is there
 	result outcome
@@ -65,7 +66,7 @@ type process struct {
 // Write takes what the process says on standard error.
 func (p *process) Write(text []byte) (int, error) {
 	if bytes.Contains(text, []byte("Waiting for the lock")) {
-		close(p.waits)
+		p.once.Do(func() { close(p.waits) }) // a second time for the state dir's
 	}
 	return p.err.Write(text)
 }
