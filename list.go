@@ -89,9 +89,9 @@ func (op *operation) names() ([]string, error) {
 
 func (op *operation) describe(ctx context.Context, name string) (*ShardInfo, error) {
 	info := &ShardInfo{Name: name, State: Absent}
-	users, err := locking.ReadUsers(op.LockDir, name)
-	if err != nil && !errors.Is(err, locking.ErrMissing) {
-		op.warn("%v", err)
+	users, unread := locking.ReadUsers(op.LockDir, name)
+	if errors.Is(unread, locking.ErrMissing) {
+		unread = nil
 	}
 	if info.Users = users; users == nil {
 		info.Users = []string{}
@@ -99,7 +99,7 @@ func (op *operation) describe(ctx context.Context, name string) (*ShardInfo, err
 	pub, err := op.ssd.StatAt(name)
 	there := err == nil
 	if err != nil && !sys.Is(err, unix.ENOENT) {
-		return info, err
+		return info, errors.Join(err, unread)
 	}
 	state, err := openState(op.ssd, name)
 	if err == nil {
@@ -110,15 +110,16 @@ func (op *operation) describe(ctx context.Context, name string) (*ShardInfo, err
 		err = nil
 	}
 	if there {
-		op.describePublished(state, &pub, info)
+		op.describePublished(state, &pub, len(users) > 0 || unread != nil, info)
 	}
-	return info, err
+	return info, errors.Join(err, unread)
 }
 
-// describePublished says what is under the public name, by its manifest.
-func (op *operation) describePublished(state *stateDir, pub *sys.Stat, info *ShardInfo) {
+// describePublished says what is under the public name, by its manifest. A shard
+// whose list of users cannot be read is called used: nobody shall delete it by hand.
+func (op *operation) describePublished(state *stateDir, pub *sys.Stat, used bool, info *ShardInfo) {
 	info.State = Foreign
-	if len(info.Users) > 0 {
+	if used {
 		info.State = Unproven
 	}
 	if state == nil {
@@ -137,7 +138,7 @@ func (op *operation) describePublished(state *stateDir, pub *sys.Stat, info *Sha
 		return
 	}
 	info.State = Orphan
-	if len(info.Users) > 0 {
+	if used {
 		info.State = Published
 	}
 	info.Files, info.Bytes, info.Source, info.Published = m.Files, m.Bytes, m.Source, &m.Time

@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -232,4 +233,122 @@ func TestLockDirThroughALink(t *testing.T) {
 	if err := h.recovers(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A userFile is what somebody has made of one, and what becomes of it.
+type userFile struct {
+	name    string
+	list    string
+	refused string   // why; nothing is changed then
+	users   []string // as --list has them
+	added   string   // the file after -c of x
+	left    string   // the file after -r of a, "" if it is gone
+}
+
+var userFiles = []userFile{
+	{name: "a NUL in the middle", list: "a\n\x7fELF\x00\x01\xffb", refused: "has a NUL byte at offset 6"},
+	{name: "NULs between ids", list: "a\n\x00\x00\nb", refused: "has a NUL byte at offset 2"},
+	{name: "a NUL at the front", list: "\x00a\nb", refused: "has a NUL byte at offset 0"},
+	{name: "17 MiB of ids", list: "a\n" + strings.Repeat("0123456789abcde\n", 17<<16), refused: "has more than 16777216 bytes"},
+	{name: "17 MiB of blank lines", list: strings.Repeat("\n", 17<<20), refused: "has more than 16777216 bytes"},
+
+	// A carriage return, or a byte order mark, is as much of an id as any other byte:
+	// a is none of these users.
+	{name: "CRLF", list: "a\r\nb\r\n", users: []string{"a\r", "b\r"}, added: "a\r\nb\r\nx", left: "a\r\nb\r\n"},
+	{name: "a byte order mark", list: "\ufeffa\nb", users: []string{"\ufeffa", "b"}, added: "\ufeffa\nb\nx", left: "\ufeffa\nb"},
+	{name: "spaces", list: " a\na \nb", users: []string{" a", "a ", "b"}, added: " a\na \nb\nx", left: " a\na \nb"},
+	{name: "invalid UTF-8", list: "\xff\xfe\na\n\xc3", users: []string{"\ufffd\ufffd", "a", "\ufffd"}, added: "\xff\xfe\na\n\xc3\nx", left: "\xff\xfe\n\xc3"},
+	{name: "an id of 1 MiB", list: "a\n" + long(1<<20), users: []string{"a", long(1 << 20)}, added: "a\n" + long(1<<20) + "\nx", left: long(1 << 20)},
+
+	{name: "a newline at the end", list: "a\nb\n", users: []string{"a", "b"}, added: "a\nb\nx", left: "b"},
+	{name: "blank lines", list: "\n\na\n\n\nb\n\n", users: []string{"a", "b"}, added: "a\nb\nx", left: "b"},
+	{name: "duplicates", list: "a\nb\na\na\nb", users: []string{"a", "b"}, added: "a\nb\nx", left: "b"},
+	{name: "nobody else", list: "a\n\na\n", users: []string{"a"}, added: "a\nx"},
+	{name: "nobody", list: "", users: []string{}, added: "x"},
+	{name: "only blank lines", list: "\n\n\n", users: []string{}, added: "x"},
+	// What a power cut leaves of an id that was being added, and of one that was
+	// being taken off.
+	{name: "NULs at the end", list: "a\nb\x00\x00\x00", users: []string{"a", "b"}, added: "a\nb\nx", left: "b"},
+	{name: "NULs and newlines at the end", list: "a\nb\x00\x00\n\n", users: []string{"a", "b"}, added: "a\nb\nx", left: "b"},
+	{name: "only NULs", list: "\x00\x00", users: []string{}, added: "x"},
+}
+
+// Every user file that is odd, or damaged, is read in one way, or refused as it is.
+func TestOddUserFiles(t *testing.T) {
+	for _, c := range userFiles {
+		h, _ := sabotaged(t, t.TempDir())
+		if err := errors.Join(copied("first")(h), c.put(h)); err != nil {
+			t.Fatal(err)
+		}
+		before := testkit.Snapshot(filepath.Dir(h.ssd))
+		err := c.listed(h)
+		if changed := testkit.Diff(before, testkit.Snapshot(filepath.Dir(h.ssd))); len(changed) > 0 {
+			err = errors.Join(err, fmt.Errorf("--list has changed %q", changed))
+		}
+		if c.refused != "" {
+			err = errors.Join(err, c.isRefused(h, before))
+		} else {
+			err = errors.Join(err, c.becomes(h, "-c", "x", c.added), c.put(h), c.becomes(h, "-r", "a", c.left))
+		}
+		if err != nil {
+			t.Errorf("%s: %.3000v", c.name, err)
+		}
+		count("user files that are odd", 1)
+	}
+}
+
+func (c *userFile) put(h *host) error { return os.WriteFile(h.userFile(), []byte(c.list), 0o644) }
+
+// listed wants of --list the users; of a list that cannot be read an error, and no
+// word of nobody who needs the shard.
+func (c *userFile) listed(h *host) error {
+	o := run(h.command("--list", "", "--json"))
+	var r struct {
+		Shards []struct {
+			State string
+			Users []string
+		}
+	}
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil || len(r.Shards) != 1 {
+		return fmt.Errorf("--list: %v: %v", err, o)
+	}
+	if s := r.Shards[0]; c.refused != "" {
+		if s.State != "published" {
+			return fmt.Errorf("--list says %q of a shard whose users nobody knows", s.State)
+		}
+		return o.one(1, h.userFile(), c.refused)
+	} else if o.status != 0 || !slices.Equal(s.Users, c.users) {
+		return fmt.Errorf("--list: the users are %.100q, want %.100q: %v", s.Users, c.users, o)
+	}
+	return nil
+}
+
+func (c *userFile) isRefused(h *host, before testkit.Tree) error {
+	for _, mode := range []string{"-c", "-r"} {
+		for _, id := range []string{"a", "x"} {
+			if err := run(h.command(mode, id, "--json")).one(1, h.userFile(), c.refused); err != nil {
+				return fmt.Errorf("%s of %s: %w", mode, id, err)
+			}
+		}
+	}
+	if changed := testkit.Diff(before, testkit.Snapshot(filepath.Dir(h.ssd))); len(changed) > 0 {
+		return fmt.Errorf("refused, and changed %q", changed)
+	}
+	return nil
+}
+
+// becomes wants the file to be this after a call, and the shard to be there if it
+// has users.
+func (c *userFile) becomes(h *host, mode, id, want string) error {
+	if o := run(h.command(mode, id)); o.status != 0 {
+		return fmt.Errorf("%s: %v", mode, o)
+	}
+	list, err := os.ReadFile(h.userFile())
+	if string(list) != want || (err != nil) != (want == "") {
+		return fmt.Errorf("after %s the file is %.100q, %v, want %.100q", mode, list, err, want)
+	}
+	if _, err := os.Lstat(h.published()); (err == nil) != (want != "") {
+		return fmt.Errorf("after %s the users are %.100q, and the shard: %v", mode, list, err)
+	}
+	return h.whole()
 }
