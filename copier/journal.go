@@ -77,6 +77,36 @@ func (j *journal) put(slot int64, sum uint64) error {
 	return j.file.WriteAt(b[:], journalHeader+8*slot)
 }
 
+// A run puts sums of slots that mostly follow each other, some at a time. What it has
+// not put is lost with the process: so many small files are copied again.
+type run struct {
+	j     *journal
+	first int64
+	sums  []byte
+}
+
+const runSlots = 64
+
+func (r *run) put(slot int64, sum uint64) error {
+	if n := int64(len(r.sums)) / 8; slot != r.first+n || n == runSlots {
+		if err := r.flush(); err != nil {
+			return err
+		}
+		r.first = slot
+	}
+	r.sums = binary.LittleEndian.AppendUint64(r.sums, sum)
+	return nil
+}
+
+func (r *run) flush() error {
+	if len(r.sums) == 0 {
+		return nil
+	}
+	err := r.j.file.WriteAt(r.sums, journalHeader+8*r.first)
+	r.sums = r.sums[:0]
+	return err
+}
+
 // get is the sum of one slot, 0 if there is none.
 func (j *journal) get(slot int64) (sum uint64, err error) {
 	sums, err := j.read(slot, 1)
@@ -164,13 +194,21 @@ func (s *scan) load(slot int64) error {
 	return err
 }
 
-// Sum is XXH64 of a whole regular file of the plan.
+// Sum is XXH64 of a whole regular file of the plan, after the copy; it is for one
+// goroutine. Files are asked for in the order of the plan: many sums are read at once.
 func (s *Stage) Sum(it *Item) (uint64, error) {
-	sums, err := s.journal.must(it.slot+slots(it.Size)-1, 1)
-	if err != nil {
-		return 0, err
+	slot := it.slot + slots(it.Size) - 1
+	if at := slot - s.firstSum; at < 0 || at >= int64(len(s.sums)) {
+		var err error
+		s.firstSum = slot
+		if s.sums, err = s.journal.read(slot, scanned); err == nil && len(s.sums) == 0 {
+			_, err = s.journal.must(slot, 1) // says what is wrong
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
-	return sums[0], nil
+	return s.sums[slot-s.firstSum], nil
 }
 
 // BlockSums are the sums of n blocks of a file, from block first on.

@@ -200,3 +200,26 @@ func TestBooksThatAreNoFiles(t *testing.T) {
 		})
 	}
 }
+
+// Sums that were put in runs, of slots that follow each other or not, are what Sum
+// gives back, also across the pieces that it reads.
+func TestRunsAreWhatSumReads(t *testing.T) {
+	j, want := emptyJournal(t), map[int64]uint64{}
+	r, sums := rand.New(rand.NewPCG(1, 0)), run{j: j}
+	for slot := int64(0); slot < 3*scanned; slot += []int64{1, 1, 1, 1, 1, 1, 3, 200}[r.IntN(8)] {
+		want[slot] = 1 + r.Uint64()>>1
+		if err := sums.put(slot, want[slot]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sums.flush(); err != nil {
+		t.Fatal(err)
+	}
+	s := Stage{journal: j}
+	for slot, sum := range want { // in any order
+		it := Item{Record: tree.Record{Kind: tree.Regular, Size: 1}, slot: slot}
+		if got, err := s.Sum(&it); got != sum || err != nil {
+			t.Fatalf("slot %d: got %x, %v, wanted %x", slot, got, err, sum)
+		}
+	}
+}

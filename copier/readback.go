@@ -52,19 +52,15 @@ func (c *copying) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) e
 }
 
 func (c *copying) readBackSmall(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) error {
-	want, err := c.stage.journal.get(it.slot)
-	if err != nil {
-		return err
-	}
 	got, err := c.sumSmall(ctx, dst, it, w)
-	if notThere(err) || (err == nil && got != want) {
+	if notThere(err) || (err == nil && got != it.Sum) {
 		it.kept = false
-		got, want, err = c.copyAgain(ctx, dst, it, w)
+		got, err = c.copyAgain(ctx, dst, it, w)
 	}
 	if err != nil {
 		return err
 	}
-	if got != want {
+	if got != it.Sum {
 		return &DamageError{it.Below(), 0, it.Size}
 	}
 	if it.kept {
@@ -96,18 +92,20 @@ func (c *copying) sumSmall(ctx context.Context, dst *sys.File, it *Item, w *pool
 }
 
 // copyAgain copies a small file once more, syncs it, and reads it back.
-func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (got, want uint64, err error) {
+func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (got uint64, err error) {
 	src, err := c.openSourceDir(it.Path)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer src.Close() //nolint:errcheck // opened for reading
 	if err := c.unlinkOld(ctx, dst, it.Name); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	if want, err = c.smallFile(ctx, src, dst, it, w, true); err != nil {
-		return 0, 0, err
+	if err := c.smallFile(ctx, src, dst, it, w, true); err != nil {
+		return 0, err
 	}
-	got, err = c.sumSmall(ctx, dst, it, w)
-	return got, want, err
+	if err := c.stage.journal.put(it.slot, it.Sum); err != nil {
+		return 0, err
+	}
+	return c.sumSmall(ctx, dst, it, w)
 }

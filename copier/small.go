@@ -10,8 +10,15 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// copyBatch copies some files and symbolic links of one directory.
-func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error {
+// copyBatch copies some files and symbolic links of one directory, and records the
+// sums of those that it has copied also if it does not come to the others.
+func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) (err error) {
+	sums := run{j: c.stage.journal}
+	defer func() {
+		if put := sums.flush(); err == nil {
+			err = put
+		}
+	}()
 	src, err := c.openSourceDir(b.path)
 	if err != nil {
 		return err
@@ -29,8 +36,8 @@ func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error
 		it := &b.entries[i]
 		if it.Kind == tree.Symlink {
 			err = c.symlink(ctx, src, dst, it)
-		} else {
-			err = c.copySmall(ctx, src, dst, it, w)
+		} else if err = c.copySmall(ctx, src, dst, it, w); err == nil {
+			err = sums.put(it.slot, it.Sum)
 		}
 		if err != nil {
 			return err
@@ -50,8 +57,7 @@ func (c *copying) copySmall(ctx context.Context, src, dst *sys.File, it *Item, w
 			return err
 		}
 	}
-	_, err := c.smallFile(ctx, src, dst, it, w, c.syncEach)
-	return err
+	return c.smallFile(ctx, src, dst, it, w, c.syncEach)
 }
 
 // keepSmall reports whether the file was copied by the copy that was interrupted.
@@ -82,7 +88,7 @@ func (c *copying) keepSmall(src, dst *sys.File, it *Item) (kept bool, err error)
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
-	it.kept = true
+	it.kept, it.Sum = true, sum
 	c.Observer.Copied(it.Size)
 	return true, err
 }
@@ -93,16 +99,16 @@ func (c *copying) unlinkOld(ctx context.Context, dst *sys.File, planned string) 
 }
 
 // smallFile makes the copy of a file of at most a block, with its metadata, and
-// then records its sum.
-func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker, sync bool) (sum uint64, err error) {
+// leaves its sum in the item.
+func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker, sync bool) (err error) {
 	direct := c.Engine == Direct || (c.Engine != Buffered && it.Size >= directFrom)
 	p := &pair{path: it.Below(), size: it.Size, sparse: it.Sparse()}
 	if p.in, err = c.openSource(src, c.src.name(it.Name), direct); err != nil {
-		return 0, sourceError(p.path, err)
+		return sourceError(p.path, err)
 	}
 	defer p.in.Close() //nolint:errcheck // opened for reading
 	if err := c.checkSource(p, it); err != nil {
-		return 0, err
+		return err
 	}
 	mode, _ := c.born.mode(it)
 	if direct {
@@ -111,10 +117,10 @@ func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, w
 		p.out, err = dst.OpenAt(c.stage.name(it.Name), createNew, mode)
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	p.out.Pace = c.Pace
-	sum, err = c.smallContents(ctx, p, w)
+	it.Sum, err = c.smallContents(ctx, p, w)
 	if err == nil {
 		err = c.setMeta(src, dst, p.out, it, c.born)
 	}
@@ -125,12 +131,12 @@ func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, w
 		err = closed
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	c.count(p, p.size)
 	c.moved.Add(p.size)
 	c.Observer.Copied(p.size)
-	return sum, c.stage.journal.put(it.slot, sum)
+	return nil
 }
 
 func (c *copying) smallContents(ctx context.Context, p *pair, w *pool.Worker) (sum uint64, err error) {

@@ -21,6 +21,9 @@ type Stage struct {
 	Kept    int64
 	clones  bool // the source's files can be cloned into it
 
+	sums     []uint64 // some of the journal, for Sum
+	firstSum int64    // slot of sums[0]
+
 	// Discarded says that there was a stage which could not be gone on with.
 	Discarded bool
 }

@@ -300,7 +300,7 @@ func TestJournalThatLostSumsIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer j.file.Close()
-	s, it := Stage{journal: j}, Item{Record: tree.Record{Kind: tree.Regular, Size: 2 * block}, slot: 3}
+	it := Item{Record: tree.Record{Kind: tree.Regular, Size: 2 * block}, slot: 3}
 	if err := errors.Join(j.put(3, 7), j.put(4, 8), j.put(5, 9)); err != nil {
 		t.Fatal(err)
 	}
@@ -311,6 +311,7 @@ func TestJournalThatLostSumsIsAnError(t *testing.T) {
 		if err := j.file.Truncate(c.length); err != nil {
 			t.Fatal(err)
 		}
+		s := Stage{journal: j}
 		whole, err := s.Sum(&it)
 		if (err == nil && whole == 9) != c.ok {
 			t.Errorf("journal of %d bytes: sum %d, %v", c.length, whole, err)
