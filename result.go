@@ -74,7 +74,8 @@ type Usage struct {
 // State is what List says a shard is.
 type State string
 
-// The states, in the words of the design.
+// The states, in the words of the design. A list of users that cannot be read counts
+// as users.
 const (
 	Published State = "published" // bound manifest, users
 	Unproven  State = "unproven"  // users but no bound manifest: copied by the older script

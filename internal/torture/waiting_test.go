@@ -97,12 +97,12 @@ func queue(t *testing.T, path string) (n int) {
 
 // one wants status, and one line with an error that has all of the words.
 func (o outcome) one(status int, words ...string) error {
-	errors := regexp.MustCompile(`(?m)^ERROR:.*$`).FindAllString(o.err, -1)
-	if o.status != status || len(errors) != 1 {
+	lines := regexp.MustCompile(`(?m)^ERROR:.*$`).FindAllString(o.err, -1)
+	if o.status != status || len(lines) != 1 {
 		return fmt.Errorf("want status %d and one line with an error, got %v", status, o)
 	}
 	for _, word := range words {
-		if !strings.Contains(errors[0], word) {
+		if !strings.Contains(lines[0], word) {
 			return fmt.Errorf("want %q in the error, got %v", word, o)
 		}
 	}
