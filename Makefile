@@ -3,13 +3,14 @@
 PREFIX  = /usr/local
 DESTDIR =
 TIME    = 30m
+SIZE    = quick
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # Programs are the directories of cmd.
 PROGRAMS := $(notdir $(wildcard cmd/*))
 
 .DEFAULT_GOAL := build
-.PHONY: build test torture lint demo install clean help
+.PHONY: build test torture bench-peers lint demo install clean help
 
 # Static, so that a program runs on any host, whatever its libc; no paths of the
 # build host inside. The version comes from git describe, not from Go's own stamp,
@@ -22,6 +23,9 @@ test: ## all tests, with -race; as root installs what they drive
 
 torture: ## breaks the program everywhere for TIME=30m, and counts how often
 	scripts/torture.sh '$(TIME)' $(SEED)
+
+bench-peers: build ## against other tools and fio: SIZE=quick|standard|full, ROWS=1,2, SAMPLES=5
+	scripts/bench-peers.sh '$(SIZE)' '$(ROWS)' '$(SAMPLES)'
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	scripts/lint.sh
@@ -37,4 +41,4 @@ clean: ## delete what the other targets made
 	rm -rf bin logs
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"shard_to_ssd/internal/testkit"
+)
+
+// builds are this program and shard_to_ssd.
+func builds(t *testing.T) (peers, bin string) {
+	t.Helper()
+	dir := t.TempDir()
+	peers, bin = filepath.Join(dir, "peers"), filepath.Join(dir, "shard_to_ssd")
+	testkit.Command(t, "go", "build", "-buildvcs=false", "-o", peers, ".")
+	testkit.Command(t, "go", "build", "-buildvcs=false", "-o", bin, "shard_to_ssd/cmd/shard_to_ssd")
+	return peers, bin
+}
+
+// need is what the rows below run.
+func need(t *testing.T) {
+	testkit.NeedRoot(t)
+	testkit.Need(t, "fio", "rclone", "fpsync", "fpart", "rsync", "time", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs")
+}
+
+// Everything works, on some MB: every contender of these rows does what it should,
+// and all targets are judged. The numbers mean nothing.
+func TestTinyRun(t *testing.T) {
+	need(t)
+	peers, bin := builds(t)
+	for _, c := range []struct {
+		name   string
+		flags  []string
+		judged int
+	}{
+		{"rows of all kinds", []string{"--rows", "1,4,5,7,9,10,11,12"}, 17},
+		{"two builds", []string{"--rows", "8,10", "--also", "same=" + bin}, 4},
+	} {
+		dir, report := t.TempDir(), filepath.Join(t.TempDir(), "report.md")
+		flags := append(c.flags, "--size", "tiny", "--keep-caches", "--dir", dir, "-o", report, "--bin", bin)
+		out := testkit.Command(t, peers, flags...)
+		text, err := os.ReadFile(report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "failed") || strings.Contains(line, "not measured") {
+				t.Errorf("%s: %s", c.name, line)
+			}
+		}
+		if judged := strings.Count(string(text), " met |") + strings.Count(string(text), "**missed** |"); judged != c.judged {
+			t.Errorf("%s: %d targets were judged, wanted %d", c.name, judged, c.judged)
+		}
+		left(t, dir)
+		if t.Failed() {
+			t.Log(out)
+		}
+	}
+}
+
+// left checks what is in the directory, and that no disk of it is attached.
+func left(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if strings.Join(names, " ") != strings.Join(want, " ") {
+		t.Errorf("left in the directory: %q, wanted %q", names, want)
+	}
+	if disks := testkit.Command(t, "losetup", "-a"); strings.Contains(disks, dir) {
+		t.Errorf("disks are still attached:\n%s", disks)
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil || strings.Contains(string(mounts), dir) {
+		t.Errorf("still mounted, %v:\n%s", err, mounts)
+	}
+}
+
+// However it ends while a contender copies, no disk and no mount is left; of
+// SIGKILL a directory is, with nothing in it that takes space.
+func TestInterruptedRun(t *testing.T) {
+	need(t)
+	peers, _ := builds(t)
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
+		dir := t.TempDir()
+		cmd := exec.CommandContext(t.Context(), peers, "--size", "tiny", "--rows", "7", "--keep-caches",
+			"--dir", dir, "-o", filepath.Join(t.TempDir(), "report.md"), "--bin", hanging(t))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		awaitHanging(t, cmd)
+		if disks := testkit.Command(t, "losetup", "-a"); !strings.Contains(disks, dir) {
+			t.Fatalf("no disk is attached while it copies:\n%s", disks)
+		}
+		if err := cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if signal == syscall.SIGKILL {
+			detached(t, dir)
+			continue
+		}
+		if status.ExitStatus() != 130 {
+			t.Errorf("%v: got %v, wanted status 130", signal, cmd.ProcessState)
+		}
+		left(t, dir)
+	}
+}
+
+// hanging is a program in the place of shard_to_ssd that never ends, and says in a
+// FIFO beside it that it runs.
+func hanging(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "hanging")
+	testkit.Command(t, "mkfifo", path+".runs")
+	script := "#!/bin/sh\n[ \"$1\" = --version ] && exit\necho >\"$0.runs\"\nexec sleep 600 # it is killed\n"
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// awaitHanging waits until the program given with --bin runs.
+func awaitHanging(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	runs, err := os.OpenFile(cmd.Args[len(cmd.Args)-1]+".runs", os.O_RDWR, 0) // does not wait for a writer
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runs.Close()
+	if err := runs.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := runs.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// detached waits until the kernel has cleaned up after a process that could not.
+func detached(t *testing.T, dir string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; {
+		disks := testkit.Command(t, "losetup", "-a")
+		if !strings.Contains(disks, dir) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("disks are still attached:\n%s", disks)
+		}
+	}
+	images, err := filepath.Glob(filepath.Join(dir, "*", "*.img"))
+	if err != nil || len(images) > 0 {
+		t.Errorf("images are left: %q, %v", images, err)
+	}
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// oneRow is a table of three contenders, of which one failed.
+func oneRow() (row, map[string]*series) {
+	w := workload{"2 × 1 GiB", []batch{same("f", 2, gib)}}
+	lanes := at(w, "ext4", contender{name: "a"}, contender{name: "b"}, contender{name: "c"}, contender{name: "d"})
+	r := row{3, "a race", []table{{
+		title: "2 × 1 GiB on ext4", lanes: lanes, quantity: seconds,
+		targets: []target{atMost(1.2, "a", "b"), atMost(0.4, "a", "b"), atMost(1, "a", "c")},
+	}}}
+	return r, map[string]*series{
+		lanes[0].key(): {Samples: []sample{{Wall: 3}, {Wall: 1, Chose: "16 jobs"}, {Wall: 2}}},
+		lanes[1].key(): {Samples: []sample{{Wall: 5}, {Wall: 4}, {Wall: 3}}},
+		lanes[2].key(): {Samples: []sample{{Wall: 1}}, Failed: "c: exit status 1"},
+	}
+}
+
+func TestRowInTheReport(t *testing.T) {
+	r, results := oneRow()
+	var out strings.Builder
+	r.write(&out, results, []string{"Why it is so."})
+	const want = `
+## Row 3: a race
+
+### 2 × 1 GiB on ext4
+
+| time, s | median | min – max | samples | ratio |
+|---|--:|--:|--:|--:|
+| a | 2.00 | 1.00 – 3.00 | 3 | 1.00 |
+| b | 4.00 | 3.00 – 5.00 | 3 | 2.00 |
+| c | failed | | 1 | |
+| d | not measured | | | |
+
+- a at most 1.20 × b: 0.50 ×, met
+- a at most 0.40 × b: 0.50 ×, **missed**
+- a at most 1.00 × c: –, **not measured**
+- c failed: c: exit status 1
+
+Why it is so.
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("wanted -, got +:\n%s", diff)
+	}
+}
+
+func TestSummary(t *testing.T) {
+	r, results := oneRow()
+	const want = `| row | work | target | measured | |
+|--:|---|---|--:|---|
+| 3 | a race: 2 × 1 GiB on ext4 | a at most 1.20 × b | 0.50 × | met |
+| 3 | a race: 2 × 1 GiB on ext4 | a at most 0.40 × b | 0.50 × | **missed** |
+| 3 | a race: 2 × 1 GiB on ext4 | a at most 1.00 × c | – | **not measured** |
+`
+	if diff := cmp.Diff(want, summary([]row{r}, results)); diff != "" {
+		t.Errorf("wanted -, got +:\n%s", diff)
+	}
+}
+
+// The report of samples that were kept is the report of those that were just taken.
+func TestReportWrittenAgain(t *testing.T) {
+	o := options{raw: filepath.Join(t.TempDir(), "raw.json")}
+	r := record{
+		Repeat: "make bench-peers SIZE=tiny", Size: "tiny", Samples: 1, Rows: []int{10}, Labels: []string{"old"},
+		Fio: fioSettings{"4M", 16}, Facts: []fact{{"kernel", "6 | 7"}}, Results: map[string]*series{},
+	}
+	rows, _, err := r.rows(r.builds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range rows[0].tables[0].lanes {
+		r.Results[l.key()] = &series{Samples: []sample{{Wall: float64(i+1) / 1000}}}
+	}
+	first, err := report(r, notes{10: {"A note."}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.save(r); err != nil {
+		t.Fatal(err)
+	}
+	again, err := load(o.raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := report(again, notes{10: {"A note."}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, second); diff != "" {
+		t.Errorf("first -, second +:\n%s", diff)
+	}
+	for _, want := range []string{
+		"\n    make bench-peers SIZE=tiny\n", "| -c, present (old) | 2.00 |", "A note.", `| kernel | 6 \| 7 |`,
+		"| 10 | nothing to copy, nothing to delete: 10 files of 1 kB on ext4, caches warm | -c, present at most 2.00 × flock FILE true | 0.20 × | met |",
+		"**Size tiny**", "flock $LOCKS/other.lock true` (bare)", "- xfs: `mkfs.xfs ",
+	} {
+		if !strings.Contains(first, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(first)
+	}
+}
+
+func TestLoadRefusesNonsense(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "raw.json")
+	if _, err := load(path); err == nil {
+		t.Error("a file that is not there: wanted an error")
+	}
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("half an object: got %v, wanted an error with the path", err)
+	}
+}

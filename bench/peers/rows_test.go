@@ -1,0 +1,191 @@
+package main
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func replace(text string, pairs ...string) string { return strings.NewReplacer(pairs...).Replace(text) }
+
+// Every label that a target speaks of is a line of its table: otherwise it would
+// never be judged.
+func TestTargetsSpeakOfTheirTables(t *testing.T) {
+	rows := allRows(full(), fioSettings{"4M", 16})
+	for i, r := range rows {
+		if r.number != i+1 {
+			t.Errorf("row %d is called %d", i+1, r.number)
+		}
+		targets := 0
+		for _, table := range r.tables {
+			medians := map[string]float64{}
+			for _, l := range table.lanes {
+				medians[table.label(l)] = 1
+			}
+			for _, target := range table.targets {
+				targets++
+				if v := target.judge(medians); v.state == "not measured" {
+					t.Errorf("row %d, %s: %q is never judged", r.number, table.title, target.want)
+				}
+			}
+		}
+		if targets == 0 {
+			t.Errorf("row %d has no target", r.number)
+		}
+	}
+	if len(rows) != 13 {
+		t.Errorf("%d rows, wanted 13", len(rows))
+	}
+}
+
+// Lanes of one key are measured once, for all rows: they must be the same.
+func TestKeysTellLanesApart(t *testing.T) {
+	for _, s := range []sizes{full(), standard(), quick(), tiny()} {
+		seen, labels := map[string]lane{}, map[string]bool{}
+		for _, r := range allRows(s, fioSettings{"4M", 16}) {
+			for i, table := range r.tables {
+				for _, l := range table.lanes {
+					if other, ok := seen[l.key()]; ok && (other.contender.command != l.contender.command || other.setting != l.setting) {
+						t.Errorf("size %s: two lanes have the key %s", s.Name, l.key())
+					}
+					seen[l.key()] = l
+					label := strings.Join([]string{r.title, string(rune('0' + i)), table.label(l)}, "|")
+					if labels[label] {
+						t.Errorf("size %s: row %d has two lines %s", s.Name, r.number, label)
+					}
+					labels[label] = true
+				}
+			}
+		}
+	}
+}
+
+func TestChosen(t *testing.T) {
+	numbersOf := func(rows []row) (numbers []int) {
+		for _, r := range rows {
+			numbers = append(numbers, r.number)
+		}
+		return numbers
+	}
+	all := func() []row { return allRows(tiny(), fioSettings{}) }
+	if rows, err := chosen(all(), nil); err != nil || len(rows) != 13 {
+		t.Errorf("no numbers: got %v, %v, wanted all", numbersOf(rows), err)
+	}
+	if rows, err := chosen(all(), []int{12, 3}); err != nil || !slices.Equal(numbersOf(rows), []int{3, 12}) {
+		t.Errorf("12 and 3: got %v, %v", numbersOf(rows), err)
+	}
+	if _, err := chosen(all(), []int{3, 14}); err == nil {
+		t.Error("14: wanted an error")
+	}
+}
+
+// Another build is in turn with the first wherever shard_to_ssd runs, and nowhere
+// else.
+func TestOtherBuilds(t *testing.T) {
+	rows := withBuilds(allRows(tiny(), fioSettings{"4M", 16}), []build{{"", "/new"}, {"old", "/old"}})
+	var got []string
+	for _, l := range rows[0].tables[0].lanes {
+		got = append(got, l.name()+" "+l.build.path)
+	}
+	if want := []string{"shard_to_ssd /new", "shard_to_ssd (old) /old", "fio, the same I/O /new"}; !slices.Equal(got, want) {
+		t.Errorf("row 1: got %q, wanted %q", got, want)
+	}
+	first := rows[12].tables[0]
+	if got := first.label(first.lanes[1]); got != "50 files of 1 kB (old)" {
+		t.Errorf("row 13: the second line is %q", got)
+	}
+}
+
+func TestTurns(t *testing.T) {
+	rows, err := chosen(allRows(tiny(), fioSettings{"4M", 16}), []int{1, 2, 6, 7, 10, 13})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type shape struct {
+		name           string
+		lanes, samples int
+	}
+	var got []shape
+	for _, turn := range turnsOf(rows, 7) {
+		got = append(got, shape{turn.name, len(turn.lanes), turn.samples})
+	}
+	want := []shape{
+		{"4 × 4 MiB, ext4", 7, 7}, // shard_to_ssd once for three rows
+		{"1 × 12 MiB, ext4", 7, 7},
+		{"slow, 1 × 20 MiB, ext4", 2, 7},
+		{"slow, 10 files of 2 MiB, ext4", 2, 7},
+		{"calls, ext4", 3, 3},
+		{"growth of files, ext4", 3, 3},
+		{"growth of bytes, ext4", 3, 3},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwanted %v", got, want)
+	}
+}
+
+// A row that takes few samples takes no more than were asked for.
+func TestSamplesOfSettings(t *testing.T) {
+	for _, c := range []struct {
+		setting setting
+		want    int
+	}{
+		{setting{}, 2},
+		{setting{samples: 1}, 1},
+		{setting{samples: 3}, 2},
+		{setting{samples: 100, warm: true}, 100},
+	} {
+		if got := c.setting.count(2); got != c.want {
+			t.Errorf("%+v of 2: got %d, wanted %d", c.setting, got, c.want)
+		}
+	}
+}
+
+func TestPeakCountsWhatIsKept(t *testing.T) {
+	s := tiny()
+	a, b := workload{"a", []batch{same("a", 1, gib)}}, workload{"b", []batch{same("b", 1, 2*gib)}}
+	turns := []turn{
+		{name: "1", lanes: at(a, "ext4", tool())},
+		{name: "2", lanes: at(b, "ext4", tool())},
+		{name: "3", lanes: at(a, "xfs", tool())}, // a is kept through turn 2
+	}
+	got, name := peakOf(turns, s)
+	if want := turns[1].disk(s) + sourceDisk(a) + sourceDisk(b); got != want || name != "2" {
+		t.Errorf("got %d for %s, wanted %d for 2", got, name, want)
+	}
+	if got, _ := peakOf(turns[:2], s); got != turns[1].disk(s)+sourceDisk(b) {
+		t.Errorf("without turn 3: got %d, wanted %d", got, turns[1].disk(s)+sourceDisk(b))
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for name, want := range map[string]int64{"full": gib, "0.25": 256 * mib, "2": 2 * gib, "0.001": 4 * mib} {
+		s, err := sizesOf(name)
+		if err != nil || s.Segment != want {
+			t.Errorf("%s: got %d, %v, wanted %d", name, s.Segment, err, want)
+		}
+	}
+	for _, name := range []string{"", "huge", "0", "-1", "NaN", "1e9"} {
+		if s, err := sizesOf(name); err == nil {
+			t.Errorf("%q: got %+v, wanted an error", name, s)
+		}
+	}
+}
+
+// The variables of command lines are those that there are.
+func TestCommandsUseKnownVariables(t *testing.T) {
+	env := place{}.env()
+	variable := regexp.MustCompile(`\$\{?([A-Z]+)`)
+	for _, r := range allRows(tiny(), fioSettings{"4M", 16}) {
+		for _, table := range r.tables {
+			for _, l := range table.lanes {
+				c := l.contender
+				for _, m := range variable.FindAllStringSubmatch(c.command+c.prepare+c.after+c.check+l.setting.ready, -1) {
+					if _, ok := env[m[1]]; !ok {
+						t.Errorf("row %d, %s: unknown variable %s", r.number, c.name, m[1])
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// line is a lane in a table: what was measured of it.
+type line struct {
+	label       string
+	median      float64
+	least, most float64
+	samples     int
+	failed      string
+	chose       string
+}
+
+// linesOf are the lines of a table, in its order.
+func linesOf(t table, results map[string]*series) (lines []line) {
+	for _, l := range t.lanes {
+		x := line{label: t.label(l)}
+		if s := results[l.key()]; s != nil {
+			x.failed = s.Failed
+			var values []float64
+			for _, sample := range s.Samples {
+				values = append(values, t.quantity.of(l.workload, sample))
+				x.chose = sample.Chose
+			}
+			if x.samples = len(values); x.samples > 0 {
+				x.median, x.least, x.most = median(values), slices.Min(values), slices.Max(values)
+			}
+		}
+		lines = append(lines, x)
+	}
+	return lines
+}
+
+// mediansOf are those of lines that were measured and did not fail.
+func mediansOf(lines []line) map[string]float64 {
+	medians := map[string]float64{}
+	for _, x := range lines {
+		if x.samples > 0 && x.failed == "" {
+			medians[x.label] = x.median
+		}
+	}
+	return medians
+}
+
+// text is a table in Markdown. Ratios are to its first line.
+func (t table) text(lines []line) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "| %s, %s | median | min – max | samples | ratio |\n|---|--:|--:|--:|--:|\n", t.quantity.name, t.quantity.unit)
+	for _, x := range lines {
+		switch {
+		case x.failed != "":
+			fmt.Fprintf(&out, "| %s | failed | | %d | |\n", x.label, x.samples)
+		case x.samples == 0:
+			fmt.Fprintf(&out, "| %s | not measured | | | |\n", x.label)
+		default:
+			q := t.quantity
+			fmt.Fprintf(&out, "| %s | %s | %s – %s | %d | %s |\n", x.label, q.text(x.median), q.text(x.least), q.text(x.most), x.samples, ratio(x, lines[0]))
+		}
+	}
+	return out.String()
+}
+
+func ratio(x, first line) string {
+	if first.samples == 0 || first.failed != "" || first.median == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", x.median/first.median)
+}
+
+// summary is one line for each target of all rows.
+func summary(rows []row, results map[string]*series) string {
+	var out strings.Builder
+	out.WriteString("| row | work | target | measured | |\n|--:|---|---|--:|---|\n")
+	for _, r := range rows {
+		for _, t := range r.tables {
+			medians := mediansOf(linesOf(t, results))
+			for _, target := range t.targets {
+				v := target.judge(medians)
+				fmt.Fprintf(&out, "| %d | %s: %s | %s | %s | %s |\n", r.number, r.title, t.title, v.want, v.got, v.emphasised())
+			}
+		}
+	}
+	return out.String()
+}
+
+// emphasised makes what was not met stand out.
+func (v verdict) emphasised() string {
+	if v.state == "met" {
+		return v.state
+	}
+	return "**" + v.state + "**"
+}

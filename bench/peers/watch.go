@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/sys"
+)
+
+// watchCache reads every fourth file of the source into the page cache, as a
+// service would have it there. Afterwards it counts what is there of these, and of
+// all other files of source and copy.
+func watchCache(_ context.Context, p place) (func(*sample) error, error) {
+	var used, unused []string
+	err := files(p.source, func(path string) error {
+		if (len(used)+len(unused))%4 != 0 {
+			unused = append(unused, path)
+			return nil
+		}
+		used = append(used, path)
+		return readAll(path)
+	})
+	if err != nil {
+		return nil, err
+	}
+	before, err := cached(used)
+	if err != nil {
+		return nil, err
+	}
+	return func(s *sample) error {
+		after, err := cached(used)
+		if err != nil {
+			return err
+		}
+		if err := files(p.copied(), func(path string) error { unused = append(unused, path); return nil }); err != nil {
+			return err
+		}
+		left, err := cached(unused)
+		s.set("cache kept", float64(after)/float64(max(before, 1)))
+		s.set("cache left", float64(left))
+		return err
+	}, nil
+}
+
+// files calls do with the path of every regular file.
+func files(dir string, do func(path string) error) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		return do(path)
+	})
+}
+
+func readAll(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
+}
+
+// cached is how many bytes of these files are in the page cache.
+func cached(paths []string) (bytes int64, err error) {
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0, err
+		}
+		f, err := sys.Open(path, unix.O_RDONLY)
+		if err != nil {
+			return 0, err
+		}
+		n, err := f.Cached(0, info.Size())
+		f.Close()
+		if err != nil {
+			return 0, err
+		}
+		bytes += min(n, info.Size()) // pages are counted whole
+	}
+	return bytes, nil
+}
+
+// watchName measures after how long the name of the copy is gone.
+func watchName(_ context.Context, p place) (func(*sample) error, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("inotify_init1", err)
+	}
+	events := os.NewFile(uintptr(fd), "inotify")
+	if _, err := unix.InotifyAddWatch(fd, p.ssd(), unix.IN_MOVED_FROM|unix.IN_DELETE); err != nil {
+		events.Close()
+		return nil, os.NewSyscallError("inotify_add_watch", err)
+	}
+	start, gone := time.Now(), make(chan time.Duration, 1)
+	go func() {
+		defer close(gone)
+		buf := make([]byte, 4096)
+		for {
+			n, err := events.Read(buf)
+			if err != nil {
+				return
+			}
+			if bytes.Contains(buf[:n], []byte("shard\x00")) { // the name in the event
+				gone <- time.Since(start)
+				return
+			}
+		}
+	}()
+	return func(s *sample) error {
+		// The event is older than the end of the command: it is there, if at all.
+		events.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // inotify can be polled
+		after, ok := <-gone
+		events.Close()
+		if !ok {
+			return fmt.Errorf("watch %s: its name was never taken away", p.copied())
+		}
+		s.set("gone", after.Seconds())
+		return nil
+	}, nil
+}

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# bench-peers.sh SIZE ROWS SAMPLES measures shard_to_ssd against other tools, and
+# writes docs/performance.md. As root, on a Debian-like system, installs them; they
+# come as the distribution has them. ROWS (1,2,13) and SAMPLES may be empty. More
+# flags for the program (see it with -h) are taken from BENCH_FLAGS.
+#
+# Samples are kept in logs/bench-peers.json. After a change of the notes,
+#   bin/bench-peers --from logs/bench-peers.json
+# writes the report again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+. scripts/tools.sh
+
+[ "$(id -u)" = 0 ] || { echo "bench-peers: mounting file systems and dropping caches need root" >&2; exit 1; }
+SHARD_TO_SSD_TESTS=all install_tools
+
+mkdir -p logs
+go build -buildvcs=false -o bin/bench-peers ./bench/peers
+flags=(--size "$1" --raw logs/bench-peers.json)
+repeat="make bench-peers SIZE=$1"
+if [ -n "${2:-}" ]; then
+    flags+=(--rows "$2")
+    repeat+=" ROWS=$2"
+fi
+if [ -n "${3:-}" ]; then
+    flags+=(--samples "$3")
+    repeat+=" SAMPLES=$3"
+fi
+# exec, so that signals reach it.
+# shellcheck disable=SC2086 # several flags
+exec bin/bench-peers "${flags[@]}" --repeat "$repeat" ${BENCH_FLAGS:-}
