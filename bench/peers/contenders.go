@@ -78,7 +78,7 @@ func (p place) copied() string { return filepath.Join(p.ssd(), "shard") }
 
 // makeDirs makes the directories that every contender finds.
 func (p place) makeDirs() error {
-	for _, dir := range []string{p.ssd(), filepath.Join(p.mount, "locks")} {
+	for _, dir := range []string{p.ssd(), filepath.Join(p.mount, "locks"), p.temp} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

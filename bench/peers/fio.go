@@ -32,8 +32,11 @@ func fioOf(w workload, f fioSettings) contender {
 		`--name=copy --rw=write --fallocate=native --end_fsync=1 --filename="%s" `+
 		`--name=back --stonewall --rw=read --filename="%[5]s"`,
 		f.Block, f.Depth, w.bytes(), strings.Join(source, ":"), strings.Join(copied, ":"))
-	return contender{name: fioSame, command: command, tools: []string{"fio"}, read: readFio(w.bytes())}
+	return contender{name: fioSame, command: command, tools: []string{"fio"}, check: sameSizes, read: readFio(w.bytes())}
 }
+
+// sameSizes is all that fio's copy has in common with the source.
+const sameSizes = `cmp <(cd "$SRC" && find . -type f -printf '%p %s\n' | sort) <(cd "$DST" && find . -type f -printf '%p %s\n' | sort)`
 
 // readFio takes the times from fio's own report: starting it, and its making of
 // files, take some tenths of a second that are no I/O.

@@ -86,6 +86,39 @@ func left(t *testing.T, dir string, want ...string) {
 	}
 }
 
+// What cannot work is refused before anything is made.
+func TestRefusals(t *testing.T) {
+	need(t)
+	testkit.Need(t, "setpriv")
+	peers, bin := builds(t)
+	small := testkit.Mount(t, "tmpfs", mib)
+	for _, c := range []struct {
+		name   string
+		argv   []string
+		status int
+		want   string
+	}{
+		{"not root", []string{"setpriv", "--reuid", "65534", "--clear-groups", peers}, 1, "need root"},
+		{"no room", []string{peers, "--size", "tiny", "--rows", "10", "--bin", bin, "--dir", small}, 1, `"calls, ext4" needs`},
+		{"no such row", []string{peers, "--rows", "14", "--bin", bin}, 1, "row 14: wanted 1 to 13"},
+		{"no such size", []string{peers, "--size", "huge", "--bin", bin}, 1, `size "huge": wanted`},
+		{"no such program", []string{peers, "--rows", "1", "--bin", "/none/shard_to_ssd"}, 1, "/none/shard_to_ssd is not installed"},
+		{"a build without a label", []string{peers, "--also", bin}, 2, "wanted label=path"},
+		{"an argument", []string{peers, "quick"}, 2, `argument "quick"`},
+		{"no such flag", []string{peers, "--fast"}, 2, "--fast"},
+	} {
+		cmd := exec.CommandContext(t.Context(), c.argv[0], c.argv[1:]...)
+		cmd.Dir = small // where they would write a report
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != c.status || !strings.Contains(string(out), c.want) {
+			t.Errorf("%s: got status %d, %s, wanted %d, %q", c.name, got, out, c.status, c.want)
+		}
+	}
+	if entries, err := os.ReadDir(small); err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
 // However it ends while a contender copies, no disk and no mount is left; of
 // SIGKILL a directory is, with nothing in it that takes space.
 func TestInterruptedRun(t *testing.T) {

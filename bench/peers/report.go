@@ -71,7 +71,7 @@ const howMeasured = `Times are from a cold cache until everything is durable: pe
 turn, A B A B. Before each sample the SSD is a fresh file system, caches are dropped, and programs are brought back into the
 page cache. Source and SSD are loop devices with direct I/O over files on the same disk; the source is ext4, read-only.
 After its last sample every copy is compared with its source. Only ratios mean something: absolute numbers are those of one
-machine on one day. CPU is user and system time of the processes; the kernel's own threads are nobody's.
+machine on one day. A ratio is that of a median to the first line's. CPU is user and system time of the processes; the kernel's own threads are nobody's.
 `
 
 func paragraphs(out *strings.Builder, notes []string) {
@@ -106,7 +106,7 @@ func (r row) write(out *strings.Builder, results map[string]*series, notes []str
 func writeFacts(out *strings.Builder, facts []fact) {
 	out.WriteString("| | |\n|---|---|\n")
 	for _, f := range facts {
-		fmt.Fprintf(out, "| %s | %s |\n", f.What, strings.ReplaceAll(f.Value, "|", `\|`))
+		fmt.Fprintf(out, "| %s | %s |\n", f.What, cell(f.Value))
 	}
 }
 

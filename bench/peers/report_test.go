@@ -12,10 +12,10 @@ import (
 // oneRow is a table of three contenders, of which one failed.
 func oneRow() (row, map[string]*series) {
 	w := workload{"2 × 1 GiB", []batch{same("f", 2, gib)}}
-	lanes := at(w, "ext4", contender{name: "a"}, contender{name: "b"}, contender{name: "c"}, contender{name: "d"})
+	lanes := at(w, "ext4", contender{name: "a"}, contender{name: "b | b"}, contender{name: "c"}, contender{name: "d"})
 	r := row{3, "a race", []table{{
 		title: "2 × 1 GiB on ext4", lanes: lanes, quantity: seconds,
-		targets: []target{atMost(1.2, "a", "b"), atMost(0.4, "a", "b"), atMost(1, "a", "c")},
+		targets: []target{atMost(1.2, "a", "b | b"), atMost(0.4, "a", "b | b"), atMost(1, "a", "c")},
 	}}}
 	return r, map[string]*series{
 		lanes[0].key(): {Samples: []sample{{Wall: 3}, {Wall: 1, Chose: "16 jobs"}, {Wall: 2}}},
@@ -36,12 +36,12 @@ func TestRowInTheReport(t *testing.T) {
 | time, s | median | min – max | samples | ratio |
 |---|--:|--:|--:|--:|
 | a | 2.00 | 1.00 – 3.00 | 3 | 1.00 |
-| b | 4.00 | 3.00 – 5.00 | 3 | 2.00 |
+| b \| b | 4.00 | 3.00 – 5.00 | 3 | 2.00 |
 | c | failed | | 1 | |
 | d | not measured | | | |
 
-- a at most 1.20 × b: 0.50 ×, met
-- a at most 0.40 × b: 0.50 ×, **missed**
+- a at most 1.20 × b | b: 0.50 ×, met
+- a at most 0.40 × b | b: 0.50 ×, **missed**
 - a at most 1.00 × c: –, **not measured**
 - c failed: c: exit status 1
 
@@ -56,8 +56,8 @@ func TestSummary(t *testing.T) {
 	r, results := oneRow()
 	const want = `| row | work | target | measured | |
 |--:|---|---|--:|---|
-| 3 | a race: 2 × 1 GiB on ext4 | a at most 1.20 × b | 0.50 × | met |
-| 3 | a race: 2 × 1 GiB on ext4 | a at most 0.40 × b | 0.50 × | **missed** |
+| 3 | a race: 2 × 1 GiB on ext4 | a at most 1.20 × b \| b | 0.50 × | met |
+| 3 | a race: 2 × 1 GiB on ext4 | a at most 0.40 × b \| b | 0.50 × | **missed** |
 | 3 | a race: 2 × 1 GiB on ext4 | a at most 1.00 × c | – | **not measured** |
 `
 	if diff := cmp.Diff(want, summary([]row{r}, results)); diff != "" {

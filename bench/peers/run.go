@@ -95,17 +95,23 @@ func (b *bench) lane(ctx context.Context, g *ground, l lane, n, samples int) err
 	if all.Failed != "" {
 		return nil
 	}
-	p, err := g.enter(ctx, l)
+	p, fresh, err := g.enter(ctx, l)
 	if err != nil {
 		return err
 	}
-	s, err := b.sample(ctx, l, p, n == samples-1)
+	var s sample
+	if fresh {
+		err = p.shell(ctx, l.setting.ready)
+	}
+	if err == nil {
+		s, err = b.sample(ctx, l, p, n == samples-1)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err != nil {
-		all.Failed = err.Error()
-		b.log("%s: %s failed: %v", l.turn(), l.name(), err)
+		all.Failed = strings.ReplaceAll(err.Error(), b.dir, "DIR") // which is another in every run
+		b.log("%s: %s failed: %s", l.turn(), l.name(), all.Failed)
 		return nil
 	}
 	all.Samples = append(all.Samples, s)
@@ -236,37 +242,34 @@ type ground struct {
 }
 
 // enter makes the place of a lane: everything is fresh, unless it is to be kept.
-func (g *ground) enter(ctx context.Context, l lane) (place, error) {
-	b := g.bench
-	p := place{mount: g.mount, temp: filepath.Join(b.dir, "temp"), build: l.build}
-	var err error
+func (g *ground) enter(ctx context.Context, l lane) (p place, fresh bool, err error) {
+	p = place{mount: g.mount, temp: filepath.Join(g.bench.dir, "temp"), build: l.build}
 	if p.source, err = g.source(ctx, l); err != nil {
-		return p, err
+		return p, false, err
 	}
 	if l.setting.keep && g.mounted {
-		return p, nil
+		return p, false, nil
 	}
 	if err := g.unmountSSD(); err != nil {
-		return p, err
+		return p, false, err
 	}
 	if err := os.RemoveAll(p.temp); err != nil {
-		return p, err
+		return p, false, err
 	}
-	if err := os.Mkdir(p.temp, 0o755); err != nil {
-		return p, err
+	if err := g.mountSSD(ctx, l); err != nil {
+		return p, false, err
 	}
-	k := kindOf(l.kind, b.sizes)
-	if err := b.ssd.format(ctx, k, l.workload.files()); err != nil {
-		return p, err
+	return p, true, p.makeDirs()
+}
+
+func (g *ground) mountSSD(ctx context.Context, l lane) error {
+	k := kindOf(l.kind, g.bench.sizes)
+	if err := g.bench.ssd.format(ctx, k, l.workload.files()); err != nil {
+		return err
 	}
-	if err := b.ssd.mount(g.mount, k.name, k.mount, 0); err != nil {
-		return p, err
-	}
-	g.mounted = true
-	if err := p.makeDirs(); err != nil {
-		return p, err
-	}
-	return p, p.shell(ctx, l.setting.ready)
+	err := g.bench.ssd.mount(g.mount, k.name, k.mount, 0)
+	g.mounted = err == nil
+	return err
 }
 
 func (g *ground) source(ctx context.Context, l lane) (string, error) {

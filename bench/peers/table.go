@@ -52,18 +52,22 @@ func (t table) text(lines []line) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "| %s, %s | median | min – max | samples | ratio |\n|---|--:|--:|--:|--:|\n", t.quantity.name, t.quantity.unit)
 	for _, x := range lines {
+		label := cell(x.label)
 		switch {
 		case x.failed != "":
-			fmt.Fprintf(&out, "| %s | failed | | %d | |\n", x.label, x.samples)
+			fmt.Fprintf(&out, "| %s | failed | | %d | |\n", label, x.samples)
 		case x.samples == 0:
-			fmt.Fprintf(&out, "| %s | not measured | | | |\n", x.label)
+			fmt.Fprintf(&out, "| %s | not measured | | | |\n", label)
 		default:
 			q := t.quantity
-			fmt.Fprintf(&out, "| %s | %s | %s – %s | %d | %s |\n", x.label, q.text(x.median), q.text(x.least), q.text(x.most), x.samples, ratio(x, lines[0]))
+			fmt.Fprintf(&out, "| %s | %s | %s – %s | %d | %s |\n", label, q.text(x.median), q.text(x.least), q.text(x.most), x.samples, ratio(x, lines[0]))
 		}
 	}
 	return out.String()
 }
+
+// cell keeps a name such as tar | tar from ending the cell that it is in.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
 func ratio(x, first line) string {
 	if first.samples == 0 || first.failed != "" || first.median == 0 {
@@ -81,7 +85,7 @@ func summary(rows []row, results map[string]*series) string {
 			medians := mediansOf(linesOf(t, results))
 			for _, target := range t.targets {
 				v := target.judge(medians)
-				fmt.Fprintf(&out, "| %d | %s: %s | %s | %s | %s |\n", r.number, r.title, t.title, v.want, v.got, v.emphasised())
+				fmt.Fprintf(&out, "| %d | %s: %s | %s | %s | %s |\n", r.number, r.title, t.title, cell(v.want), v.got, v.emphasised())
 			}
 		}
 	}
