@@ -168,6 +168,9 @@ func (o options) measure(ctx context.Context) (r record, err error) {
 	}
 	err = b.run(ctx, turns, func() error { return o.save(r) })
 	r.Facts = append(r.Facts, fact{"took", time.Since(start).Round(time.Second).String()})
+	if b.cached {
+		r.Facts = append(r.Facts, fact{"CAUTION", "the images took no direct I/O: numbers are of the host's page cache"})
+	}
 	return r, errors.Join(err, o.save(r))
 }
 

@@ -32,6 +32,7 @@ type bench struct {
 	log     func(format string, args ...any)
 
 	keepCaches bool // of the host
+	cached     bool // a disk had no direct I/O
 }
 
 // run is all turns; done is called after each.
@@ -71,6 +72,7 @@ func (b *bench) turn(ctx context.Context, t turn) (err error) {
 		if b.ssd, err = newDisk(ctx, b.dir, size); err != nil {
 			return err
 		}
+		b.cached = b.cached || !b.ssd.direct
 	}
 	ground := ground{bench: b, mount: filepath.Join(b.dir, "ssd")}
 	defer func() { err = errors.Join(err, ground.leave()) }()

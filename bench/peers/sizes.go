@@ -84,7 +84,7 @@ func tiny() sizes {
 		Slow: 20 * mib, SlowFiles: 10,
 		Sparse: 256 * mib, Many: 500,
 		GrowFiles: [3]int{50, 100, 200}, GrowBytes: [3]int64{4 * mib, 8 * mib, 16 * mib}, GrowStored: 1,
-		JournalMiB: 16, SlackMiB: 350, Reduced: true,
+		JournalMiB: 16, SlackMiB: 400, Reduced: true,
 	}
 }
 

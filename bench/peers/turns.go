@@ -58,7 +58,7 @@ func (t turn) disk(s sizes) int64 {
 		}
 		need = max(need, n)
 	}
-	return roundUp(need+need/10+s.SlackMiB*mib, 512*mib)
+	return roundUp(need+need/10+s.SlackMiB*mib, 256*mib)
 }
 
 // sourceDisk is how large the disk of a source must be.
