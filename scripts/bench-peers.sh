@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 SHARD_TO_SSD_TESTS=all install_tools
 
 mkdir -p logs
-go build -buildvcs=false -o bin/bench-peers ./bench/peers
+CGO_ENABLED=0 go build -buildvcs=false -o bin/bench-peers ./bench/peers
 flags=(--size "$1" --raw logs/bench-peers.json)
 repeat="make bench-peers SIZE=$1"
 if [ -n "${2:-}" ]; then

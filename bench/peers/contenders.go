@@ -172,20 +172,11 @@ func cloning() contender {
 	return c
 }
 
-// growing takes every copy from a fresh file system, as the others, but is
-// checked by nothing more than itself: these are the largest.
-func growing() contender {
-	c := tool()
-	c.check = ""
-	return c
-}
-
 // measuringMemory asks time(1): what wait4 says of a child is never less than what
 // its parent had when it forked.
 func measuringMemory() contender {
 	c := tool()
 	c.command = `command time -f %M -o "$TMP/peak" ` + ensure
-	c.check = ""
 	c.read = func(p place, stdout []byte, s *sample) error {
 		text, err := os.ReadFile(filepath.Join(p.temp, "peak"))
 		if err != nil {
@@ -204,7 +195,6 @@ func measuringMemory() contender {
 // watchingCache copies while a part of the source is in the page cache.
 func watchingCache(c contender) contender {
 	c.around = watchCache
-	c.check = ""
 	return c
 }
 

@@ -195,7 +195,7 @@ func growthTable(of string, all []workload, q quantity) table {
 	t := table{title: "more " + of + " on ext4", quantity: q, byWorkload: true}
 	var labels []string
 	for _, w := range all {
-		t.lanes = append(t.lanes, in(setting{name: "growth of " + of, samples: 3}, w, "ext4", growing())...)
+		t.lanes = append(t.lanes, in(setting{name: "growth of " + of, samples: 3}, w, "ext4", tool())...)
 		labels = append(labels, w.name)
 	}
 	t.targets = []target{flat(1.15, labels...)}
