@@ -4,6 +4,7 @@
 //	kill_test.go      SIGKILL at every system call
 //	fail_test.go      an error, a short count or no progress at every system call
 //	escape_test.go    no system call goes past the layer that counts them
+//	resume_test.go    one copy killed ten times; stages and journals damaged or forged
 //	powercut_test.go  ext4, XFS and btrfs cut off at any moment, and mounted again
 //	adopt_test.go     the older script killed, and half a shard beside a good manifest
 //	dropped_test.go   a disk that keeps only what was synced
