@@ -31,7 +31,10 @@ func ownNamespace(dir string) error {
 	if err := detachStrangers(dir); err != nil {
 		return err
 	}
-	err := syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), inNamespace+"=1"))
+	self, err := os.Executable()
+	if err == nil {
+		err = syscall.Exec(self, os.Args, append(os.Environ(), inNamespace+"=1"))
+	}
 	return fmt.Errorf("start again in a mount namespace: %w", err)
 }
 
