@@ -90,7 +90,7 @@ func (op *operation) refuseHalf(ctx context.Context, state *stateDir, pub *sys.S
 // refuseMount refuses to remove or replace what cannot be renamed, before anything is
 // copied or anybody unregistered.
 func (op *operation) refuseMount(pub *sys.Stat) error {
-	if !pub.MountPoint {
+	if pub == nil || !pub.MountPoint {
 		return nil
 	}
 	return fmt.Errorf("%s/%s is a mount, which can be neither removed nor replaced: unmount it", op.SSDDir, op.name)

@@ -107,6 +107,19 @@ func (r *run) flush() error {
 	return err
 }
 
+// putAgain keeps the sum of a slot that did not read back as it should. The journal
+// itself may be what is wrong: the manifest will be made of it.
+func (j *journal) putAgain(slot int64, sum uint64) error {
+	if err := j.put(slot, sum); err != nil {
+		return err
+	}
+	got, err := j.get(slot)
+	if err == nil && got != sum {
+		err = &fs.PathError{Op: "read", Path: j.file.Path(), Err: fmt.Errorf("sum %d is %016x, and %016x was written", slot, got, sum)}
+	}
+	return err
+}
+
 // get is the sum of one slot, 0 if there is none.
 func (j *journal) get(slot int64) (sum uint64, err error) {
 	sums, err := j.read(slot, 1)
@@ -194,21 +207,39 @@ func (s *scan) load(slot int64) error {
 	return err
 }
 
-// Sum is XXH64 of a whole regular file of the plan, after the copy; it is for one
-// goroutine. Files are asked for in the order of the plan: many sums are read at once.
-func (s *Stage) Sum(it *Item) (uint64, error) {
-	slot := it.slot + slots(it.Size) - 1
-	if at := slot - s.firstSum; at < 0 || at >= int64(len(s.sums)) {
+// sums reads sums that are asked for one after the other, mostly in their order, many
+// at once. It is for one goroutine, and for sums that nobody changes meanwhile.
+type sums struct {
+	j     *journal
+	first int64
+	have  []uint64
+}
+
+// of is the sum of a slot; a journal that ends before it is an error.
+func (s *sums) of(slot int64) (uint64, error) {
+	if at := slot - s.first; at < 0 || at >= int64(len(s.have)) {
 		var err error
-		s.firstSum = slot
-		if s.sums, err = s.journal.read(slot, scanned); err == nil && len(s.sums) == 0 {
-			_, err = s.journal.must(slot, 1) // says what is wrong
+		s.first = slot
+		if s.have, err = s.j.read(slot, sumsAtOnce); err == nil && len(s.have) == 0 {
+			_, err = s.j.must(slot, 1) // says what is wrong
 		}
 		if err != nil {
 			return 0, err
 		}
 	}
-	return s.sums[slot-s.firstSum], nil
+	return s.have[slot-s.first], nil
+}
+
+// sumsAtOnce is a batch.
+const sumsAtOnce = batchEntries
+
+// Sum is XXH64 of a whole regular file of the plan, after the copy. It is for one
+// goroutine.
+func (s *Stage) Sum(it *Item) (uint64, error) {
+	if s.sums.j == nil {
+		s.sums.j = s.journal
+	}
+	return s.sums.of(it.slot + slots(it.Size) - 1)
 }
 
 // BlockSums are the sums of n blocks of a file, from block first on.

@@ -232,6 +232,9 @@ func (f *largeFile) readBack(ctx context.Context, s *segment, b int64, w *pool.W
 		if want, err = f.copyBlock(ctx, b, w, true); err != nil {
 			return err
 		}
+		if err := f.c.stage.journal.putAgain(f.item.slot+b, want); err != nil {
+			return err
+		}
 		if err := f.out.SyncData(); err != nil {
 			return err
 		}

@@ -36,6 +36,7 @@ func (c *copying) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) e
 		return err
 	}
 	defer dst.Close() //nolint:errcheck // opened for reading
+	sums := sums{j: c.stage.journal}
 	for i := range b.entries {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -44,23 +45,29 @@ func (c *copying) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) e
 		if it.Kind != tree.Regular {
 			continue
 		}
-		if err := c.readBackSmall(ctx, dst, it, w); err != nil {
+		want, err := sums.of(it.slot)
+		if err != nil {
+			return err
+		}
+		if err := c.readBackSmall(ctx, dst, it, want, w); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *copying) readBackSmall(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) error {
+// readBackSmall compares a file with what the journal says, and not with what this
+// process remembers: the manifest will be made of the journal.
+func (c *copying) readBackSmall(ctx context.Context, dst *sys.File, it *Item, want uint64, w *pool.Worker) error {
 	got, err := c.sumSmall(ctx, dst, it, w)
-	if notThere(err) || (err == nil && got != it.Sum) {
+	if notThere(err) || (err == nil && got != want) {
 		it.kept = false
-		got, err = c.copyAgain(ctx, dst, it, w)
+		got, want, err = c.copyAgain(ctx, dst, it, w)
 	}
 	if err != nil {
 		return err
 	}
-	if got != it.Sum {
+	if got != want {
 		return &DamageError{it.Below(), 0, it.Size}
 	}
 	if it.kept {
@@ -92,20 +99,21 @@ func (c *copying) sumSmall(ctx context.Context, dst *sys.File, it *Item, w *pool
 }
 
 // copyAgain copies a small file once more, syncs it, and reads it back.
-func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (got uint64, err error) {
+func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (got, want uint64, err error) {
 	src, err := c.openSourceDir(it.Path)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer src.Close() //nolint:errcheck // opened for reading
 	if err := c.unlinkOld(ctx, dst, it.Name); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := c.smallFile(ctx, src, dst, it, w, true); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	if err := c.stage.journal.put(it.slot, it.Sum); err != nil {
-		return 0, err
+	if err := c.stage.journal.putAgain(it.slot, it.Sum); err != nil {
+		return 0, 0, err
 	}
-	return c.sumSmall(ctx, dst, it, w)
+	got, err = c.sumSmall(ctx, dst, it, w)
+	return got, it.Sum, err
 }

@@ -20,9 +20,7 @@ type Stage struct {
 	Resumed bool
 	Kept    int64
 	clones  bool // the source's files can be cloned into it
-
-	sums     []uint64 // some of the journal, for Sum
-	firstSum int64    // slot of sums[0]
+	sums    sums // for Sum
 
 	// Discarded says that there was a stage which could not be gone on with.
 	Discarded bool

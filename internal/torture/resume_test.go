@@ -352,7 +352,7 @@ func TestJournalOfAnyBytes(t *testing.T) {
 		for range tries {
 			op := operation{source: []string{"links", "plain", "file"}[r.IntN(3)], prepare: stoppedAt("rename", 2)}
 			if op.source != "file" && r.IntN(2) == 0 {
-				op.prepare = stoppedAt("write", 10+r.IntN(10))
+				op.prepare = stoppedAt("write", 6+r.IntN(5))
 			}
 			d := r.mutation()
 			s.beside(func() {
