@@ -296,10 +296,10 @@ func (op *operation) copyAndReadBack(ctx context.Context, plan *copier.Plan, sta
 }
 
 // readBack lets the copier have its blocks read by the checker.
-type readBack struct{ medium *verify.Medium }
+type readBack struct{ *verify.Medium }
 
 func (r readBack) Open(dir *sys.File, name string, size int64) (copier.BlockReader, error) {
-	f, err := r.medium.Open(dir, name, size)
+	f, err := r.Medium.Open(dir, name, size)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ type pair struct {
 	dev     uint64 // device of in
 	size    int64
 	sparse  bool
+	ready   []byte // the contents of a small file that are read already, to a whole page; else nil
 
 	engine   Engine      // as chosen
 	why      string      // it was
@@ -51,7 +52,7 @@ func (c *copying) copyBlock(ctx context.Context, p *pair, i int64, buf []byte, a
 	data := []span{{0, n}}
 	if p.sparse {
 		data, err = c.fillSparse(p, buf, off, n)
-	} else {
+	} else if p.ready == nil {
 		err = c.fill(p, buf, off, span{0, n})
 	}
 	if err != nil {

@@ -77,6 +77,7 @@ type copying struct {
 	noClone   atomic.Bool // FICLONE was refused for good
 	noRange   atomic.Bool // copy_file_range was refused for good
 	noUncache atomic.Bool // RWF_DONTCACHE was refused
+	noAhead   atomic.Bool // direct reads of the source went through the page cache
 
 	resumed atomic.Int64
 	moved   atomic.Int64 // bytes, in the phase under way

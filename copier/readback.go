@@ -15,6 +15,9 @@ import (
 type ReadBack interface {
 	// Open opens the file name in dir, which is size bytes long.
 	Open(dir *sys.File, name string, size int64) (BlockReader, error)
+	// SumSmall reads files of at most a block in dir, with the worker's buffer, and
+	// fills in their sums or errors.
+	SumSmall(ctx context.Context, dir *sys.File, files []tree.FileSum, w *pool.Worker)
 }
 
 // BlockReader reads the blocks of one file. Blocks may be read in any order and
@@ -36,30 +39,44 @@ func (c *copying) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) e
 		return err
 	}
 	defer dst.Close() //nolint:errcheck // opened for reading
+	files := b.files(c.stage)
+	c.ReadBack.SumSmall(ctx, dst, files, w)
 	sums := sums{j: c.stage.journal}
 	for i := range b.entries {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		it := &b.entries[i]
 		if it.Kind != tree.Regular {
 			continue
+		}
+		found := files[0]
+		files = files[1:]
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		want, err := sums.of(it.slot)
 		if err != nil {
 			return err
 		}
-		if err := c.readBackSmall(ctx, dst, it, want, w); err != nil {
+		if err := c.compareSmall(ctx, dst, it, found, want, w); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// readBackSmall compares a file with what the journal says, and not with what this
+// files are those of the batch, to be summed.
+func (b *batch) files(s *Stage) (files []tree.FileSum) {
+	for i := range b.entries {
+		if it := &b.entries[i]; it.Kind == tree.Regular {
+			files = append(files, tree.FileSum{Name: s.name(it.Name), Size: it.Size})
+		}
+	}
+	return files
+}
+
+// compareSmall compares a file with what the journal says, and not with what this
 // process remembers: the manifest will be made of the journal.
-func (c *copying) readBackSmall(ctx context.Context, dst *sys.File, it *Item, want uint64, w *pool.Worker) error {
-	got, err := c.sumSmall(ctx, dst, it, w)
+func (c *copying) compareSmall(ctx context.Context, dst *sys.File, it *Item, found tree.FileSum, want uint64, w *pool.Worker) error {
+	got, err := found.Sum, found.Err
 	if notThere(err) || (err == nil && got != want) {
 		it.kept = false
 		got, want, err = c.copyAgain(ctx, dst, it, w)
@@ -82,22 +99,6 @@ func (c *copying) readBackSmall(ctx context.Context, dst *sys.File, it *Item, wa
 // rather than that the device fails.
 func notThere(err error) bool { return sys.Is(err, unix.ENOENT) || isShort(err) }
 
-// sumSmall reads a file of at most a block back.
-func (c *copying) sumSmall(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (uint64, error) {
-	r, err := c.ReadBack.Open(dst, c.stage.name(it.Name), it.Size)
-	if err != nil {
-		return 0, err
-	}
-	sum, err := r.Sum(0, w.Buf)
-	if err == nil {
-		err = r.Accept(ctx, 0, w.Buf)
-	}
-	if _, closed := r.Close(); err == nil {
-		err = closed
-	}
-	return sum, err
-}
-
 // copyAgain copies a small file once more, syncs it, and reads it back.
 func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (got, want uint64, err error) {
 	src, err := c.openSourceDir(it.Path)
@@ -108,12 +109,13 @@ func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *poo
 	if err := c.unlinkOld(ctx, dst, it.Name); err != nil {
 		return 0, 0, err
 	}
-	if err := c.smallFile(ctx, src, dst, it, w, true); err != nil {
+	if err := c.openAndCopy(ctx, src, dst, it, w, true); err != nil {
 		return 0, 0, err
 	}
 	if err := c.stage.journal.putAgain(it.slot, it.Sum); err != nil {
 		return 0, 0, err
 	}
-	got, err = c.sumSmall(ctx, dst, it, w)
-	return got, it.Sum, err
+	file := []tree.FileSum{{Name: c.stage.name(it.Name), Size: it.Size}}
+	c.ReadBack.SumSmall(ctx, dst, file, w)
+	return file[0].Sum, it.Sum, file[0].Err
 }

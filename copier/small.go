@@ -29,16 +29,33 @@ func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) (err 
 		return err
 	}
 	defer dst.Close() //nolint:errcheck // opened for reading
-	for i := range b.entries {
+	for entries := b.entries; len(entries) > 0; {
+		some, err := c.readAhead(src, entries, w)
+		if err == nil {
+			err = c.copySome(ctx, src, dst, &some, &sums, w)
+		}
+		some.close()
+		if err != nil {
+			return err
+		}
+		entries = entries[len(some.entries):]
+	}
+	return nil
+}
+
+// copySome copies entries of which most files are read already.
+func (c *copying) copySome(ctx context.Context, src, dst *sys.File, s *some, sums *run, w *pool.Worker) (err error) {
+	for _, i := range s.inOrder() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		it := &b.entries[i]
+		it := &s.entries[i]
 		if it.Kind == tree.Symlink {
 			err = c.symlink(ctx, src, dst, it)
-		} else if err = c.copySmall(ctx, src, dst, it, w); err == nil {
+		} else if err = c.copySmall(ctx, src, dst, it, s.pairs[i], w); err == nil {
 			err = sums.put(it.slot, it.Sum)
 		}
+		s.closeOne(i)
 		if err != nil {
 			return err
 		}
@@ -46,8 +63,9 @@ func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) (err 
 	return nil
 }
 
-// copySmall copies a file of at most a block, unless it was kept.
-func (c *copying) copySmall(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker) error {
+// copySmall copies a file of at most a block, unless it was kept. p is its source if
+// that is open.
+func (c *copying) copySmall(ctx context.Context, src, dst *sys.File, it *Item, p *pair, w *pool.Worker) error {
 	if c.stage.Resumed {
 		kept, err := c.keepSmall(src, dst, it)
 		if kept || err != nil {
@@ -57,7 +75,40 @@ func (c *copying) copySmall(ctx context.Context, src, dst *sys.File, it *Item, w
 			return err
 		}
 	}
-	return c.smallFile(ctx, src, dst, it, w, c.syncEach)
+	if p != nil {
+		return c.smallFile(ctx, src, dst, it, p, w, c.syncEach)
+	}
+	return c.openAndCopy(ctx, src, dst, it, w, c.syncEach)
+}
+
+// openAndCopy is smallFile of a source that is not open.
+func (c *copying) openAndCopy(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker, sync bool) error {
+	p, err := c.openSmall(src, it, c.smallDirect(it))
+	if err != nil {
+		return err
+	}
+	defer p.in.Close() //nolint:errcheck // opened for reading
+	return c.smallFile(ctx, src, dst, it, p, w, sync)
+}
+
+// smallDirect says whether to try O_DIRECT for a file of at most a block.
+func (c *copying) smallDirect(it *Item) bool {
+	return c.Engine == Direct || (c.Engine != Buffered && it.Size >= directFrom)
+}
+
+// openSmall opens the source of a file of at most a block. It is for the caller to
+// close.
+func (c *copying) openSmall(src *sys.File, it *Item, direct bool) (*pair, error) {
+	p := &pair{path: it.Below(), size: it.Size, sparse: it.Sparse()}
+	var err error
+	if p.in, err = c.openSource(src, c.src.name(it.Name), direct); err != nil {
+		return nil, sourceError(p.path, err)
+	}
+	if err := c.checkSource(p, it); err != nil {
+		p.in.Close() //nolint:errcheck // opened for reading
+		return nil, err
+	}
+	return p, nil
 }
 
 // keepSmall reports whether the file was copied by the copy that was interrupted.
@@ -98,20 +149,11 @@ func (c *copying) unlinkOld(ctx context.Context, dst *sys.File, planned string) 
 	return tree.Remove(ctx, dst, c.stage.name(planned), 1)
 }
 
-// smallFile makes the copy of a file of at most a block, with its metadata, and
-// leaves its sum in the item.
-func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker, sync bool) (err error) {
-	direct := c.Engine == Direct || (c.Engine != Buffered && it.Size >= directFrom)
-	p := &pair{path: it.Below(), size: it.Size, sparse: it.Sparse()}
-	if p.in, err = c.openSource(src, c.src.name(it.Name), direct); err != nil {
-		return sourceError(p.path, err)
-	}
-	defer p.in.Close() //nolint:errcheck // opened for reading
-	if err := c.checkSource(p, it); err != nil {
-		return err
-	}
+// smallFile makes the copy of a file of at most a block, whose source is open, with
+// its metadata, and leaves its sum in the item.
+func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, p *pair, w *pool.Worker, sync bool) (err error) {
 	mode, _ := c.born.mode(it)
-	if direct {
+	if c.smallDirect(it) {
 		p.out, err = openDirect(dst, c.stage.name(it.Name), createNew, mode)
 	} else {
 		p.out, err = dst.OpenAt(c.stage.name(it.Name), createNew, mode)
@@ -142,6 +184,9 @@ func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, w
 func (c *copying) smallContents(ctx context.Context, p *pair, w *pool.Worker) (sum uint64, err error) {
 	if err := c.prepare(p); err != nil {
 		return 0, err
+	}
+	if p.ready != nil {
+		return c.copyBlock(ctx, p, 0, p.ready, false)
 	}
 	err = c.uncached(p.in, 0, p.size, func() error {
 		sum, err = c.copyBlock(ctx, p, 0, w.Buf, false)

@@ -63,6 +63,7 @@ type File struct {
 	file   *sys.File
 	size   int64
 	before atomic.Int64 // bytes that were in the page cache when they were about to be read
+	past   bool         // it was read past the page cache, of which nothing has to be asked any more
 
 	mu     sync.Mutex
 	moved  *sync.Cond
@@ -110,6 +111,10 @@ func (f *File) settleMode() error {
 	})
 	if m.unknown != nil {
 		return m.unknown
+	}
+	if m.Own && f.size <= tree.BlockSize { // the page cache will tell
+		f.file.DontCache.Store(!f.file.Direct.Load())
+		return nil
 	}
 	s, err := f.file.Stat()
 	if err == nil && f.file.Direct.Load() && (s.DirectAlign == 0 || s.DirectAlign > sys.Align) {
@@ -203,6 +208,10 @@ func (f *File) Close() (uint64, error) {
 // O_DIRECT said, pages that are there now and were not came through it (btrfs
 // reads inline extents so). What is nobody else's is dropped again.
 func (f *File) countMode() error {
+	if f.past && !f.medium.memory {
+		f.medium.direct.Add(f.size)
+		return nil
+	}
 	after, err := f.file.Cached(0, f.size)
 	if err != nil {
 		return err

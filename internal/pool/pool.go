@@ -39,6 +39,19 @@ type Producer func(ctx context.Context, emit func(Task) error) error
 // Worker is what a goroutine of the pool has for itself.
 type Worker struct {
 	Buf []byte // one block, aligned for direct I/O
+
+	batch   *sys.Batch
+	noBatch bool
+}
+
+// Batch is for reading many small files at once, nil where that cannot be done.
+func (w *Worker) Batch() *sys.Batch {
+	if w.batch == nil && !w.noBatch {
+		var err error
+		w.batch, err = sys.NewBatch(sys.BatchSize)
+		w.noBatch = err != nil // it is only a faster way
+	}
+	return w.batch
 }
 
 // Pool is a fixed number of workers.
@@ -61,7 +74,7 @@ func New(jobs int) (*Pool, error) {
 func (p *Pool) Close() error {
 	var err error
 	for _, w := range p.workers {
-		err = errors.Join(err, sys.FreeBuffer(w.Buf))
+		err = errors.Join(err, w.batch.Close(), sys.FreeBuffer(w.Buf))
 	}
 	p.workers = nil
 	return err

@@ -238,3 +238,61 @@ func TestXattrs(t *testing.T) {
 		}
 	}
 }
+
+// What a batch reads is what is there; what it cannot read it says.
+func TestBatch(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	b, err := NewBatch(8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close() //nolint:errcheck // closed below
+	buf, err := Buffer(16 * Align)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer FreeBuffer(buf) //nolint:errcheck // a test's
+	var reads []Read
+	var want []string
+	for i := range 10 { // two more than fit
+		name, text := strings.Repeat("f", i+1), strings.Repeat(string(rune('a'+i)), 100*i)
+		if err := os.WriteFile(filepath.Join(d.Path(), name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := d.OpenAt(name, unix.O_RDONLY|unix.O_DIRECT, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close() //nolint:errcheck // opened for reading
+		reads, want = append(reads, Read{File: f, Buf: buf[i*Align : (i+1)*Align]}), append(want, text)
+	}
+	check := func() {
+		t.Helper()
+		if err := b.Read(reads); err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range reads {
+			if i < 8 && (r.N != len(want[i]) || string(r.Buf[:r.N]) != want[i] || r.Err != nil) || i >= 8 && r.N != -1 {
+				t.Errorf("read %d: %d bytes, %v", i, r.N, r.Err)
+			}
+		}
+	}
+	check()
+	clear(buf)
+	check()
+	odd := []Read{{File: reads[1].File, Buf: buf[1:100]}} // not aligned: refused, or read through the cache
+	if err := b.Read(odd); err != nil || odd[0].Err != nil || (odd[0].N != -1 && odd[0].N != 99) {
+		t.Errorf("not aligned: %d, %v, %v", odd[0].N, odd[0].Err, err)
+	}
+	if err := errors.Join(b.Close(), b.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := b.Read(reads[:1]); err != nil || reads[0].N != -1 {
+		t.Errorf("after Close: %d, %v", reads[0].N, err)
+	}
+	failed := Read{File: reads[0].File}
+	failed.N = -1
+	if failed.take(-int64(unix.EIO)); failed.N != -1 || !Is(failed.Err, unix.EIO) {
+		t.Errorf("EIO: %+v", failed)
+	}
+}

@@ -25,7 +25,7 @@ var kinds = map[string]string{
 	"unlinkat": "unlink", "fchmod": "chmod", "fchown": "chown", "fchownat": "chown", "utimensat": "set times of",
 	"llistxattr": "list xattrs of", "listxattrat": "list xattrs of", "lgetxattr": "get xattr", "lsetxattr": "set xattr", "lremovexattr": "remove xattr",
 	"fsync": "fsync", "fdatasync": "fdatasync", "syncfs": "syncfs", "ftruncate": "truncate",
-	"copy_file_range": "copy_file_range", "cachestat": "cachestat", "fadvise64": "fadvise",
+	"copy_file_range": "copy_file_range", "cachestat": "cachestat", "fadvise64": "fadvise", "io_submit": "submit reads of",
 }
 
 // distinguished are those whose name depends on an argument.

@@ -1,0 +1,134 @@
+package verify
+
+import (
+	"context"
+
+	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// SumSmall reads files of at most a block in dir, with the worker's buffer, and fills
+// in their sums or errors: many of them at once, where that can be done.
+func (m *Medium) SumSmall(ctx context.Context, dir *sys.File, files []tree.FileSum, w *pool.Worker) {
+	for len(files) > 0 {
+		if ctx.Err() != nil {
+			for i := range files {
+				files[i].Err = context.Cause(ctx)
+			}
+			return
+		}
+		n := m.fitting(files, w)
+		if n == 1 {
+			m.sumOne(dir, &files[0], w.Buf)
+		} else {
+			m.sumSome(dir, files[:n], w)
+		}
+		files = files[n:]
+	}
+}
+
+// fitting is how many of the files are read at once: those that fit into the buffer.
+func (m *Medium) fitting(files []tree.FileSum, w *pool.Worker) int {
+	if !m.Own || m.Pace != nil || w.Batch() == nil {
+		return 1
+	}
+	n, used := 0, 0
+	for n < min(len(files), sys.BatchSize) {
+		if used += wholePages(files[n].Size); used > len(w.Buf) {
+			break
+		}
+		n++
+	}
+	return max(n, 1)
+}
+
+func wholePages(size int64) int { return int(size+sys.Align-1) &^ (sys.Align - 1) }
+
+// sumOne opens, reads and closes a file.
+func (m *Medium) sumOne(dir *sys.File, file *tree.FileSum, buf []byte) {
+	f, err := m.Open(dir, file.Name, file.Size)
+	if err != nil {
+		file.Err = err
+		return
+	}
+	file.Sum, err = f.Sum(0, buf)
+	if _, closed := f.Close(); err == nil {
+		err = closed
+	}
+	file.Err = err
+}
+
+// sumSome opens the files, has them read at once, and does one by one what could not
+// be read like that.
+func (m *Medium) sumSome(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
+	var reads []sys.Read
+	var of []int // of each read, the number of its file
+	opened := make([]*File, len(files))
+	used := 0
+	for i := range files {
+		f, err := m.Open(dir, files[i].Name, files[i].Size)
+		if err == nil {
+			opened[i] = f
+			err = f.forget()
+		}
+		if files[i].Err = err; err != nil || !f.file.Direct.Load() || f.size == 0 {
+			continue
+		}
+		end := used + wholePages(f.size)
+		reads, of = append(reads, sys.Read{File: f.file, Buf: w.Buf[used:end:end]}), append(of, i)
+		used = end
+	}
+	err := w.Batch().Read(reads)
+	for k, r := range reads {
+		file := &files[of[k]]
+		switch {
+		case err != nil:
+			file.Err = err
+		case r.Err != nil:
+			file.Err = r.Err
+		case int64(r.N) >= file.Size:
+			file.Sum = xxhash.Sum64(r.Buf[:file.Size])
+			file.Err = opened[of[k]].passed()
+		}
+	}
+	for i, f := range opened {
+		m.finish(dir, &files[i], f, err == nil, w.Buf)
+	}
+}
+
+// finish closes a file, and reads it by itself if it was not read past the cache, or
+// could not be opened for want of descriptors.
+func (m *Medium) finish(dir *sys.File, file *tree.FileSum, f *File, usable bool, buf []byte) {
+	if f == nil {
+		if usable && sys.Is(file.Err, unix.EMFILE, unix.ENFILE) {
+			m.sumOne(dir, file, buf)
+		}
+		return
+	}
+	if usable && file.Err == nil && !f.past {
+		file.Sum, file.Err = f.Sum(0, buf)
+	}
+	if _, err := f.Close(); file.Err == nil {
+		file.Err = err
+	}
+}
+
+// forget drops what writing has left of the file in the page cache.
+func (f *File) forget() error {
+	if f.size == 0 {
+		return nil
+	}
+	return f.file.Forget(0, 0)
+}
+
+// passed looks whether the file was read past the page cache: then nothing of it is
+// there now.
+func (f *File) passed() error {
+	cached, err := f.file.Cached(0, f.size)
+	f.past = err == nil && (cached == 0 || f.medium.memory)
+	return err
+}
