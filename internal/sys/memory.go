@@ -18,15 +18,27 @@ func mincore(m, seen []byte) error {
 	return nil
 }
 
+// hugePage is the size of one on most machines, in bytes.
+const hugePage = 2 << 20
+
 // Buffer is size bytes of memory aligned for direct I/O, outside the garbage
 // collector's heap, which would otherwise grow to twice the buffers. Give it back
 // with FreeBuffer.
+//
+// A large one is of huge pages where the kernel has some: direct I/O pins and maps a
+// thousand pages of 4 KiB for each block otherwise, half of its system time.
 func Buffer(size int) (b []byte, err error) {
 	err = call("allocate", place{name: fmt.Sprint(size, " bytes")}, func() (err error) {
 		b, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 		return err
 	})
-	return b, err
+	if err != nil || size < hugePage {
+		return b, err
+	}
+	call("advise", place{name: "memory"}, func() error { //nolint:errcheck // without them it works as well
+		return unix.Madvise(b, unix.MADV_HUGEPAGE)
+	})
+	return b, nil
 }
 
 // FreeBuffer gives a Buffer back; nobody may use it any more.
