@@ -111,3 +111,18 @@ func TestFioSeconds(t *testing.T) {
 		}
 	}
 }
+
+// The percentile is that of the reads, also of a fio that a signal has ended.
+func TestFioP99(t *testing.T) {
+	const report = `{"jobs": [{"read": {"clat_ns": {"percentile": {"50.000000": 80000, "99.000000": 123456}}}}]}`
+	for _, text := range []string{report, "\nfio: terminating on signal 2\n" + report} {
+		if got, err := fioP99([]byte(text)); err != nil || got != 123.456 {
+			t.Errorf("got %v, %v", got, err)
+		}
+	}
+	for _, text := range []string{"", "{}", `{"jobs": [{"read": {}}]}`, report[:40]} {
+		if got, err := fioP99([]byte(text)); err == nil {
+			t.Errorf("%q: got %v, wanted an error", text, got)
+		}
+	}
+}

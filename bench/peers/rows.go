@@ -110,6 +110,7 @@ func allRows(s sizes, f fioSettings) []row {
 		{11, "removal", removalTables(w.small)},
 		{12, "clone on the same file system", []table{cloneTable(w.one, "xfs"), cloneTable(w.one, "btrfs")}},
 		{13, "time as work grows", []table{growthTable("files", w.moreFiles, perFile), growthTable("bytes", w.moreBytes, perGiB)}},
+		{14, "who reads from the SSD meanwhile", []table{readersTable(w.set, s)}},
 	}
 }
 

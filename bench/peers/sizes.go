@@ -31,6 +31,7 @@ type sizes struct {
 	GrowFiles            [3]int
 	GrowBytes            [3]int64
 	GrowStored           int64 // one of so many bytes is no hole
+	Reading, ReadMiB     int   // seconds that a reader is measured alone, and of what file it reads
 	JournalMiB, SlackMiB int64 // of the SSD's ext4; room beyond what is copied
 	Reduced              bool  // smaller than the targets are about
 }
@@ -44,7 +45,7 @@ func full() sizes {
 		Slow: 4 * gib, SlowFiles: 2_000,
 		Sparse: 4 * gib, Many: 1_000_000,
 		GrowFiles: [3]int{10_000, 100_000, 1_000_000}, GrowBytes: [3]int64{gib, 8 * gib, 64 * gib}, GrowStored: 4,
-		JournalMiB: 256, SlackMiB: 1024,
+		Reading: 10, ReadMiB: 512, JournalMiB: 256, SlackMiB: 1024,
 	}
 }
 
@@ -57,7 +58,7 @@ func standard() sizes {
 		Slow: gib, SlowFiles: 500,
 		Sparse: 4 * gib, Many: 200_000,
 		GrowFiles: [3]int{10_000, 40_000, 160_000}, GrowBytes: [3]int64{gib, 2 * gib, 4 * gib}, GrowStored: 1,
-		JournalMiB: 256, SlackMiB: 1024, Reduced: true,
+		Reading: 5, ReadMiB: 512, JournalMiB: 256, SlackMiB: 1024, Reduced: true,
 	}
 }
 
@@ -70,7 +71,7 @@ func quick() sizes {
 		Slow: 300 * mib, SlowFiles: 150,
 		Sparse: 4 * gib, Many: 20_000,
 		GrowFiles: [3]int{2_500, 10_000, 40_000}, GrowBytes: [3]int64{256 * mib, 512 * mib, gib}, GrowStored: 1,
-		JournalMiB: 256, SlackMiB: 1024, Reduced: true,
+		Reading: 5, ReadMiB: 512, JournalMiB: 256, SlackMiB: 1024, Reduced: true,
 	}
 }
 
@@ -84,7 +85,7 @@ func tiny() sizes {
 		Slow: 20 * mib, SlowFiles: 10,
 		Sparse: 256 * mib, Many: 500,
 		GrowFiles: [3]int{50, 100, 200}, GrowBytes: [3]int64{4 * mib, 8 * mib, 16 * mib}, GrowStored: 1,
-		JournalMiB: 16, SlackMiB: 400, Reduced: true,
+		Reading: 1, ReadMiB: 16, JournalMiB: 16, SlackMiB: 400, Reduced: true,
 	}
 }
 
