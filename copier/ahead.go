@@ -76,7 +76,7 @@ func (c *copying) openAhead(src *sys.File, it *Item) (*pair, error) {
 }
 
 // take gives each file what was read of it. Some file systems read through the page
-// cache all the same (compressed files of btrfs): then nothing more is read like this.
+// cache all the same (btrfs): then nothing more is read like this.
 func (c *copying) take(reads []sys.Read, of []*pair) error {
 	for i, r := range reads {
 		p := of[i]
@@ -87,16 +87,13 @@ func (c *copying) take(reads []sys.Read, of []*pair) error {
 			p.ready = r.Buf
 		}
 	}
-	if len(of) == 0 {
-		return nil
-	}
-	cached, err := of[0].in.Cached(0, of[0].size)
-	if err != nil || cached == 0 {
-		return err
-	}
-	c.noAhead.Store(true)
 	for _, p := range of { // none of it was cached before
-		if err := p.in.Forget(0, 0); err != nil {
+		cached, err := p.in.Cached(0, p.size)
+		if err == nil && cached > 0 {
+			c.noAhead.Store(true)
+			err = p.in.Forget(0, 0)
+		}
+		if err != nil {
 			return err
 		}
 	}

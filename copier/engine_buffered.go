@@ -32,27 +32,11 @@ func (c *copying) openSource(d *sys.File, name string, direct bool) (*sys.File, 
 	return f, nil
 }
 
-// uncached runs read, which reads n bytes at off through the page cache, so that
-// pages which were not cached before are not afterwards. RWF_DONTCACHE does that
-// by itself; without it, they are dropped if none of them was cached.
+// uncached runs read, which reads n bytes at off, and leaves the page cache as it was.
 func (c *copying) uncached(f *sys.File, off, n int64, read func() error) error {
-	if f.Direct.Load() || n == 0 {
-		return read()
-	}
-	cached := int64(1) // if it cannot be told, leave the pages alone
-	if !f.DontCache.Load() {
-		if bytes, err := f.Cached(off, n); err == nil {
-			cached = bytes
-		}
-	}
-	if err := read(); err != nil {
-		return err
-	}
-	if !f.DontCache.Load() {
+	_, _, err := f.LeaveCache(off, n, read)
+	if err == nil && n > 0 && !f.Direct.Load() && !f.DontCache.Load() {
 		c.noUncache.Store(true)
 	}
-	if cached == 0 {
-		return f.Forget(off, n)
-	}
-	return nil
+	return err
 }

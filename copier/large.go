@@ -280,6 +280,9 @@ func (f *largeFile) open(ctx context.Context) error {
 	if err := c.checkSource(&f.pair, &f.item); err != nil {
 		return err
 	}
+	if err := f.in.NoReadAhead(); err != nil {
+		return err
+	}
 	if f.out, err = c.openLargeCopy(ctx, dst, &f.item, direct); err != nil {
 		return err
 	}

@@ -59,11 +59,11 @@ func (m *Medium) Mode() ReadMode {
 // File is one file being read from the device. It implements the copier's
 // BlockReader.
 type File struct {
-	medium *Medium
-	file   *sys.File
-	size   int64
-	before atomic.Int64 // bytes that were in the page cache when they were about to be read
-	past   bool         // it was read past the page cache, of which nothing has to be asked any more
+	medium  *Medium
+	file    *sys.File
+	size    int64
+	before  atomic.Int64 // bytes that were in the page cache when they were about to be read
+	through atomic.Int64 // bytes that came into it by being read
 
 	mu     sync.Mutex
 	moved  *sync.Cond
@@ -86,7 +86,11 @@ func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
 	f.Pace = m.Pace
 	r := &File{medium: m, file: f, size: size, digest: xxhash.New()}
 	r.moved = sync.NewCond(&r.mu)
-	if err := r.settleMode(); err != nil {
+	err = r.settleMode()
+	if err == nil && size > tree.BlockSize {
+		err = f.NoReadAhead()
+	}
+	if err != nil {
 		f.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}
@@ -124,32 +128,26 @@ func (f *File) settleMode() error {
 	return err
 }
 
-// expose drops n bytes at off from the page cache, where that is called for, and
-// notes what of them is still there.
-func (f *File) expose(off int64, n int) (err error) {
-	if f.medium.Own || !f.file.Direct.Load() {
-		err = f.file.Forget(off, int64(n))
-	}
-	if err != nil {
-		return err
-	}
-	cached, err := f.file.Cached(off, int64(n))
-	f.before.Add(min(cached, int64(n)))
-	return err
-}
-
 // Sum reads block i into buf, which is tree.BlockSize long and aligned for direct
 // I/O, and returns its XXH64. A file that ends before the block does is
 // io.ErrUnexpectedEOF.
 func (f *File) Sum(i int64, buf []byte) (uint64, error) {
 	off, want := i*tree.BlockSize, tree.BlockLen(f.size, i)
-	if err := f.expose(off, want); err != nil {
-		return 0, err
+	if want > 0 && (f.medium.Own || !f.file.Direct.Load()) {
+		if err := f.file.Forget(off, int64(want)); err != nil {
+			return 0, err
+		}
 	}
-	n, err := f.read(buf, want, off)
+	n := 0
+	before, through, err := f.file.LeaveCache(off, int64(want), func() (err error) {
+		n, err = f.read(buf, want, off)
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
+	f.before.Add(min(before, int64(want)))
+	f.through.Add(min(through, int64(want)))
 	if n < want {
 		return 0, fmt.Errorf("read %s: %w: it ends at byte %d of %d", f.file.Path(), io.ErrUnexpectedEOF, off+int64(n), f.size)
 	}
@@ -197,35 +195,21 @@ func (f *File) Accept(ctx context.Context, i int64, buf []byte) error {
 
 // Close counts how the file was read and returns XXH64 of what was accepted.
 func (f *File) Close() (uint64, error) {
-	err := f.countMode()
-	if closed := f.file.Close(); err == nil {
-		err = closed
-	}
-	return f.digest.Sum64(), err
+	f.countMode()
+	return f.digest.Sum64(), f.file.Close()
 }
 
-// countMode finds out from the page cache how the file was read: whatever
-// O_DIRECT said, pages that are there now and were not came through it (btrfs
-// reads inline extents so). What is nobody else's is dropped again.
-func (f *File) countMode() error {
-	if f.past && !f.medium.memory {
-		f.medium.direct.Add(f.size)
-		return nil
-	}
-	after, err := f.file.Cached(0, f.size)
-	if err != nil {
-		return err
-	}
+// countMode counts what the page cache says of how the file was read: whatever
+// O_DIRECT said, pages that came there came through it.
+func (f *File) countMode() {
 	m, before := f.medium, min(f.before.Load(), f.size)
-	through := min(max(after-before, 0), f.size-before)
+	through := min(f.through.Load(), f.size-before)
 	switch direct := f.file.Direct.Load(); {
 	case m.memory:
 		m.cached.Add(f.size)
-		return nil
 	case direct && !m.Own: // what was cached before is others', and was passed by
 		m.direct.Add(f.size - through)
 		m.dropped.Add(through)
-		return nil
 	case direct:
 		m.cached.Add(before)
 		m.dropped.Add(through)
@@ -234,8 +218,4 @@ func (f *File) countMode() error {
 		m.cached.Add(before)
 		m.dropped.Add(f.size - before)
 	}
-	if through > 0 {
-		return f.file.Forget(0, 0)
-	}
-	return nil
 }

@@ -83,6 +83,7 @@ func (m *Medium) sumSome(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
 		used = end
 	}
 	err := w.Batch().Read(reads)
+	past := make([]bool, len(files))
 	for k, r := range reads {
 		file := &files[of[k]]
 		switch {
@@ -92,24 +93,24 @@ func (m *Medium) sumSome(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
 			file.Err = r.Err
 		case int64(r.N) >= file.Size:
 			file.Sum = xxhash.Sum64(r.Buf[:file.Size])
-			file.Err = opened[of[k]].passed()
+			past[of[k]], file.Err = opened[of[k]].passed()
 		}
 	}
 	for i, f := range opened {
-		m.finish(dir, &files[i], f, err == nil, w.Buf)
+		m.finish(dir, &files[i], f, past[i], err == nil, w.Buf)
 	}
 }
 
 // finish closes a file, and reads it by itself if it was not read past the cache, or
 // could not be opened for want of descriptors.
-func (m *Medium) finish(dir *sys.File, file *tree.FileSum, f *File, usable bool, buf []byte) {
+func (m *Medium) finish(dir *sys.File, file *tree.FileSum, f *File, past, usable bool, buf []byte) {
 	if f == nil {
 		if usable && sys.Is(file.Err, unix.EMFILE, unix.ENFILE) {
 			m.sumOne(dir, file, buf)
 		}
 		return
 	}
-	if usable && file.Err == nil && !f.past {
+	if usable && file.Err == nil && !past {
 		file.Sum, file.Err = f.Sum(0, buf)
 	}
 	if _, err := f.Close(); file.Err == nil {
@@ -125,10 +126,9 @@ func (f *File) forget() error {
 	return f.file.Forget(0, 0)
 }
 
-// passed looks whether the file was read past the page cache: then nothing of it is
+// passed reports whether the file was read past the page cache: then nothing of it is
 // there now.
-func (f *File) passed() error {
+func (f *File) passed() (bool, error) {
 	cached, err := f.file.Cached(0, f.size)
-	f.past = err == nil && (cached == 0 || f.medium.memory)
-	return err
+	return err == nil && (cached == 0 || f.medium.memory), err
 }

@@ -68,3 +68,37 @@ func (f *File) resident(off int64, n int, seen []byte) (pages int64, err error) 
 func (f *File) Forget(off, n int64) error {
 	return call("fadvise", f.where, func() error { return unix.Fadvise(f.fd, off, n, unix.FADV_DONTNEED) })
 }
+
+// LeaveCache runs read, which reads n bytes at off, so that pages of them which were not
+// in the page cache before are not in it afterwards. Neither O_DIRECT nor RWF_DONTCACHE
+// sees to that alone: btrfs reads files with checksums through the page cache whatever
+// was asked for, and pages that were read ahead, or are locked, stay.
+//
+// It returns how many bytes were there before, and how many came through the cache; if
+// that cannot be told, all were there.
+func (f *File) LeaveCache(off, n int64, read func() error) (before, through int64, err error) {
+	if n == 0 {
+		return 0, 0, read()
+	}
+	before, unknown := f.Cached(off, n)
+	if err := read(); err != nil {
+		return before, 0, err
+	}
+	if unknown != nil {
+		return n, 0, nil
+	}
+	after, err := f.Cached(off, n)
+	if err != nil || after <= before {
+		return before, 0, err
+	}
+	if before == 0 {
+		err = f.Forget(off, n)
+	}
+	return before, after - before, err
+}
+
+// NoReadAhead says that the file is read in pieces, in any order: what nobody asked for
+// is not to be read.
+func (f *File) NoReadAhead() error {
+	return call("fadvise", f.where, func() error { return unix.Fadvise(f.fd, 0, 0, unix.FADV_RANDOM) })
+}
