@@ -221,7 +221,7 @@ func (s *sums) of(slot int64) (uint64, error) {
 		var err error
 		s.first = slot
 		if s.have, err = s.j.read(slot, sumsAtOnce); err == nil && len(s.have) == 0 {
-			_, err = s.j.must(slot, 1) // says what is wrong
+			s.have, err = s.j.must(slot, 1) // says what is wrong
 		}
 		if err != nil {
 			return 0, err
