@@ -19,7 +19,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	shardtossd "shard_to_ssd"
@@ -54,25 +53,12 @@ type operation func(context.Context, shardtossd.Options) (*shardtossd.Result, er
 
 func operations() map[mode]operation {
 	return map[mode]operation{
-		modeCopy:   atOnce(shardtossd.Ensure),
+		modeCopy:   shardtossd.Ensure,
 		modeRemove: shardtossd.Release,
-		modeVerify: atOnce(shardtossd.Verify),
+		modeVerify: shardtossd.Verify,
 		modeList:   shardtossd.List,
 	}
 }
-
-// atOnce gives each worker of an operation a processor of Go's own. They are in system
-// calls most of the time, and it takes Go's scheduler 20 µs and more to notice that and
-// have another one run: with two CPUs a copy of small files took half as long again.
-func atOnce(do operation) operation {
-	return func(ctx context.Context, o shardtossd.Options) (*shardtossd.Result, error) {
-		runtime.GOMAXPROCS(max(runtime.NumCPU(), usualWorkers, o.Jobs))
-		return do(ctx, o)
-	}
-}
-
-// usualWorkers are at most as many as there are without --jobs.
-const usualWorkers = 16
 
 // run is the program without its process: it returns the exit status.
 func run(args []string, h host) int {

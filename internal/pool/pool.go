@@ -6,6 +6,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -58,7 +59,14 @@ func (w *Worker) Batch() *sys.Batch {
 type Pool struct{ workers []*Worker }
 
 // New makes a pool of jobs workers. Close it.
+//
+// It sees to it that each has a processor of Go's own. They are in system calls most
+// of the time, and it takes Go's scheduler 20 µs and more to notice that and have
+// another goroutine run: with two CPUs a copy of small files took half as long again.
 func New(jobs int) (*Pool, error) {
+	if runtime.GOMAXPROCS(0) < jobs {
+		runtime.GOMAXPROCS(jobs)
+	}
 	p := &Pool{}
 	for range max(jobs, 1) {
 		buf, err := sys.Buffer(tree.BlockSize)
