@@ -30,22 +30,23 @@ type Read struct {
 	Err  error // the device's
 }
 
-// controlBlock and event are struct iocb and struct io_event of linux/aio_abi.h, on a
-// little-endian machine; elsewhere key and flags, which are both 0, change places.
+// controlBlock and event are struct iocb and struct io_event of linux/aio_abi.h. What
+// has no name here is 0: key and flags, the priority, the offset, and others.
 type controlBlock struct {
-	data           uint64
-	key, flags     uint32
-	opcode         uint16
-	priority       int16
-	file           uint32
-	buf, size, off uint64
-	reserved       uint64
-	aioFlags, wake uint32
+	data      uint64
+	_         [2]uint32
+	opcode    uint16
+	_         int16
+	file      uint32
+	buf, size uint64
+	_         [3]uint64
 }
 
 type event struct {
-	data, block    uint64
-	result, second int64
+	data   uint64
+	_      uint64
+	result int64
+	_      int64
 }
 
 // BatchSize is how many reads a Batch for small files should have: so many descriptors
