@@ -21,7 +21,7 @@ import (
 func TestPageCacheIsLeftAlone(t *testing.T) {
 	testkit.NeedRoot(t)
 	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
-		for _, engine := range []copier.Engine{copier.Auto, copier.Direct, copier.Buffered} {
+		for _, engine := range []copier.Engine{copier.Auto, copier.Direct, copier.Buffered, copier.Range} {
 			t.Run(kind+" "+string(engine), func(t *testing.T) {
 				s := newSite(t, testkit.Mount(t, kind, 400<<20), testkit.Mount(t, kind, 400<<20))
 				testkit.Apply(t, s.source, testkit.File("large", 40<<20+1, 1), testkit.File("used-large", 9<<20, 2))

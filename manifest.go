@@ -33,6 +33,9 @@ func (op *operation) writeManifest(ctx context.Context, src *copier.Source, plan
 		return err
 	}
 	defer w.Close() //nolint:errcheck // closed below where it counts
+	if err := stage.SyncJournal(); err != nil {
+		return err
+	}
 	if err := op.writeEntries(ctx, w, plan, stage); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,11 +50,11 @@ func (op *operation) lookFor(ctx context.Context, state *stateDir) (presence, er
 	return op.adopt(ctx, m)
 }
 
-// refuseHalf is an error for a shard that has users and of which something is gone:
-// the older script, killed while it removed, leaves half a shard and the list as it
-// was. That costs a look at the top directory. Only if its time of modification is
-// another one than when it was published, everything is looked at: a service may
-// have put a file there.
+// refuseHalf is an error for a shard that has users and of which names are gone: the
+// older script, killed while it removed, leaves half a shard and the list as it was.
+// That costs a look at the top directory. Only if its time of modification is another
+// one than when it was published, everything is looked at: a service may have put a
+// file there. Who is registered already is only warned.
 func (op *operation) refuseHalf(ctx context.Context, state *stateDir, pub *sys.Stat) error {
 	m, err := op.boundManifest(state, pub)
 	if m == nil || err != nil {
@@ -76,12 +77,19 @@ func (op *operation) refuseHalf(ctx context.Context, state *stateDir, pub *sys.S
 	}
 	var lost firstOf
 	err = verify.CompareTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, func(d verify.Difference) {
-		if d.Kind == verify.Missing || d.Kind == verify.Size || d.Kind == verify.Type {
+		if d.Kind == verify.Missing {
 			lost.add(d)
 		}
 	})
-	if err != nil || lost.count == 0 {
+	switch {
+	case err != nil && verify.Ours(err):
+		op.warn("whether shard %s is whole could not be looked at: %v", op.name, err)
+		return nil
+	case err != nil || lost.count == 0:
 		return err
+	case slices.Contains(op.user.Users(), op.ID):
+		op.warn("shard %s on ssd is not whole any more: it differs from what was published in %v", op.name, &lost)
+		return nil
 	}
 	return asKind(fmt.Errorf("shard %s on ssd has users, but is not whole any more: it differs from what was published in %v; "+
 		"%q is not registered: let its users go with -r, then -c copies it afresh", op.name, &lost, op.ID), ErrDamaged)
@@ -204,7 +212,8 @@ type sourceNow struct {
 const sourcePatience = 3 * time.Second
 
 // lookAtSource is nil for a source that is not there, or on a server that does not
-// answer: the thread that asks it is left behind.
+// answer: the thread that asks it is left behind. (One that the kernel does not let go,
+// as in FUSE, still keeps the process from ending; NFS lets it go.)
 func (op *operation) lookAtSource() *sourceNow {
 	found := make(chan *sourceNow, 1)
 	go func() {

@@ -24,11 +24,11 @@ type some struct {
 // worker's buffer. They must be closed, also after an error.
 func (c *copying) readAhead(src *sys.File, entries []Item, w *pool.Worker) (s some, err error) {
 	at := w.Batch()
-	if at == nil || c.stage.Resumed || c.Engine == Buffered || c.Pace != nil || c.noAhead.Load() {
+	if at == nil || c.stage.Resumed || c.Engine == Buffered || c.Engine == Range || c.Pace != nil || c.noAhead.Load() {
 		return some{entries[:1], make([]*pair, 1)}, nil
 	}
 	used, reads, read := 0, []sys.Read(nil), []*pair(nil)
-	for i := 0; i < min(len(entries), sys.BatchSize); i++ {
+	for i := 0; i < min(len(entries), at.Size()); i++ {
 		it := &entries[i]
 		if used+alignUp(int(it.Size)) > len(w.Buf) && i > 0 {
 			break
@@ -63,15 +63,14 @@ func (c *copying) openAhead(src *sys.File, it *Item) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	cached, err := p.in.Cached(0, p.size)
-	if err == nil && cached > 0 {
-		err = p.in.SetDirect(false)
-		p.in.DontCache.Store(!c.noUncache.Load())
+	if cached, err := p.in.Cached(0, p.size); err == nil && cached == 0 {
+		return p, nil
 	}
-	if err != nil {
+	if err := p.in.SetDirect(false); err != nil { // cached, or it cannot be told
 		p.in.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}
+	p.in.DontCache.Store(!c.noUncache.Load())
 	return p, nil
 }
 
@@ -87,13 +86,12 @@ func (c *copying) take(reads []sys.Read, of []*pair) error {
 			p.ready = r.Buf
 		}
 	}
-	for _, p := range of { // none of it was cached before
-		cached, err := p.in.Cached(0, p.size)
-		if err == nil && cached > 0 {
-			c.noAhead.Store(true)
-			err = p.in.Forget(0, 0)
+	for _, p := range of { // nothing of it was cached before, and a part would be others'
+		if cached, err := p.in.Cached(0, p.size); err != nil || cached < p.size {
+			continue
 		}
-		if err != nil {
+		c.noAhead.Store(true)
+		if err := p.in.Forget(0, 0); err != nil {
 			return err
 		}
 	}

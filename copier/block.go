@@ -19,6 +19,7 @@ type pair struct {
 	dev     uint64 // device of in
 	size    int64
 	sparse  bool
+	again   bool   // a small file is made once more: not as another clone of the same
 	ready   []byte // the contents of a small file that are read already, to a whole page; else nil
 
 	engine   Engine      // as chosen

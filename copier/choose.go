@@ -4,7 +4,7 @@ import "fmt"
 
 // prepare chooses the engine of a file, and gives the copy its length.
 func (c *copying) prepare(p *pair) error {
-	if c.Engine == Auto || c.Engine == Clone {
+	if (c.Engine == Auto || c.Engine == Clone) && !p.again {
 		cloned, err := c.clone(p)
 		if err != nil {
 			return err

@@ -207,6 +207,10 @@ func (s *scan) load(slot int64) error {
 	return err
 }
 
+// SyncJournal brings the journal onto stable storage: an error of writing it back must
+// be known before the manifest is made of it.
+func (s *Stage) SyncJournal() error { return s.journal.file.SyncData() }
+
 // sums reads sums that are asked for one after the other, mostly in their order, many
 // at once. It is for one goroutine, and for sums that nobody changes meanwhile.
 type sums struct {

@@ -17,19 +17,30 @@ type birth struct {
 	umask    uint32
 }
 
-// atBirth finds it out, where nothing is there from an interrupted copy. The root of
-// the stage was made by this process: who owns it owns what is made in it, also where
-// a mount has files belong to the group of their directory.
+// atBirth finds it out, where nothing is there from an interrupted copy, from a file
+// that never gets a name.
 func (c *copying) atBirth() (b birth, err error) {
 	if c.stage.Resumed || c.stage.IsFile() {
 		return b, nil
 	}
-	root, err := c.stage.state.StatAt(StageName)
+	root, err := c.stage.open("")
 	if err != nil {
 		return b, err
 	}
-	b.uid, b.gid = root.UID, root.GID
+	defer root.Close() //nolint:errcheck // opened for reading
+	const mode = 0o644
+	f, err := root.CreateUnnamed("probe", mode)
+	if err != nil {
+		return birth{}, nil // not every file system can; everything is set, then
+	}
+	defer f.Close() //nolint:errcheck // it has no name
+	s, err := f.Stat()
+	if err != nil {
+		return b, err
+	}
+	b.uid, b.gid = s.UID, s.GID
 	b.umask, b.known = sys.Umask()
+	b.known = b.known && s.Perm() == mode&^b.umask // inherited ACLs, mounts with modes of their own
 	return b, nil
 }
 
@@ -37,9 +48,10 @@ func (c *copying) atBirth() (b birth, err error) {
 func (b *birth) owns(it *Item) bool { return b.known && b.uid == it.UID && b.gid == it.GID }
 
 // mode is what to create a file with, final if nothing has to be set any more. An ACL
-// changes the mode, and a change of owner takes set-id bits away.
+// changes the mode, a change of owner takes set-id bits away, and a file may have to be
+// opened a second time.
 func (b *birth) mode(it *Item) (mode uint32, final bool) {
-	if b.owns(it) && it.Kind == tree.Regular && it.Xattrs == 0 && it.Mode&(0o7000|b.umask) == 0 {
+	if b.owns(it) && it.Kind == tree.Regular && it.Xattrs == 0 && it.Mode&(0o7000|b.umask) == 0 && it.Mode&0o600 == 0o600 {
 		return it.Mode, true
 	}
 	return 0o600, false

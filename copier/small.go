@@ -78,17 +78,19 @@ func (c *copying) copySmall(ctx context.Context, src, dst *sys.File, it *Item, p
 	if p != nil {
 		return c.smallFile(ctx, src, dst, it, p, w, c.syncEach)
 	}
-	return c.openAndCopy(ctx, src, dst, it, w, c.syncEach)
+	return c.openAndCopy(ctx, src, dst, it, w, false)
 }
 
-// openAndCopy is smallFile of a source that is not open.
-func (c *copying) openAndCopy(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker, sync bool) error {
+// openAndCopy is smallFile of a source that is not open; again says that the file did
+// not read back as it should: it is synced at once.
+func (c *copying) openAndCopy(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker, again bool) error {
 	p, err := c.openSmall(src, it, c.smallDirect(it))
 	if err != nil {
 		return err
 	}
 	defer p.in.Close() //nolint:errcheck // opened for reading
-	return c.smallFile(ctx, src, dst, it, p, w, sync)
+	p.again = again
+	return c.smallFile(ctx, src, dst, it, p, w, again || c.syncEach)
 }
 
 // smallDirect says whether to try O_DIRECT for a file of at most a block.

@@ -56,7 +56,10 @@ func (g *damage) differences() (merged []Difference) {
 	}
 	if g.more > 0 {
 		last := &merged[len(merged)-1]
-		last.Detail = fmt.Sprintf("%sand %d more blocks after these", last.Detail, g.more)
+		if last.Detail != "" {
+			last.Detail += ", "
+		}
+		last.Detail += fmt.Sprintf("and %d more blocks after these", g.more)
 	}
 	return merged
 }

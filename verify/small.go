@@ -37,7 +37,7 @@ func (m *Medium) fitting(files []tree.FileSum, w *pool.Worker) int {
 		return 1
 	}
 	n, used := 0, 0
-	for n < min(len(files), sys.BatchSize) {
+	for n < min(len(files), w.Batch().Size()) {
 		if used += wholePages(files[n].Size); used > len(w.Buf) {
 			break
 		}
@@ -93,10 +93,13 @@ func (m *Medium) sumSome(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
 			file.Err = r.Err
 		case int64(r.N) >= file.Size:
 			file.Sum = xxhash.Sum64(r.Buf[:file.Size])
-			past[of[k]], file.Err = opened[of[k]].passed()
+			past[of[k]] = opened[of[k]].passed()
 		}
 	}
 	for i, f := range opened {
+		if err != nil {
+			files[i].Err = err
+		}
 		m.finish(dir, &files[i], f, past[i], err == nil, w.Buf)
 	}
 }
@@ -128,7 +131,7 @@ func (f *File) forget() error {
 
 // passed reports whether the file was read past the page cache: then nothing of it is
 // there now.
-func (f *File) passed() (bool, error) {
+func (f *File) passed() bool {
 	cached, err := f.file.Cached(0, f.size)
-	return err == nil && (cached == 0 || f.medium.memory), err
+	return err == nil && (cached == 0 || f.medium.memory)
 }

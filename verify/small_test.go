@@ -72,7 +72,7 @@ func smallFiles(t *testing.T, dir string) (files []tree.FileSum, want []expected
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 0))
 	lengths := []int{0, 1, 511, 512, 4095, 4096, 4097, 100_000, 1 << 20, tree.BlockSize - 1, tree.BlockSize}
-	for i := range 3 * sys.BatchSize {
+	for i := range 100 {
 		n := lengths[r.IntN(len(lengths))]
 		if i > 20 {
 			n = r.IntN(20_000)

@@ -28,7 +28,7 @@ var latency = quantity{"p99 of a read", "µs", 0, value("p99", 1)}
 
 func readers(s sizes) []contender {
 	reads := fioReads(s.ReadMiB) + `--rw=randread --bs=4k --time_based --output-format=json --output="$TMP/reads.json" `
-	beside := `rm -f "$TMP/reading"; ` + reads + `--runtime=3600 --exec_prerun="touch '$TMP/reading'" >/dev/null & reader=$!; ` +
+	beside := `cd "$TMP"; rm -f reading; ` + reads + `--runtime=3600 --exec_prerun="touch '$TMP/reading'" >/dev/null & reader=$!; ` +
 		`trap 'kill -INT $reader; wait $reader || true' EXIT; until test -e "$TMP/reading"; do sleep 0.02; done; ` + ensure
 	return []contender{
 		{name: nothingBeside, command: reads + fmt.Sprint("--runtime=", s.Reading), tools: []string{"fio"}, read: readLatency},

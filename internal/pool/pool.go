@@ -1,6 +1,6 @@
 // Package pool runs tasks with a fixed number of workers, each with a buffer of
-// its own. Memory is workers × tree.BlockSize; pages of a buffer that are never
-// filled take none.
+// its own. Memory is workers × tree.BlockSize, less where huge pages of a buffer are
+// never filled.
 package pool
 
 import (
@@ -41,18 +41,33 @@ type Producer func(ctx context.Context, emit func(Task) error) error
 type Worker struct {
 	Buf []byte // one block, aligned for direct I/O
 
-	batch   *sys.Batch
-	noBatch bool
+	batch  *sys.Batch
+	atOnce int // reads of the batch; below 2: none
 }
 
 // Batch is for reading many small files at once, nil where that cannot be done.
 func (w *Worker) Batch() *sys.Batch {
-	if w.batch == nil && !w.noBatch {
+	if w.batch == nil && w.atOnce > 1 {
 		var err error
-		w.batch, err = sys.NewBatch(sys.BatchSize)
-		w.noBatch = err != nil // it is only a faster way
+		if w.batch, err = sys.NewBatch(w.atOnce); err != nil {
+			w.atOnce = 0 // it is only a faster way
+		}
+	}
+	if w.batch.Size() == 0 {
+		return nil
 	}
 	return w.batch
+}
+
+// readsAtOnce is how many small files each of so many workers may have open for a
+// batch, at most 32, which were as fast as more. The rest of the descriptors is for
+// directories, copies and large files.
+func readsAtOnce(jobs int) int {
+	limit, err := sys.OpenFiles()
+	if err != nil {
+		return 0
+	}
+	return max(min((limit-160)/jobs-8, 32), 0)
 }
 
 // Pool is a fixed number of workers.
@@ -67,13 +82,13 @@ func New(jobs int) (*Pool, error) {
 	if runtime.GOMAXPROCS(0) < jobs {
 		runtime.GOMAXPROCS(jobs)
 	}
-	p := &Pool{}
+	p, atOnce := &Pool{}, readsAtOnce(max(jobs, 1))
 	for range max(jobs, 1) {
 		buf, err := sys.Buffer(tree.BlockSize)
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
-		p.workers = append(p.workers, &Worker{Buf: buf})
+		p.workers = append(p.workers, &Worker{Buf: buf, atOnce: atOnce})
 	}
 	return p, nil
 }

@@ -27,7 +27,7 @@ func (f *File) Cached(off, n int64) (bytes int64, err error) {
 // mincore counts resident pages through a mapping, a window at a time.
 func (f *File) mincore(off, size int64) (pages int64, err error) {
 	const window = 1 << 30
-	seen := make([]byte, window/os.Getpagesize())
+	seen := make([]byte, min(window, int(size)+os.Getpagesize())/os.Getpagesize()+1)
 	for end := off + size; off < end; off += window {
 		n, err := f.resident(off, int(min(window, end-off)), seen)
 		if err != nil {
@@ -74,6 +74,9 @@ func (f *File) Forget(off, n int64) error {
 // sees to that alone: btrfs reads files with checksums through the page cache whatever
 // was asked for, and pages that were read ahead, or are locked, stay.
 //
+// Pages that others bring in meanwhile are theirs: a direct read brings in all pages
+// or none.
+//
 // It returns how many bytes were there before, and how many came through the cache; if
 // that cannot be told, all were there.
 func (f *File) LeaveCache(off, n int64, read func() error) (before, through int64, err error) {
@@ -88,7 +91,7 @@ func (f *File) LeaveCache(off, n int64, read func() error) (before, through int6
 		return n, 0, nil
 	}
 	after, err := f.Cached(off, n)
-	if err != nil || after <= before {
+	if err != nil || after <= before || (f.Direct.Load() && after < n) {
 		return before, 0, err
 	}
 	if before == 0 {

@@ -245,6 +245,9 @@ func (f *File) CopyRange(src *File, off int64, n int) (done int, err error) {
 	if n, err = f.paced(n); err != nil {
 		return 0, err
 	}
+	if _, err = f.paced(n); err != nil { // the bytes are read and written
+		return 0, err
+	}
 	return transfer("copy_file_range", f.where, n, func(n int) (int, error) {
 		from, to := off, off
 		return unix.CopyFileRange(src.fd, &from, f.fd, &to, n, 0)

@@ -7,6 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// OpenFiles is how many descriptors this process may have (RLIMIT_NOFILE).
+func OpenFiles() (limit int, err error) {
+	var r unix.Rlimit
+	err = call("get limit of", place{name: "open files"}, func() error { return unix.Getrlimit(unix.RLIMIT_NOFILE, &r) })
+	return int(min(r.Cur, 1<<20)), err
+}
+
 // mincore is mincore(2), which x/sys/unix does not wrap: a byte for each page of
 // m, its lowest bit set if the page is resident.
 func mincore(m, seen []byte) error {

@@ -279,7 +279,7 @@ func adoptions(t *testing.T, r *round, kind string, step int, try func(at int) (
 			t.Fatalf("%s, change %d, seed %d: %v", kind, at, r.seed, err)
 		}
 		count(kind, 1)
-		if !more {
+		if !more || r.over() {
 			return
 		}
 		if at++; !r.full {

@@ -168,6 +168,9 @@ func (c *cutter) everySync() (tried int, err error) {
 func TestOnlySyncedSurvives(t *testing.T) {
 	rounds(t, 0.03, func(t *testing.T, r *round) {
 		for _, s := range stories() {
+			if r.over() {
+				break
+			}
 			n, err := newCutter(t, &s).everySync()
 			if err != nil {
 				t.Fatal(err)
@@ -185,6 +188,9 @@ func TestSomeSurvives(t *testing.T) {
 			tries = 100
 		}
 		for _, s := range stories() {
+			if r.over() {
+				break
+			}
 			c := newCutter(t, &s)
 			calls, err := c.calls(t)
 			for i := 0; i < tries && err == nil; i++ {

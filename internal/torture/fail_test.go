@@ -38,28 +38,34 @@ var tables = []struct {
 // is done all the same, or it says what failed, and nothing is lost.
 func TestEveryCallFails(t *testing.T) {
 	rounds(t, 0.3, func(t *testing.T, r *round) {
-		s := newSweep(t, sweepFS(t, r))
-		for i := range operations {
-			op := &operations[i]
+		on := newSweeps(t, r)
+		for _, i := range r.Perm(len(operations)) {
+			op, s := &operations[i], on(i)
 			for _, f := range s.failures(op, r) {
+				if r.over() {
+					break
+				}
 				s.each(op, f, []int{1, 4}[r.IntN(2)], (*trial).failsWell)
 			}
 		}
-		s.group.Wait()
+		on(0).group.Wait()
 	})
 }
 
-// failures are the faults of an operation in one round: each call with an error
-// drawn for it, and each kind of call with an error that lasts.
+// failures are the faults of an operation in one round: each call with an error, so
+// that as many rounds as there are errors try all of them at each call, and each kind
+// of call with errors that last.
 func (s *sweep) failures(op *operation, r *round) (list []fault) {
 	calls := s.base(op, 1)
-	draw := func() string { return unix.ErrnoName(numbers[r.IntN(len(numbers))]) }
 	for n := range calls {
-		list = append(list, fault{action: draw(), at: n + 1})
+		errno := numbers[(uint64(n)+r.seed)%uint64(len(numbers))]
+		list = append(list, fault{action: unix.ErrnoName(errno), at: n + 1})
 	}
 	kinds, of := kindsOf(calls)
 	for _, kind := range kinds {
-		list = append(list, fault{action: draw(), at: 1 + r.IntN(of[kind]), step: 1, only: kind})
+		for _, errno := range numbers {
+			list = append(list, fault{action: unix.ErrnoName(errno), at: 1 + r.IntN(of[kind]), step: 1, only: kind})
+		}
 	}
 	for _, kind := range []struct {
 		errno unix.Errno
@@ -67,8 +73,8 @@ func (s *sweep) failures(op *operation, r *round) (list []fault) {
 	}{{unix.ENOSPC, growing}, {unix.EDQUOT, growing}, {unix.EROFS, changing}, {unix.EIO, changing + ",read"}} {
 		list = append(list, fault{action: unix.ErrnoName(kind.errno), at: 1 + r.IntN(len(calls)/4+1), step: 1, only: kind.calls})
 	}
+	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	if !r.full {
-		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		list = list[:min(len(list), failuresOfOne)]
 	}
 	return list
@@ -85,7 +91,7 @@ const (
 
 // failsWell is what must hold of a run whose calls have failed.
 func (t *trial) failsWell() error {
-	count("error at a system call", 1)
+	count("error at a system call, "+t.s.fs.Name, 1)
 	hit := acted(t.calls)
 	if len(hit) == 0 {
 		return t.undisturbed()
@@ -136,7 +142,7 @@ func (t *trial) said(hit []logged) error {
 	}
 	errno, named := errnoOf(t.fault.action)
 	told := slices.ContainsFunc(hit, func(c logged) bool {
-		return strings.Contains(lines[0], c.op+" "+c.path) && (!named || strings.Contains(lines[0], errno.Error()))
+		return strings.Contains(lines[0], strings.TrimSuffix(c.op, " at once")+" "+c.path) && (!named || strings.Contains(lines[0], errno.Error()))
 	})
 	if !told && !t.op.refused && !t.saidAsDamage(hit) {
 		return fmt.Errorf("the error does not name what failed (%v: %v)", hit[0], errno)
@@ -208,6 +214,32 @@ func (t *trial) nothingLost() error {
 		}
 	}
 	return nil
+}
+
+// Files that are read at once: each call of that fails, ends early, moves nothing, or
+// is the last, and what came of one file is short or an error. Only a source that is
+// not in the page cache is read like that.
+func TestReadsAtOnce(t *testing.T) {
+	s := newSweep(t, testkit.FS{Name: "ext4", Dir: testkit.Mount(t, "ext4", 256<<20)})
+	op := operationNamed("copy cold")
+	_, of := kindsOf(s.base(op, 1))
+	if of["submit reads of"] < 4 || of["read at once"] < 80 { // source and copy, of 40 files
+		t.Fatalf("the files were not read at once: %v", of)
+	}
+	for _, kind := range []string{"set up", "submit reads of", "wait for reads of", "tear down", "read at once"} {
+		for n := 1; n <= of[kind]; n += 1 + of[kind]/40 {
+			for _, action := range []string{"zero", "short", "EINTR"} {
+				s.now(op, fault{action: action, at: n, only: kind}, 1, (*trial).undisturbed)
+			}
+			for _, errno := range []string{"EIO", "EAGAIN", "ENOMEM", "EINVAL"} {
+				s.now(op, fault{action: errno, at: n, only: kind}, 1, (*trial).failsWell)
+			}
+			s.now(op, fault{action: "kill-after", at: n, only: kind}, 1, (*trial).survivesKill)
+		}
+		for _, action := range []string{"zero", "short"} {
+			s.now(op, fault{action: action, at: 1, step: 1, only: kind}, 1, (*trial).undisturbed)
+		}
+	}
 }
 
 // Calls of one kind that once were passed over: each of them, in each run.
@@ -313,7 +345,7 @@ func TestNoProgress(t *testing.T) {
 		for i := range operations {
 			op := &operations[i]
 			_, of := kindsOf(s.base(op, 1))
-			for _, kind := range []string{"read", "write", "copy_file_range"} {
+			for _, kind := range []string{"read", "write", "copy_file_range", "submit reads of", "wait for reads of", "read at once"} {
 				for n := 1; n <= of[kind]; n++ {
 					if f := (fault{action: "zero", at: n, only: kind, step: r.IntN(2)}); r.full || r.IntN(of[kind]) == 0 {
 						s.each(op, f, 1, (*trial).endsWithout)

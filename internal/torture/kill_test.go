@@ -14,18 +14,18 @@ import (
 // and the next copy and the next removals work.
 func TestKilledAtEveryCall(t *testing.T) {
 	rounds(t, 0.3, func(t *testing.T, r *round) {
-		s := newSweep(t, sweepFS(t, r))
-		for i := range operations {
-			op := &operations[i]
+		on := newSweeps(t, r)
+		for _, i := range r.Perm(len(operations)) {
+			op, s := &operations[i], on(i)
 			if !r.full {
 				s.killSome(op, r)
 				continue
 			}
 			for _, jobs := range []int{1, 4} {
-				s.killAll(op, killing[r.IntN(2)], jobs)
+				s.killAll(op, killing[r.IntN(2)], jobs, r)
 			}
 		}
-		s.group.Wait()
+		on(0).group.Wait()
 	})
 }
 
@@ -76,12 +76,33 @@ func (t *trial) survivesTwo(again fault) error {
 // only.
 func sweepFS(t *testing.T, r *round) testkit.FS {
 	t.Helper()
-	kinds := []string{"ext4", "tmpfs", "xfs", "btrfs"}
-	kind := kinds[(r.seed-1)%uint64(len(kinds))]
+	kind := sweptKinds[(r.seed-1)%uint64(len(sweptKinds))]
 	if !r.full {
 		kind = "tmpfs"
 	}
 	return testkit.FS{Name: kind, Dir: testkit.Mount(t, kind, 2<<30)}
+}
+
+var sweptKinds = []string{"ext4", "tmpfs", "xfs", "btrfs"}
+
+// newSweeps are one on each file system in a whole round, and of which an operation,
+// by its number, is swept on another in the next round; otherwise one in memory. They
+// share their group and places.
+func newSweeps(t *testing.T, r *round) (on func(operation int) *sweep) {
+	t.Helper()
+	if !r.full {
+		s := newSweep(t, sweepFS(t, r))
+		return func(int) *sweep { return s }
+	}
+	var all []*sweep
+	for _, kind := range sweptKinds {
+		s := newSweep(t, testkit.FS{Name: kind, Dir: testkit.Mount(t, kind, 2<<30)})
+		if len(all) > 0 {
+			s.group, s.places = all[0].group, all[0].places
+		}
+		all = append(all, s)
+	}
+	return func(operation int) *sweep { return all[(operation+int(r.seed%4))%len(all)] }
 }
 
 // After one call is before the next one, but for what other threads do meanwhile.
@@ -99,13 +120,13 @@ func (s *sweep) killSome(op *operation, r *round) {
 const killsOfOne = 5
 
 // killAll kills at each call, until there is none to be killed at.
-func (s *sweep) killAll(op *operation, action string, jobs int) {
+func (s *sweep) killAll(op *operation, action string, jobs int, r *round) {
 	total := len(s.base(op, jobs))
-	for n := 1; n <= total; n++ {
+	for n := 1; n <= total && !r.over(); n++ {
 		s.each(op, fault{action: action, at: n}, jobs, (*trial).survivesKill)
 	}
 	s.group.Wait()
-	for n := total + 1; ; n++ { // some runs take more calls than others
+	for n := total + 1; !r.over(); n++ { // some runs take more calls than others
 		if t := s.now(op, fault{action: action, at: n}, jobs, (*trial).survivesKill); t == nil || len(acted(t.calls)) == 0 {
 			return
 		}
@@ -131,7 +152,7 @@ func (t *trial) undisturbed() error {
 }
 
 func (t *trial) survivesKill() error {
-	count("SIGKILL at a system call", 1)
+	count("SIGKILL at a system call, "+t.s.fs.Name, 1)
 	if len(acted(t.calls)) == 0 {
 		return t.undisturbed()
 	}

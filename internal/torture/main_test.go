@@ -4,10 +4,13 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -36,23 +39,64 @@ type round struct {
 	*rand.Rand
 	seed uint64
 	full bool // try everything; otherwise a sample that takes seconds
+	end  time.Time
 }
+
+// over says that a long pass has had its time. What it has tried by then is a sample,
+// and the next run begins with another.
+func (r *round) over() bool { return !r.end.IsZero() && time.Now().After(r.end) }
+
+// wholeRound is a -torture that means one whole pass of each test, however long it
+// takes.
+const wholeRound = time.Millisecond
+
+// allShares is what the shares of all tests add up to, which another test holds to.
+const allShares = 1.88
 
 // rounds runs one pass of a test, or, with -torture, passes for share of that
 // time, each with a seed of its own. A pass that fails is repeated by the command
 // that is logged.
 func rounds(t *testing.T, share float64, one func(t *testing.T, r *round)) {
 	t.Helper()
-	end := time.Now().Add(time.Duration(share * float64(*torture)))
+	end := time.Now().Add(time.Duration(share / allShares * float64(*torture)))
 	for s := *seed; ; s++ {
 		r := &round{Rand: rand.New(rand.NewPCG(s, 0)), seed: s, full: *torture > 0}
+		if *torture > wholeRound {
+			r.end = end
+		}
 		ok := t.Run(fmt.Sprint("seed ", s), func(t *testing.T) { one(t, r) })
 		if !ok {
-			t.Fatalf("repeat it with: go test ./internal/torture -run '^%s$' -seed %d -torture %v", t.Name(), s, min(*torture, time.Millisecond))
+			t.Fatalf("repeat it with: TMPDIR=%s go test ./internal/torture -run '^%s$' -seed %d -torture %v",
+				os.TempDir(), t.Name(), s, min(*torture, wholeRound))
 		}
 		if !time.Now().Before(end) {
 			return
 		}
+	}
+}
+
+// What the shares add up to is what rounds takes them to be.
+func TestSharesAddUp(t *testing.T) {
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`rounds\(t, (0\.\d+), func`).FindAllStringSubmatch(string(text), -1) {
+			share, err := strconv.ParseFloat(m[1], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += share
+		}
+	}
+	if math.Abs(sum-allShares) > 1e-9 {
+		t.Errorf("the shares add up to %v, and allShares is %v", sum, allShares)
 	}
 }
 

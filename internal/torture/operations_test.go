@@ -27,6 +27,7 @@ type operation struct {
 	foreign bool     // somebody else's directory is there before
 	kept    bool     // and must be there for ever
 	refused bool     // it fails, with status 1, also without any fault
+	cold    bool     // the source is not in the page cache: only then its files are read at once
 }
 
 // sources are what is copied. They are small, and have one of each kind of entry
@@ -51,12 +52,22 @@ var sources = map[string][]testkit.Step{
 		testkit.Sparse("large", 5<<20, []testkit.Extent{{Off: 4 << 20, Len: 4096}}),
 		testkit.File("d/small", 3000, 9), testkit.Symlink("large", "link"), testkit.Chmod("d", 0o555),
 	},
+	// More small files than are read at once.
+	"many": manyFiles(40),
 	// What somebody else has put under the public name.
 	"foreign": {
 		testkit.File("theirs", 5000, 11), testkit.Content("d/precious", "do not lose this"),
 		testkit.Times("theirs", then, then), testkit.Times("d/precious", then, then),
 		testkit.Times("d", then, then), testkit.Times(".", then, then),
 	},
+}
+
+// manyFiles are files of some pages in one directory.
+func manyFiles(n int) (steps []testkit.Step) {
+	for i := range n {
+		steps = append(steps, testkit.File(fmt.Sprint("d/", i), int64(1000*i+7), uint64(100+i)))
+	}
+	return steps
 }
 
 var then = time.Unix(1_000_000_000, 123456789)
@@ -78,6 +89,8 @@ var operations = []operation{
 	{name: "copy buffered", source: "plain", mode: "-c", id: "a", flags: []string{"--engine", "buffered"}, after: []string{"a"}, there: true},
 	{name: "copy plain", source: "plain", mode: "-c", id: "a", after: []string{"a"}, there: true},
 	{name: "copy file", source: "file", mode: "-c", id: "a", after: []string{"a"}, there: true},
+	{name: "copy cold", source: "many", cold: true, mode: "-c", id: "a", after: []string{"a"}, there: true},
+	{name: "discard a stage", source: "plain", prepare: stoppedAt("rename", 2), mode: "-c", id: "a", flags: []string{"--no-resume"}, after: []string{"a"}, there: true},
 	{name: "resume early", source: "links", prepare: stoppedAt("write", 12), mode: "-c", id: "a", after: []string{"a"}, there: true},
 	{name: "resume late", source: "links", prepare: stoppedAt("rename", 2), mode: "-c", id: "a", after: []string{"a"}, there: true},
 	{name: "register", source: "tiny", prepare: copied("a"), mode: "-c", id: "b", before: []string{"a"}, after: []string{"a", "b"}, there: true},

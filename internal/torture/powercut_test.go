@@ -253,10 +253,14 @@ func TestPowerCuts(t *testing.T) {
 	}
 	scenes := map[[2]int]*act{}
 	rounds(t, 0.3, func(t *testing.T, r *round) {
-		for i, s := range tales {
+		for _, i := range r.Perm(len(tales)) {
+			s := tales[i]
 			for k, m := range machines {
 				if !r.full && uint64(i+k)%uint64(len(machines)) != r.seed%uint64(len(machines)) {
 					continue
+				}
+				if r.over() {
+					return
 				}
 				t.Run(m.kind+" "+s.name, func(t *testing.T) {
 					t.Cleanup(func() { m.off() }) //nolint:errcheck // after a failure, for the next tale
@@ -279,6 +283,9 @@ func (c *act) tell(t *testing.T, r *round) {
 		steps, moments = steps[:2], 1
 	}
 	for _, n := range steps {
+		if r.over() {
+			return
+		}
 		fault := fmt.Sprintf("stop-%s@%d", []string{"before", "after"}[r.IntN(2)], n)
 		c.play(t, r, []moment{{fault: fault}})
 	}

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"shard_to_ssd/internal/testkit"
 )
 
@@ -100,17 +102,22 @@ type sweep struct {
 	hosts  atomic.Int64
 	failed atomic.Int64
 
-	group  sync.WaitGroup
+	group  *sync.WaitGroup
 	places chan struct{}
 }
 
 // maxViolations is how many a sweep tells of: a fault that is in all operations
-// would drown the one that is not.
-const maxViolations = 6
+// would drown the one that is not. A long run stops at the first.
+func maxViolations() int64 {
+	if *torture > 0 {
+		return 1
+	}
+	return 6
+}
 
 func newSweep(t *testing.T, fs testkit.FS) *sweep {
 	t.Helper()
-	s := &sweep{t: t, fs: fs, bin: faulty(t), logs: t.TempDir(), places: make(chan struct{}, runtime.NumCPU())}
+	s := &sweep{t: t, fs: fs, bin: faulty(t), logs: t.TempDir(), group: &sync.WaitGroup{}, places: make(chan struct{}, runtime.NumCPU())}
 	for name, steps := range sources {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(s.source(name)), 0o755), plant(s.source(name), steps)); err != nil {
 			t.Fatal(err)
@@ -156,7 +163,10 @@ const statusHung = -2
 func (s *sweep) try(op *operation, f fault, jobs int) (*trial, error) {
 	t := &trial{s: s, op: op, fault: f, jobs: jobs}
 	var err error
-	if t.h, err = s.host(op); err != nil {
+	if t.h, err = s.host(op); err == nil && op.cold {
+		err = evict(t.h.source)
+	}
+	if err != nil {
 		return t, err
 	}
 	mode, id, flags := op.command(t.h, jobs)
@@ -170,6 +180,21 @@ func (s *sweep) try(op *operation, f fault, jobs int) (*trial, error) {
 		err = os.Remove(log)
 	}
 	return t, err
+}
+
+// evict drops a tree from the page cache.
+func evict(root string) error {
+	return filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+	})
 }
 
 func (t *trial) leave() error { return os.RemoveAll(filepath.Dir(t.h.ssd)) }
@@ -198,7 +223,7 @@ func runWithin(limit time.Duration, c *exec.Cmd) (outcome, error) {
 
 // each runs check for a trial, beside others.
 func (s *sweep) each(op *operation, f fault, jobs int, check func(*trial) error) {
-	if s.failed.Load() >= maxViolations {
+	if s.failed.Load() >= maxViolations() {
 		return
 	}
 	s.places <- struct{}{}

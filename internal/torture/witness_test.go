@@ -96,6 +96,7 @@ func (w *witness) start(k task) (*process, error) {
 	w.started.Add(1)
 	p := &process{task: k, Cmd: w.command(k), waits: make(chan struct{}), halted: make(chan struct{}), ended: make(chan struct{})}
 	p.Stdout, p.Stderr = &p.out, p
+	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // one that has stopped itself must not stay
 	if k.fault != "" {
 		only, fault, cut := strings.Cut(k.fault, ":")
 		if !cut {
