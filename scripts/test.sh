@@ -46,3 +46,4 @@ if ! command -v gcc >/dev/null || [ ! -e /usr/include/stdlib.h ]; then
 fi
 run_tests logs/test.log "${race[@]}" -timeout 20m ./...
 report_skipped
+echo "all tests took $SECONDS s"

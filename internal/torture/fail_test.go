@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -242,6 +243,29 @@ func TestReadsAtOnce(t *testing.T) {
 		}
 		for _, action := range []string{"zero", "short"} {
 			s.now(op, fault{action: action, at: 1, step: 1, only: kind}, 1, (*trial).undisturbed)
+		}
+	}
+}
+
+// Whoever may open few files copies all the same: reading many at once takes no more
+// descriptors than there are.
+func TestFewDescriptors(t *testing.T) {
+	dir := testkit.Mount(t, "ext4", 256<<20)
+	h := newHost(t, program(t), filepath.Join(dir, "from"), dir)
+	for i := range 20 * 40 {
+		testkit.Apply(t, h.source, testkit.File(fmt.Sprint("d", i/40, "/", i), 3000, uint64(i)))
+	}
+	for _, limit := range []int{100, 256, 400, 1024} {
+		if err := evict(h.source); err != nil {
+			t.Fatal(err)
+		}
+		c := h.command("-c", "a", "--jobs", "16")
+		limited := exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, limit)}, c.Args...)...)
+		if o := run(limited); o.status != 0 {
+			t.Errorf("with %d descriptors: %v", limit, o)
+		}
+		if err := errors.Join(h.whole(), h.recovers()); err != nil {
+			t.Errorf("with %d descriptors: %v", limit, err)
 		}
 	}
 }
