@@ -67,9 +67,8 @@ func (op *operation) exchange(ctx context.Context, state *stateDir) error {
 // takes the new ".." of a directory for a change of it, though only in an exchange.
 // A crash before leaves an orphan that differs from its manifest.
 func (op *operation) restoreTimes(was *sys.Stat) error {
-	now, err := op.ssd.StatAt(op.name)
-	if err != nil || now.Mtime == was.Mtime {
-		return err
+	if now, err := op.ssd.StatAt(op.name); err == nil && now.Mtime == was.Mtime {
+		return nil
 	}
 	if err := op.ssd.SetTimesAt(op.name, was.Atime, was.Mtime); err != nil {
 		return err

@@ -24,12 +24,13 @@ const shardName = "shard"
 type host struct {
 	bin                string
 	source, locks, ssd string
+	xfs                bool // the SSD's file system is known to be XFS
 }
 
 // newHost makes the three directories; source is filled by the test.
 func newHost(t testing.TB, bin, source, dir string) *host {
 	t.Helper()
-	h := &host{bin, filepath.Join(source, shardName), filepath.Join(dir, "locks"), filepath.Join(dir, "ssd")}
+	h := &host{bin: bin, source: filepath.Join(source, shardName), locks: filepath.Join(dir, "locks"), ssd: filepath.Join(dir, "ssd")}
 	for _, d := range []string{h.source, h.locks, h.ssd} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)

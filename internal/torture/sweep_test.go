@@ -134,7 +134,7 @@ func (s *sweep) source(name string) string {
 // host is one of its own, in the state before the operation.
 func (s *sweep) host(op *operation) (*host, error) {
 	dir := filepath.Join(s.fs.Dir, fmt.Sprint("host", s.hosts.Add(1)))
-	h := &host{s.bin, s.source(op.source), filepath.Join(dir, "locks"), filepath.Join(dir, "ssd")}
+	h := &host{s.bin, s.source(op.source), filepath.Join(dir, "locks"), filepath.Join(dir, "ssd"), s.fs.Name == "xfs"}
 	err := errors.Join(os.MkdirAll(h.locks, 0o755), os.MkdirAll(h.ssd, 0o755))
 	if err == nil && op.prepare != nil {
 		err = op.prepare(h)
