@@ -328,6 +328,7 @@ func TestSourceChangesBetweenTwoRuns(t *testing.T) {
 		{"renamed", []testkit.Step{testkit.Rename("nothing", "nothing2")}, false},
 		{"mode", []testkit.Step{testkit.Chmod("huge", 0o600)}, false},
 		{"link target", []testkit.Step{testkit.Remove("link"), testkit.Symlink("z", "link")}, false},
+		{"replaced by an equal file", []testkit.Step{equalFile("huge")}, false},
 		{"only read", []testkit.Step{readAll}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -346,6 +347,23 @@ func TestSourceChangesBetweenTwoRuns(t *testing.T) {
 			}
 			s.released()
 		})
+	}
+}
+
+// equalFile puts another file with the same contents and times in the place of one.
+func equalFile(name string) testkit.Step {
+	return func(root string) error {
+		path := filepath.Join(root, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return errors.Join(os.WriteFile(path+".new", data, info.Mode().Perm()),
+			os.Chtimes(path+".new", info.ModTime(), info.ModTime()), os.Rename(path+".new", path))
 	}
 }
 
