@@ -87,12 +87,12 @@ func (f *File) LeaveCache(off, n int64, read func() error) (before, through int6
 	if err := read(); err != nil {
 		return before, 0, err
 	}
-	if unknown != nil {
+	after, alsoUnknown := f.Cached(off, n)
+	switch {
+	case unknown != nil || alsoUnknown != nil:
 		return n, 0, nil
-	}
-	after, err := f.Cached(off, n)
-	if err != nil || after <= before || (f.Direct.Load() && after < n) {
-		return before, 0, err
+	case after <= before || (f.Direct.Load() && after < n):
+		return before, 0, nil
 	}
 	if before == 0 {
 		err = f.Forget(off, n)

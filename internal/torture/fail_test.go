@@ -279,6 +279,7 @@ func TestCallsOnceMistaken(t *testing.T) {
 	}{
 		{"verify", "open", "EIO", (*trial).failsWell},             // was told as a lost hard link
 		{"verify", "stat", "EACCES", (*trial).failsWell},          // was told as a shard that was removed
+		{"verify", "cachestat", "ENOMEM", (*trial).failsWell},     // was told as damage
 		{"register long", "read", "zero", (*trial).endsWithout},   // users were forgotten
 		{"remove unknown", "unlink", "EPERM", (*trial).failsWell}, // was told as "not a directory"
 		{"remove orphan", "read", "EMFILE", (*trial).failsWell},   // was told as a damaged manifest
