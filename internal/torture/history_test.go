@@ -142,7 +142,7 @@ func (x *search) from(s situation) bool {
 	}
 	x.seen[key] = true
 	if s.holder != 0 {
-		return x.from(s.advance())
+		return x.from(s.advance()) || x.endedWaiting(s, next)
 	}
 	for _, i := range next {
 		if x.history[i].look() {
@@ -157,6 +157,21 @@ func (x *search) from(s situation) bool {
 		}
 	}
 	return x.opened(s, next)
+}
+
+// endedWaiting goes on without one that was stopped while it waited for the lock, which
+// the holder may have for longer than that one lived.
+func (x *search) endedWaiting(s situation, next []int) bool {
+	for _, i := range next {
+		if e := &x.history[i]; e.ended() && i != s.holder-1 {
+			then := s.clone()
+			then.mark(i)
+			if x.from(then) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // advance takes the holder's next step; the last one is its end.
@@ -263,6 +278,7 @@ func TestHistoryExplained(t *testing.T) {
 		"looks at a change":                seq(copied, joined).beside(left, list("b\nb"), list("b\n\n"), list("a\nb"), list("b")),
 		"at once, the other way round":     history{}.beside(joined, copied).then(list("a\nb")),
 		"killed before it began":           seq(killed("-c", "a"), gone, noFile),
+		"killed while it waited":           history{{do: "-c", id: "a", outcome: "copied", ret: 9}, {do: "read", there: true, call: 1, ret: 2}, {do: "-r", id: "b", status: 137, call: 3, ret: 4}, {do: "stat", call: 5, ret: 6}, {do: "read", there: true, call: 7, ret: 8}},
 		"killed, left an empty user file":  seq(killed("-c", "a"), gone, list("")),
 		"killed, left an orphan":           seq(killed("-c", "a"), visible, list(""), op("-c", "b", "already-on-ssd"), list("b")),
 		"killed when it was done":          seq(killed("-c", "a"), visible, list("a")),
