@@ -8,7 +8,8 @@
 //  3. Make the directories. Then copy, with one pool of workers: files of one
 //     block a directory at a time, larger ones block by block. A block is read
 //     from the source, summed, put into the stage by the file's engine, and its
-//     sum goes into the journal (small.go, large.go, block.go, engine_*.go).
+//     sum goes into the journal (small.go, large.go, block.go, engine_*.go). Small
+//     files of the source are read many at once (ahead.go).
 //  4. Sync the data: large files 256 MiB at a time as they are written, small
 //     ones in rounds of as much.
 //  5. Read back from the SSD what is synced, while more is copied, and compare

@@ -8,7 +8,7 @@
 //	powercut_test.go  ext4, XFS and btrfs cut off at any moment, and mounted again
 //	adopt_test.go     the older script killed, and half a shard beside a good manifest
 //	dropped_test.go   a disk that keeps only what was synced
-//	lying_test.go     a disk that flips, drops, refuses or fills up
+//	lying_test.go     a disk that flips, drops, rots, refuses, is slow or fills up
 //	hanging_test.go   a disk that hangs, and signals meanwhile
 //	fire_test.go      many processes, killed at random, and the older script
 //	interleave_test.go one process stopped before any of its calls, others meanwhile
@@ -24,7 +24,9 @@
 // Every operation that is swept is in operations_test.go; history_test.go searches
 // for the one order that explains what many processes saw.
 //
-// Without flags each test runs one bounded round. With -torture 30m the rounds go
-// on for that long, whole and each from a seed of its own; -seed repeats one. What
-// was tried is counted and printed at the end.
+// Without flags each test runs one bounded round. With -torture 30m each test has its
+// share of that time for rounds that try everything, in an order and from a seed of
+// their own; the last is cut off when the time is over. -torture 1ms is one whole round
+// of each, however long it takes, and -seed repeats one. What was tried is counted and
+// printed at the end.
 package torture
