@@ -75,7 +75,9 @@ func (f *File) Forget(off, n int64) error {
 // was asked for, and pages that were read ahead, or are locked, stay.
 //
 // Pages that others bring in meanwhile are theirs: a direct read brings in all pages
-// or none.
+// or none, of which the kernel may have taken a few back already (DAMON does).
+//
+// Of a range that was cached in part nothing is dropped: what is whose cannot be told.
 //
 // It returns how many bytes were there before, and how many came through the cache; if
 // that cannot be told, all were there.
@@ -91,7 +93,7 @@ func (f *File) LeaveCache(off, n int64, read func() error) (before, through int6
 	switch {
 	case unknown != nil || alsoUnknown != nil:
 		return n, 0, nil
-	case after <= before || (f.Direct.Load() && after < n):
+	case after <= before || (f.Direct.Load() && after < n/2):
 		return before, 0, nil
 	}
 	if before == 0 {
