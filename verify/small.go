@@ -33,11 +33,11 @@ func (m *Medium) SumSmall(ctx context.Context, dir *sys.File, files []tree.FileS
 
 // fitting is how many of the files are read at once: those that fit into the buffer.
 func (m *Medium) fitting(files []tree.FileSum, w *pool.Worker) int {
-	if !m.Own || m.Pace != nil || w.Batch() == nil {
+	if !m.Own || m.Pace != nil {
 		return 1
 	}
-	n, used := 0, 0
-	for n < min(len(files), w.Batch().Size()) {
+	n, used, most := 0, 0, min(len(files), w.Batch().Size())
+	for n < most {
 		if used += wholePages(files[n].Size); used > len(w.Buf) {
 			break
 		}

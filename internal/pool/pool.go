@@ -8,6 +8,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -42,12 +43,14 @@ type Worker struct {
 	Buf []byte // one block, aligned for direct I/O
 
 	batch  *sys.Batch
-	atOnce int // reads of the batch; below 2: none
+	atOnce int           // reads of the batch; below 2: none
+	asked  *atomic.Int64 // by all workers, for a batch
 }
 
-// Batch is for reading many small files at once, nil where that cannot be done.
+// Batch is for reading many small files at once, nil where that cannot be done, and
+// where it does not pay yet: it is asked for each time that small files are to be read.
 func (w *Worker) Batch() *sys.Batch {
-	if w.batch == nil && w.atOnce > 1 {
+	if w.batch == nil && w.atOnce > 1 && w.asked.Add(1) > sys.BatchAfter {
 		var err error
 		if w.batch, err = sys.NewBatch(w.atOnce); err != nil {
 			w.atOnce = 0 // it is only a faster way
@@ -82,13 +85,13 @@ func New(jobs int) (*Pool, error) {
 	if runtime.GOMAXPROCS(0) < jobs {
 		runtime.GOMAXPROCS(jobs)
 	}
-	p, atOnce := &Pool{}, readsAtOnce(max(jobs, 1))
+	p, atOnce, asked := &Pool{}, readsAtOnce(max(jobs, 1)), &atomic.Int64{}
 	for range max(jobs, 1) {
 		buf, err := sys.Buffer(tree.BlockSize)
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
-		p.workers = append(p.workers, &Worker{Buf: buf, atOnce: atOnce})
+		p.workers = append(p.workers, &Worker{Buf: buf, atOnce: atOnce, asked: asked})
 	}
 	return p, nil
 }

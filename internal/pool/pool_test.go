@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"shard_to_ssd/internal/sys"
 )
 
 func newPool(t *testing.T, jobs int) *Pool {
@@ -102,5 +104,18 @@ func TestDefault(t *testing.T) {
 		if got := Default(c.cpus, c.depth); got != c.want {
 			t.Errorf("%d CPUs, depth %d: got %d, wanted %d", c.cpus, c.depth, got, c.want)
 		}
+	}
+}
+
+// A few small files are not worth what a batch costs to tear down.
+func TestBatchOnlyAfterManyFiles(t *testing.T) {
+	p := newPool(t, 2)
+	for range sys.BatchAfter / 2 {
+		if p.workers[0].Batch() != nil || p.workers[1].Batch() != nil {
+			t.Fatal("a batch for the first files")
+		}
+	}
+	if p.workers[0].Batch() == nil {
+		t.Fatal("no batch after many files")
 	}
 }

@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// BatchAfter of a test build lets the smallest shards have their files read at once.
+const BatchAfter = 0
+
 // A test build counts its system calls and breaks at some of them. Its environment
 // says where:
 //
