@@ -56,6 +56,13 @@ func TestReadmeNamesTests(t *testing.T) {
 	if len(named) < 20 {
 		t.Errorf("README.md names only %d tests", len(named))
 	}
+	_, promises, _ := strings.Cut(string(text), "\n## What is guaranteed")
+	promises, _, _ = strings.Cut(promises, "\n## ")
+	for _, promise := range strings.Split(promises, "\n- ")[1:] {
+		if !strings.Contains(promise, "`Test") {
+			t.Errorf("README.md promises, and names no test: %.60s…", promise)
+		}
+	}
 	for _, name := range named {
 		if !strings.Contains(code.String(), "\nfunc "+name[1]+"(") {
 			t.Errorf("README.md names %s, which there is not", name[1])

@@ -27,7 +27,7 @@ var hangs = []faultfs.Fault{
 	{Op: faultfs.Rename, Name: "shard/manifest", Times: 1},
 }
 
-// hung is a copy that hangs.
+// hung is a command that hangs.
 type hung struct {
 	disk     *faultfs.FS
 	h        *host
@@ -49,7 +49,13 @@ type dataCall struct {
 func startHung(t *testing.T, f faultfs.Fault, flags ...string) *hung {
 	t.Helper()
 	disk, h := lyingHost(t, program(t))
-	u := &hung{disk: disk, h: h, cmd: h.command("-c", "a", flags...), release: make(chan struct{})}
+	return beginHung(t, disk, h, h.command("-c", "a", flags...), f)
+}
+
+// beginHung starts a command on the disk, and returns when it hangs in a call.
+func beginHung(t *testing.T, disk *faultfs.FS, h *host, cmd *exec.Cmd, f faultfs.Fault) *hung {
+	t.Helper()
+	u := &hung{disk: disk, h: h, cmd: cmd, release: make(chan struct{})}
 	u.cmd.Stderr = &u.errors
 	disk.Watch(func(c faultfs.Call) {
 		if (c.Op == faultfs.Read || c.Op == faultfs.Write) && c.Len > 4096 {
@@ -193,6 +199,41 @@ func TestHangingSourceOfPresentShard(t *testing.T) {
 		}
 	}
 	count("sources that hang", 2)
+}
+
+// A removal or a verification that hangs in a call ends by a signal when the call comes
+// back, within a second, and what was promised holds: the name is gone or whole.
+func TestSignalWhileRemovalOrVerifyHangs(t *testing.T) {
+	for _, c := range []struct {
+		mode, id string
+		fault    faultfs.Fault
+	}{
+		{"-r", "a", faultfs.Fault{Op: faultfs.Sync, Name: "locks/shard.lock", Times: 1}},
+		{"-r", "a", faultfs.Fault{Op: faultfs.Rename, Name: "shard/trash", Times: 1}},
+		{"-r", "a", faultfs.Fault{Op: faultfs.Unlink, Name: "trash/big", Times: 1}},
+		{"--verify", "", faultfs.Fault{Op: faultfs.Open, Name: "shard/manifest", Times: 1}},
+		{"--verify", "", faultfs.Fault{Op: faultfs.Read, Name: "ssd/shard/big", Skip: 1, Times: 1}},
+	} {
+		t.Run(fmt.Sprintf("%s, %s of %s", c.mode, c.fault.Op, c.fault.Name), func(t *testing.T) {
+			disk, h := lyingHost(t, program(t))
+			if o := run(h.command("-c", "a")); o.status != 0 {
+				t.Fatal(o)
+			}
+			u := beginHung(t, disk, h, h.command(c.mode, c.id), c.fault)
+			if err := u.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+			close(u.release)
+			<-u.ended
+			// From the rename on signals wait: then it has ended well.
+			if got := status(u.cmd.ProcessState); got != 128+int(syscall.SIGTERM) && (got != 0 || c.mode != "-r") {
+				t.Errorf("status %d\n%s", got, u.errors.String())
+			}
+			if err := h.recovers(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // eventually polls for what nothing tells of.
