@@ -30,6 +30,10 @@ const (
 	flockTrue  = "flock FILE true"
 	removeLast = "-r, last user"
 	rmRF       = "rm -rf"
+	scrub      = "--verify"
+	fioRead    = "fio, direct reads"
+	xxhsum     = "xxhsum -c"
+	checking   = "rclone check"
 )
 
 // contender is one way to do the work.
@@ -221,6 +225,15 @@ func removals() []contender {
 	return []contender{
 		{name: removeLast, prepare: ensure, command: release + synced, check: gone, around: watchName},
 		{name: rmRF, prepare: ensure, command: `rm -rf "$DST/shard"` + synced, check: gone, around: watchName, tools: []string{"rm"}},
+	}
+}
+
+// scrubs compare what is on the SSD with its sums; rclone with the source.
+func scrubs() []contender {
+	return []contender{
+		{name: scrub, command: `"$BIN" --verify --json --progress none -l "$LOCKS" -s "$DST" "$SRC"`, read: readTool},
+		{name: xxhsum, command: `cd "$DST/shard" && xxhsum -c --quiet "$DST/.shard_to_ssd/shard/sums.xxh64"`, tools: []string{"xxhsum"}},
+		{name: checking, command: `rclone --config "" check --download --checkers 16 "$SRC" "$DST/shard"`, tools: []string{"rclone"}},
 	}
 }
 

@@ -19,41 +19,57 @@ type fioSettings struct {
 // and writes the destination at once, in files as large and as many, then reads
 // the destination. The sync at the end of writing is in its time.
 func fioOf(w workload, f fioSettings) contender {
-	var source, copied []string
+	command := f.command(w) +
+		`--name=source --rw=read --filename="` + filesIn("$SRC", w) + `" ` +
+		`--name=copy --rw=write --fallocate=native --end_fsync=1 --filename="` + filesIn("$DST", w) + `" ` +
+		`--name=back --stonewall --rw=read --filename="` + filesIn("$DST", w) + `"`
+	return contender{name: fioSame, command: command, tools: []string{"fio"}, check: sameSizes, read: readFio(w.bytes(), "source", "copy", "back")}
+}
+
+// fioReadOf reads the copy of large files, and nothing else.
+func fioReadOf(w workload, f fioSettings) contender {
+	command := f.command(w) + `--name=back --rw=read --filename="` + filesIn("$DST/shard", w) + `"`
+	return contender{name: fioRead, command: command, tools: []string{"fio"}, read: readFio(w.bytes(), "back")}
+}
+
+// command is what all of fio's jobs have in common.
+func (f fioSettings) command(w workload) string {
+	return fmt.Sprintf(`fio --output-format=json --output="$TMP/fio.json" `+
+		`--name=global --direct=1 --ioengine=libaio --bs=%s --iodepth=%d --size=%d --file_service_type=sequential `,
+		f.Block, f.Depth, w.bytes())
+}
+
+// filesIn are the files of a workload as fio takes them.
+func filesIn(dir string, w workload) string {
+	var files []string
 	for _, b := range w.batches {
 		for file := range b.all() {
-			source = append(source, "$SRC/"+file.path)
-			copied = append(copied, "$DST/"+file.path)
+			files = append(files, dir+"/"+file.path)
 		}
 	}
-	command := fmt.Sprintf(`fio --output-format=json --output="$TMP/fio.json" `+
-		`--name=global --direct=1 --ioengine=libaio --bs=%s --iodepth=%d --size=%d --file_service_type=sequential `+
-		`--name=source --rw=read --filename="%s" `+
-		`--name=copy --rw=write --fallocate=native --end_fsync=1 --filename="%s" `+
-		`--name=back --stonewall --rw=read --filename="%[5]s"`,
-		f.Block, f.Depth, w.bytes(), strings.Join(source, ":"), strings.Join(copied, ":"))
-	return contender{name: fioSame, command: command, tools: []string{"fio"}, check: sameSizes, read: readFio(w.bytes())}
+	return strings.Join(files, ":")
 }
 
 // sameSizes is all that fio's copy has in common with the source.
 const sameSizes = `cmp <(cd "$SRC" && find . -type f -printf '%p %s\n' | sort) <(cd "$DST" && find . -type f -printf '%p %s\n' | sort)`
 
-// readFio takes the times from fio's own report: starting it, and its making of
-// files, take some tenths of a second that are no I/O.
-func readFio(bytes int64) func(place, []byte, *sample) error {
+// readFio takes the times of the jobs from fio's own report: starting it, and its
+// making of files, take some tenths of a second that are no I/O.
+func readFio(bytes int64, jobs ...string) func(place, []byte, *sample) error {
 	return func(p place, _ []byte, s *sample) error {
 		text, err := os.ReadFile(filepath.Join(p.temp, "fio.json"))
 		if err != nil {
 			return err
 		}
-		s.Wall, err = fioSeconds(text, bytes)
+		times, err := fioSeconds(text, bytes, jobs)
+		// The source is read and the copy written at once.
+		s.Wall = max(times["source"], times["copy"]) + times["back"]
 		return err
 	}
 }
 
-// fioSeconds is the slower of source and copy, and back. All three must have moved
-// all bytes.
-func fioSeconds(text []byte, bytes int64) (float64, error) {
+// fioSeconds are the times of the jobs, each of which must have moved all bytes.
+func fioSeconds(text []byte, bytes int64, jobs []string) (map[string]float64, error) {
 	type side struct {
 		Runtime float64 `json:"runtime"` // milliseconds
 		Bytes   int64   `json:"io_bytes"`
@@ -67,18 +83,20 @@ func fioSeconds(text []byte, bytes int64) (float64, error) {
 		} `json:"jobs"`
 	}
 	if err := json.Unmarshal(text, &report); err != nil {
-		return 0, fmt.Errorf("read fio's report: %w", err)
+		return nil, fmt.Errorf("read fio's report: %w", err)
 	}
 	times := map[string]float64{}
 	for _, job := range report.Jobs {
 		moved := job.Read.Bytes + job.Write.Bytes
 		if job.Error != 0 || moved != bytes {
-			return 0, fmt.Errorf("fio: job %s: error %d, moved %d bytes, wanted %d", job.Name, job.Error, moved, bytes)
+			return nil, fmt.Errorf("fio: job %s: error %d, moved %d bytes, wanted %d", job.Name, job.Error, moved, bytes)
 		}
 		times[job.Name] = (job.Read.Runtime + job.Write.Runtime) / 1000
 	}
-	if len(times) != 3 {
-		return 0, fmt.Errorf("fio: report of %d jobs, wanted 3", len(times))
+	for _, job := range jobs {
+		if _, ok := times[job]; !ok {
+			return nil, fmt.Errorf("fio: no job %s in its report of %d", job, len(report.Jobs))
+		}
 	}
-	return max(times["source"], times["copy"]) + times["back"], nil
+	return times, nil
 }

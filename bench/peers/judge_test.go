@@ -2,6 +2,9 @@ package main
 
 import (
 	"math"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -94,20 +97,28 @@ func TestFioSeconds(t *testing.T) {
 		{"jobname": "source", "error": 0, "read": {"runtime": 2000, "io_bytes": 8}, "write": {"runtime": 0, "io_bytes": 0}},
 		{"jobname": "copy", "error": 0, "read": {"runtime": 0, "io_bytes": 0}, "write": {"runtime": 3000, "io_bytes": 8}},
 		{"jobname": "back", "error": %ERROR%, "read": {"runtime": 1500, "io_bytes": %BACK%}, "write": {"runtime": 0, "io_bytes": 0}}]}`
+	whole := replace(report, "%ERROR%", "0", "%BACK%", "8")
 	for _, c := range []struct {
 		name string
 		text string
+		jobs string
 		want float64 // 0: an error
 	}{
-		{"the slower of two, and back", replace(report, "%ERROR%", "0", "%BACK%", "8"), 4.5},
-		{"a job failed", replace(report, "%ERROR%", "5", "%BACK%", "8"), 0},
-		{"not all was read back", replace(report, "%ERROR%", "0", "%BACK%", "4"), 0},
-		{"a job is missing", `{"jobs": []}`, 0},
-		{"no JSON", "fio: cannot open", 0},
+		{"the slower of two, and back", whole, "source copy back", 4.5},
+		{"a job failed", replace(report, "%ERROR%", "5", "%BACK%", "8"), "source copy back", 0},
+		{"not all was read back", replace(report, "%ERROR%", "0", "%BACK%", "4"), "source copy back", 0},
+		{"a job is missing", `{"jobs": []}`, "back", 0},
+		{"another job is missing", whole, "source copy back more", 0},
+		{"no JSON", "fio: cannot open", "back", 0},
 	} {
-		got, err := fioSeconds([]byte(c.text), 8)
-		if (err != nil) != (c.want == 0) || got != c.want {
-			t.Errorf("%s: got %v, %v, wanted %v", c.name, got, err, c.want)
+		p := place{temp: t.TempDir()}
+		if err := os.WriteFile(filepath.Join(p.temp, "fio.json"), []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var got sample
+		err := readFio(8, strings.Fields(c.jobs)...)(p, nil, &got)
+		if (err != nil) != (c.want == 0) || got.Wall != c.want {
+			t.Errorf("%s: got %v, %v, wanted %v", c.name, got.Wall, err, c.want)
 		}
 	}
 }

@@ -111,6 +111,7 @@ func allRows(s sizes, f fioSettings) []row {
 		{12, "clone on the same file system", []table{cloneTable(w.one, "xfs"), cloneTable(w.one, "btrfs")}},
 		{13, "time as work grows", []table{growthTable("files", w.moreFiles, perFile), growthTable("bytes", w.moreBytes, perGiB)}},
 		{14, "who reads from the SSD meanwhile", []table{readersTable(w.set, s)}},
+		{15, "verifying what is there", scrubTables(w, f)},
 	}
 }
 
@@ -190,6 +191,18 @@ func cloneTable(w workload, kind string) table {
 		lanes:   in(setting{name: "clone", keep: true, ready: `cp -a "$SRC" "$MOUNT/shard"`}, w, kind, cloning()),
 		targets: []target{below(50, ours, copyPhase)},
 	}
+}
+
+func scrubTables(w workloads, f fioSettings) []table {
+	return []table{
+		scrubTable(w.set, append(scrubs(), fioReadOf(w.set, f)), atMost(1/0.95, scrub, fioRead)),
+		scrubTable(w.small, scrubs(), fasterBy(1, scrub, "than either", xxhsum, checking)),
+	}
+}
+
+func scrubTable(w workload, contenders []contender, want target) table {
+	s := setting{name: "verifying " + w.name, keep: true, ready: ensure}
+	return table{title: on(w, "ext4"), quantity: seconds, lanes: in(s, w, "ext4", contenders...), targets: []target{want}}
 }
 
 func growthTable(of string, all []workload, q quantity) table {
