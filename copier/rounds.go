@@ -44,7 +44,7 @@ type round struct {
 	batches []*batch
 	bytes   int64
 	entries int
-	left    atomic.Int64  // tasks not done, and one for the producer
+	left    atomic.Int64  // tasks not done well, and one for the producer
 	copied  chan struct{} // closed with the last task
 	synced  chan error
 }
@@ -77,8 +77,11 @@ func (s *smallRounds) add(b *batch) error {
 	r.batches, r.bytes, r.entries = append(r.batches, b), r.bytes+b.bytes, r.entries+len(b.entries)
 	r.left.Add(1)
 	err := s.emit(func(ctx context.Context, w *pool.Worker) error {
-		defer r.done()
-		return s.c.copyBatch(ctx, b, w)
+		err := s.c.copyBatch(ctx, b, w)
+		if err == nil { // otherwise the round is never copied, and nothing of it read back
+			r.done()
+		}
+		return err
 	})
 	full := int64(roundBytes)
 	if s.c.Pace != nil {

@@ -1,6 +1,7 @@
 package copier
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/testkit"
 	"shard_to_ssd/internal/tree"
@@ -405,5 +407,58 @@ func TestEngineIsAFlag(t *testing.T) {
 	}
 	if err := e.Set("cp"); err == nil || !strings.Contains(err.Error(), "auto, clone, range, direct, buffered") {
 		t.Errorf("unknown: %v", err)
+	}
+}
+
+// A round of which a batch failed is never looked upon as copied: reading it back would
+// miss what was not written, and that error could come before the cause.
+func TestRoundThatFailedIsNotReadBack(t *testing.T) {
+	p, _ := planned(t, testkit.File("a", 10, 1), testkit.File("b", 10, 2))
+	stage, err := p.OpenStage(t.Context(), false, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stage.Close()
+	workers, err := pool.New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer workers.Close()
+	c := &copying{Options: Options{Engine: Auto, Observer: Nobody{}}, plan: p, src: p.src, stage: stage, pool: workers}
+	c.result.Engines = map[Engine]Usage{}
+	var failed error
+	err = workers.Run(t.Context(), func(ctx context.Context, emit func(pool.Task) error) error {
+		s := &smallRounds{c: c, ctx: ctx, copying: newRound(), emit: func(task pool.Task) error {
+			ran := make(chan struct{})
+			err := emit(func(ctx context.Context, w *pool.Worker) error {
+				defer close(ran)
+				failed = task(ctx, w) // the stage has no directory
+				return nil            // as long as the pool does not know yet
+			})
+			if err == nil {
+				<-ran
+			}
+			return err
+		}}
+		r := s.copying
+		if err := p.batches(ctx, func(it *Item) bool { return it.Kind == tree.Regular }, s.add); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		s.ctx = ctx
+		err := s.turn()
+		select {
+		case <-r.copied:
+			t.Error("the round is copied")
+		default:
+		}
+		if !errors.Is(err, context.Canceled) || s.syncing != nil {
+			t.Errorf("turn: %v, and the round goes on", err)
+		}
+		return nil
+	})
+	if err != nil || failed == nil {
+		t.Errorf("run: %v; the batch: %v", err, failed)
 	}
 }
