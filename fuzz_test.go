@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"shard_to_ssd/verify"
 )
@@ -37,27 +36,27 @@ func FuzzShardName(f *testing.F) {
 	})
 }
 
-// FuzzVerifiedRecord reads records of anything: a time and how it was read, as they
-// are written, or nothing.
+// FuzzVerifiedRecord reads records of anything: what was found, as it is written, or
+// nothing.
 func FuzzVerifiedRecord(f *testing.F) {
-	for _, record := range []string{"", "\n", "2026-01-02T03:04:05Z direct\n", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z \x1b[31m", "2026-01-02T03:04:05+24:00 cache\n",
-		"direct 2026-01-02T03:04:05Z\n", "2026-01-02T03:04:05.5Z buffered\n"} {
+	const whole = "2026-01-02T03:04:05.5Z direct 3 77 1700000000.000000001 2026-01-01T00:00:00Z\n"
+	for _, record := range []string{whole, "", "\n", whole[:20], whole + "\n", " " + whole, strings.Replace(whole, "direct", "-", 1), strings.Replace(whole, "direct", "\x1b[31m", 1),
+		strings.Replace(whole, ".5Z", "+24:00", 1), strings.Replace(whole, " 3 ", " -3 ", 1), strings.Replace(whole, " 3 ", " 03 ", 1)} {
 		f.Add(record)
 	}
 	f.Fuzz(func(t *testing.T, record string) {
-		when, mode, ok := parseVerified(record)
+		found, ok := parseFinding(record)
 		if !ok {
-			if !when.IsZero() || mode != "" {
-				t.Errorf("%q: %v, %q", record, when, mode)
+			if found != nil {
+				t.Errorf("%q: %+v", record, found)
 			}
 			return
 		}
-		if mode != verify.FromDevice && mode != verify.Dropped && mode != verify.FromCache && mode != "" {
-			t.Errorf("%q: mode %q", record, mode)
+		if m := found.mode; m != verify.FromDevice && m != verify.Dropped && m != verify.FromCache && m != "" {
+			t.Errorf("%q: mode %q", record, m)
 		}
-		whole := when.Truncate(time.Second)
-		if again, sameMode, ok := parseVerified(verifiedRecord(whole, mode)); !ok || !again.Equal(whole) || sameMode != mode {
-			t.Errorf("%q: %v, %q, written again: %v, %q", record, when, mode, again, sameMode)
+		if text := found.String(); text != record {
+			t.Errorf("%q: written again: %q", record, text)
 		}
 	})
 }

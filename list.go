@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -57,13 +56,10 @@ func (op *operation) list(ctx context.Context) error {
 // names are all names that may be a shard's.
 func (op *operation) names() ([]string, error) {
 	scratch := make([]byte, 64<<10)
-	public, err := op.ssd.Names(scratch)
+	public, err := op.publicNames(scratch)
 	if err != nil {
 		return nil, err
 	}
-	public = slices.DeleteFunc(public, func(name string) bool {
-		return name == "lost+found" || checkName(name) != nil
-	})
 	states, err := stateNames(op.ssd)
 	if err != nil {
 		return nil, err
@@ -85,6 +81,14 @@ func (op *operation) names() ([]string, error) {
 	}
 	slices.Sort(all)
 	return slices.Compact(all), err
+}
+
+// publicNames are the names in the SSD dir.
+func (op *operation) publicNames(scratch []byte) ([]string, error) {
+	names, err := op.ssd.Names(scratch)
+	return slices.DeleteFunc(names, func(name string) bool {
+		return name == "lost+found" || checkName(name) != nil
+	}), err
 }
 
 func (op *operation) describe(ctx context.Context, name string) (*ShardInfo, error) {
@@ -142,10 +146,20 @@ func (op *operation) describePublished(state *stateDir, pub *sys.Stat, used bool
 		info.State = Published
 	}
 	info.Files, info.Bytes, info.Source, info.Published = m.Files, m.Bytes, m.Source, &m.Time
-	if record, err := state.read(verifiedName); err == nil {
-		if when, mode, ok := parseVerified(record); ok && !when.Before(m.Time.Truncate(time.Second)) {
-			info.Verified, info.ReadBack = &when, string(mode)
-		}
+	op.describeFindings(state, m, info)
+}
+
+// describeFindings says what verifications have found.
+func (op *operation) describeFindings(state *stateDir, m *verify.Manifest, info *ShardInfo) {
+	found, err := state.findings(m)
+	if err != nil {
+		op.warn("%v", err)
+	}
+	if f := found.passed; f != nil {
+		info.Verified, info.ReadBack = &f.when, string(f.mode)
+	}
+	if f := found.damaged; f != nil {
+		info.Damaged, info.DamagedReadBack, info.Differences = &f.when, string(f.mode), f.differences
 	}
 }
 

@@ -37,7 +37,13 @@ func begin(o Options, what string) (*operation, error) {
 	if op.Observer == nil {
 		op.Observer = copier.Nobody{}
 	}
-	if o.Shard != "" || what != opList {
+	if what == opVerifyAll && o.Shard != "" {
+		return op, usagef("shard %q is named where all are meant", o.Shard)
+	}
+	if o.MaxAge < 0 {
+		return op, usagef("an age of %v: wanted 0, to skip nothing, or more", o.MaxAge)
+	}
+	if o.Shard != "" || (what != opList && what != opVerifyAll) {
 		name, err := shardName(o.Shard)
 		if err != nil {
 			return op, err
@@ -79,6 +85,8 @@ const (
 	opRemove = "remove"
 	opVerify = "verify"
 	opList   = "list"
+
+	opVerifyAll = "verify-all"
 )
 
 // end releases what the operation holds and completes its result.
@@ -90,11 +98,16 @@ func (op *operation) end(err error) (*Result, error) {
 	if op.ssd != nil {
 		op.ssd.Close() //nolint:errcheck // opened for reading
 	}
+	op.complete(err)
+	return &op.result, err
+}
+
+// complete fills in what is known of every operation when it is over.
+func (op *operation) complete(err error) {
 	op.result.Seconds = time.Since(op.started).Seconds()
 	if err != nil {
 		op.result.Outcome, op.result.Error = "", err.Error()
 	}
-	return &op.result, err
 }
 
 // unlock gives the user file's lock back; it may be called again.

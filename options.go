@@ -6,8 +6,8 @@ import (
 	"shard_to_ssd/copier"
 )
 
-// Options say which shard, where, and how. Ensure, Release, Verify and List read
-// the fields that concern them.
+// Options say which shard, where, and how. Ensure, Release, Verify, VerifyAll and
+// List read the fields that concern them.
 type Options struct {
 	// Shard is the path of the source. Its last component is the shard's name,
 	// which is all that Release, Verify and List need of it.
@@ -28,6 +28,13 @@ type Options struct {
 	// LockTimeout is how long to wait for the locks, of the user file and of the
 	// state dir, in all: nil as long as it takes, 0 only tries.
 	LockTimeout *time.Duration
+
+	// MaxAge has Verify and VerifyAll skip a shard that was found as published less
+	// than so long ago, and not damaged since; 0 skips none.
+	MaxAge time.Duration
+	// OnShard is told by VerifyAll of each shard as it is done, one after the other:
+	// a Result and an error as of Verify; nil: nobody.
+	OnShard func(*Result, error)
 
 	Log      Logger          // nil: silent
 	Observer copier.Observer // nil: none

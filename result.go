@@ -19,12 +19,17 @@ const (
 	NothingToDo   Outcome = "nothing-to-do"  // no user file: nothing was deleted
 	Verified      Outcome = "verified"       // every block and entry is what was copied
 	Listed        Outcome = "listed"
+
+	// Of a verification that proved nothing, and was not to.
+	Skipped      Outcome = "skipped"       // it was found as published less than Options.MaxAge ago
+	NotPublished Outcome = "not-published" // by this tool: there is nothing to compare it with
+	Gone         Outcome = "gone"          // removed or replaced while all were verified
 )
 
 // Result is what an operation did, in the form --json prints. Sizes are bytes,
 // times seconds.
 type Result struct {
-	Operation string  `json:"operation"` // copy, remove, verify, list
+	Operation string  `json:"operation"` // copy, remove, verify, verify-all, list
 	Shard     string  `json:"shard,omitempty"`
 	Outcome   Outcome `json:"outcome,omitempty"`
 	Status    int     `json:"status"` // exit status
@@ -48,7 +53,24 @@ type Result struct {
 	Differences     []verify.Difference `json:"differences,omitempty"`
 	DifferenceCount int64               `json:"difference_count,omitempty"`
 
+	// FilesRead and BytesRead are what a verification has covered, of Files and Bytes.
+	FilesRead int64 `json:"files_read,omitempty"`
+	BytesRead int64 `json:"bytes_read,omitempty"`
+
+	Scrub  *Scrub      `json:"scrub,omitempty"` // of VerifyAll
 	Shards []ShardInfo `json:"shards,omitempty"`
+}
+
+// Scrub counts what became of the shards that VerifyAll has found.
+type Scrub struct {
+	Shards       int `json:"shards"`        // in all
+	Verified     int `json:"verified"`      // as they were published
+	Damaged      int `json:"damaged"`       //
+	Skipped      int `json:"skipped"`       // verified less than Options.MaxAge ago
+	Failed       int `json:"failed"`        // could not be verified
+	NotPublished int `json:"not_published"` // by this tool
+	Gone         int `json:"gone"`          // removed or replaced meanwhile
+	Left         int `json:"left"`          // not come to, or not to their end, when it was stopped
 }
 
 // Choice is something that was chosen, or told, and why.
@@ -93,8 +115,12 @@ type ShardInfo struct {
 	Bytes     int64      `json:"bytes"` // by the manifest
 	Source    string     `json:"source,omitempty"`
 	Published *time.Time `json:"published,omitempty"`
-	Verified  *time.Time `json:"verified,omitempty"`  // last --verify that found no damage
+	Verified  *time.Time `json:"verified,omitempty"`  // when the last --verify that found no damage began
 	ReadBack  string     `json:"read_back,omitempty"` // how that --verify read
+
+	Damaged         *time.Time `json:"damaged,omitempty"` // when a --verify last found damage
+	DamagedReadBack string     `json:"damaged_read_back,omitempty"`
+	Differences     int64      `json:"differences,omitempty"` // that it found
 
 	Stage      bool  `json:"stage"`       // a copy is under way or was interrupted
 	StageBytes int64 `json:"stage_bytes"` // of StageTotal, copied

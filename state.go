@@ -23,6 +23,7 @@ const (
 	trashName     = "trash"
 	lockDirName   = "lockdir"  // the lock dir that the state dir was made with
 	verifiedName  = "verified" // when and how --verify last found no damage
+	damagedName   = "damaged"  // when it last found some
 )
 
 // stateDir is <ssddir>/.shard_to_ssd/<shard>.
@@ -155,8 +156,11 @@ func (s *stateDir) recordLockDir(lockDir string) error {
 }
 
 // write makes a short file of the state dir, at once whole, or leaves nothing.
-func (s *stateDir) write(name, text string) error {
-	temporary := name + ".new"
+func (s *stateDir) write(name, text string) error { return s.writeVia(name+".new", name, text) }
+
+// writeVia is write by way of a temporary name: one of its own for each process that
+// does not have the lock.
+func (s *stateDir) writeVia(temporary, name, text string) error {
 	err := s.writeNew(temporary, text)
 	if err == nil {
 		err = s.RenameAt(temporary, s.File, name, sys.Replace)

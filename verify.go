@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
+	"sync/atomic"
 	"time"
 
+	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/verify"
@@ -16,47 +17,107 @@ import (
 // Verify reads the shard back from the SSD and compares everything with its
 // manifest. It takes no lock: a shard that is removed or replaced meanwhile is an
 // error that says so, not damage. With damage, Result.Differences names it, at most
-// so much of it as fits into memory, and the error is ErrDamaged.
+// so much of it as fits into memory, and the error is ErrDamaged. When ctx ends,
+// Result says how much was covered.
 func Verify(ctx context.Context, o Options) (*Result, error) {
 	op, err := begin(o, opVerify)
 	if err == nil {
-		err = op.verify(ctx)
+		r := newReader(ctx, op)
+		defer r.close()
+		err = op.verify(ctx, r)
+	}
+	if op.result.Outcome == Skipped {
+		op.info("Shard %s was found as published less than %v ago, and is skipped", op.name, o.MaxAge)
 	}
 	return op.end(err)
 }
 
-func (op *operation) verify(ctx context.Context) error {
-	pub, err := op.published()
-	if err != nil {
-		return err
-	}
-	if pub == nil {
-		return fmt.Errorf("shard %s is not in %s", op.name, op.SSDDir)
-	}
-	state, m, err := op.manifestOf(pub)
+// Why a shard could not be verified, where that is no failure of a run over all.
+var (
+	errNotOurs = errors.New("not published by this tool")
+	errGone    = errors.New("removed or replaced")
+)
+
+func (op *operation) verify(ctx context.Context, r *reader) error {
+	began := time.Now()
+	state, m, err := op.provable()
 	if err != nil {
 		return err
 	}
 	defer state.close() //nolint:errcheck // opened for reading
 	defer m.Close()     //nolint:errcheck // opened for reading
-	medium, err := op.compare(ctx, m)
-	if err != nil {
-		return op.unlessGone(m, pub, err)
+	op.result.Files, op.result.Bytes, op.result.Jobs = m.Files, m.Bytes, op.Jobs
+	if found, err := state.findings(m); err == nil && op.recent(found.since()) {
+		op.result.Outcome = Skipped
+		return nil
 	}
+	medium, err := op.compare(ctx, m, r)
 	op.result.ReadBack = string(medium.Mode())
-	if n := op.result.DifferenceCount; n > 0 {
-		return op.unlessGone(m, pub, &kindError{ErrDamaged,
-			fmt.Errorf("shard %s is damaged: %d differences from what was published at %s", op.name, n, m.Time.Local().Format(time.DateTime))})
+	err = op.unlessGone(m, op.verdict(m, err))
+	op.sayCovered(ctx)
+	switch n := op.result.DifferenceCount; {
+	case n > 0:
+		op.remember(state, m, finding{when: time.Now(), mode: medium.Mode(), differences: n})
+	case err == nil:
+		op.remember(state, m, finding{when: began, mode: medium.Mode()})
+		op.result.Outcome = Verified
+		op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, FormatSize(m.Bytes), op.result.ReadBack)
 	}
-	if err := op.unlessGone(m, pub, nil); err != nil {
+	return err
+}
+
+// verdict is what there is to say of a comparison that ended with err. What was found
+// before an error is damage all the same.
+func (op *operation) verdict(m *verify.Manifest, err error) error {
+	n := op.result.DifferenceCount
+	if n == 0 {
 		return err
 	}
-	op.result.Outcome = Verified
-	if err := state.recordVerified(medium.Mode()); err != nil {
-		op.warn("when shard %s was verified could not be recorded: %v", op.name, err)
+	damage := fmt.Errorf("shard %s is damaged: %d differences from what was published at %s", op.name, n, m.Time.Local().Format(time.DateTime))
+	if err != nil {
+		damage = fmt.Errorf("%w, and not all of it was compared: %w", damage, err)
 	}
-	op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, FormatSize(m.Bytes), op.result.ReadBack)
-	return nil
+	return &kindError{ErrDamaged, damage}
+}
+
+// sayCovered says how far a verification came that was told to stop.
+func (op *operation) sayCovered(ctx context.Context) {
+	if r := &op.result; ctx.Err() != nil {
+		op.info("Of shard %s %d of %d files were read, %d of %d bytes (%s): %d differences", op.name, r.FilesRead, r.Files,
+			r.BytesRead, r.Bytes, FormatSize(r.BytesRead), r.DifferenceCount)
+	}
+}
+
+// remember writes a finding down.
+func (op *operation) remember(state *stateDir, m *verify.Manifest, f finding) {
+	if err := state.record(m, f); err != nil {
+		op.warn("what was found of shard %s could not be recorded: %v", op.name, err)
+	}
+}
+
+// recent reports whether a shard that was found as published at a time is to be
+// skipped. A time that is still to come is a clock's that was wrong.
+func (op *operation) recent(passed time.Time) bool {
+	age := time.Since(passed)
+	return !passed.IsZero() && age >= 0 && age < op.MaxAge
+}
+
+// provable opens what is published, and the manifest that is bound to it.
+func (op *operation) provable() (*stateDir, *verify.Manifest, error) {
+	pub, err := op.published()
+	if err == nil && pub == nil {
+		err = &kindError{errGone, fmt.Errorf("shard %s is not in %s", op.name, op.SSDDir)}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	state, m, err := op.manifestOf(pub)
+	if errors.Is(err, errNotOurs) { // or it went while that was looked for
+		if now, statErr := op.published(); statErr == nil && (now == nil || !now.SameFile(pub)) {
+			err = op.errGone()
+		}
+	}
+	return state, m, err
 }
 
 // manifestOf opens the manifest that is bound to what is published.
@@ -69,13 +130,15 @@ func (op *operation) manifestOf(pub *sys.Stat) (*stateDir, *verify.Manifest, err
 		return nil, nil, err
 	}
 	m, err := verify.OpenManifest(state.File)
-	if err == nil {
-		err = op.checkBound(m, pub)
+	if err == nil && (!m.BoundTo(pub) || m.Shard != op.name) {
+		m.Close() //nolint:errcheck // opened for reading
+		err = op.errNoManifest()
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = op.errNoManifest()
 	}
 	if err != nil {
+		err = op.manifestError(err)
 		state.close() //nolint:errcheck // opened for reading
 		return nil, nil, err
 	}
@@ -83,33 +146,79 @@ func (op *operation) manifestOf(pub *sys.Stat) (*stateDir, *verify.Manifest, err
 }
 
 func (op *operation) errNoManifest() error {
-	return fmt.Errorf("shard %s in %s has no manifest: this tool did not publish it, and cannot tell what it should be", op.name, op.SSDDir)
+	return &kindError{errNotOurs, fmt.Errorf("shard %s in %s has no manifest: this tool did not publish it, and cannot tell what it should be", op.name, op.SSDDir)}
 }
 
-func (op *operation) checkBound(m *verify.Manifest, pub *sys.Stat) error {
-	var err error
-	if !m.BoundTo(pub) || m.Shard != op.name {
-		err = op.errNoManifest()
-	} else if err = m.Check(); err != nil {
-		err = fmt.Errorf("the manifest of shard %s is damaged, which says nothing of the shard: %w", op.name, err)
+// manifestError tells a manifest that is damaged from a shard that is.
+func (op *operation) manifestError(err error) error {
+	if !errors.Is(err, verify.ErrManifest) || verify.Ours(err) {
+		return err
 	}
-	if err != nil {
-		m.Close() //nolint:errcheck // opened for reading
-	}
-	return err
+	return fmt.Errorf("the manifest of shard %s is damaged, which says nothing of the shard: %w", op.name, err)
 }
 
-func (op *operation) compare(ctx context.Context, m *verify.Manifest) (*verify.Medium, error) {
+func (op *operation) errGone() error {
+	return &kindError{errGone, fmt.Errorf("shard %s was removed or replaced while it was verified: nothing is known of the one that is there now", op.name)}
+}
+
+// reader is what shards are read with: the workers and the pace of all together.
+type reader struct {
+	jobs    int
+	workers *pool.Pool // nil until there is something to read
+	pace    func(bytes int) error
+}
+
+func newReader(ctx context.Context, op *operation) *reader {
+	return &reader{jobs: op.Jobs, pace: pool.Pace(ctx, op.Bandwidth)}
+}
+
+func (r *reader) pool() (_ *pool.Pool, err error) {
+	if r.workers == nil {
+		r.workers, err = pool.New(r.jobs)
+	}
+	return r.workers, err
+}
+
+func (r *reader) close() {
+	if r.workers != nil {
+		r.workers.Close() //nolint:errcheck // only memory
+	}
+}
+
+// covered counts what has been read of one shard, and passes it on.
+type covered struct {
+	copier.Observer
+	files, bytes atomic.Int64
+}
+
+// ReadBack counts bytes.
+func (c *covered) ReadBack(bytes int64) {
+	c.bytes.Add(bytes)
+	c.Observer.ReadBack(bytes)
+}
+
+// FileDone counts a file.
+func (c *covered) FileDone() {
+	c.files.Add(1)
+	c.Observer.FileDone()
+}
+
+// compare holds the shard against its manifest, after the manifest against its own
+// sum.
+func (op *operation) compare(ctx context.Context, m *verify.Manifest, r *reader) (*verify.Medium, error) {
 	op.Observer.Planned(m.Files, m.Bytes)
-	op.result.Files, op.result.Bytes, op.result.Jobs = m.Files, m.Bytes, op.Jobs
-	medium := &verify.Medium{Pace: pool.Pace(ctx, op.Bandwidth)}
-	workers, err := pool.New(op.Jobs)
+	medium := &verify.Medium{Pace: r.pace}
+	if err := m.CheckUntil(ctx); err != nil {
+		return medium, op.manifestError(err)
+	}
+	workers, err := r.pool()
 	if err != nil {
 		return medium, err
 	}
-	defer workers.Close() //nolint:errcheck // only memory
-	shard := verify.Shard{In: op.ssd, Name: op.name}
-	return medium, verify.Contents(ctx, m, shard, workers, medium, op.Observer, op.differs)
+	c := &covered{Observer: op.Observer}
+	err = verify.Contents(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, workers, medium, c, op.differs)
+	op.result.FilesRead, op.result.BytesRead = c.files.Load(), c.bytes.Load()
+	return medium, err
 }
 
 // How many differences are kept, and how many bytes of them: a shard may be all
@@ -130,7 +239,7 @@ func (op *operation) differs(d verify.Difference) {
 
 // unlessGone replaces an error by a plainer one if the shard is not any more the
 // one that was being verified.
-func (op *operation) unlessGone(m *verify.Manifest, pub *sys.Stat, err error) error {
+func (op *operation) unlessGone(m *verify.Manifest, err error) error {
 	now, statErr := op.published()
 	if statErr != nil {
 		return errors.Join(err, statErr)
@@ -139,31 +248,5 @@ func (op *operation) unlessGone(m *verify.Manifest, pub *sys.Stat, err error) er
 		return err
 	}
 	op.result.Differences, op.result.DifferenceCount = nil, 0
-	return fmt.Errorf("shard %s was removed or replaced while it was verified: nothing is known of the one that is there now", op.name)
-}
-
-// recordVerified writes down that the shard was found as published, and how it
-// was read. A state dir that is being deleted takes no record, and needs none.
-func (s *stateDir) recordVerified(mode verify.ReadMode) error {
-	err := s.write(verifiedName, verifiedRecord(time.Now(), mode))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-func verifiedRecord(when time.Time, mode verify.ReadMode) string {
-	return fmt.Sprintf("%s %s\n", when.UTC().Format(time.RFC3339), mode)
-}
-
-// parseVerified is not ok for anything but what verifiedRecord writes.
-func parseVerified(record string) (when time.Time, mode verify.ReadMode, ok bool) {
-	stamp, word, _ := strings.Cut(strings.TrimSuffix(record, "\n"), " ")
-	when, err := time.Parse(time.RFC3339, stamp)
-	switch mode = verify.ReadMode(word); {
-	case err != nil:
-	case mode == verify.FromDevice, mode == verify.Dropped, mode == verify.FromCache, mode == "": // of a shard without a byte
-		return when, mode, true
-	}
-	return time.Time{}, "", false
+	return op.errGone()
 }

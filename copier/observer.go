@@ -3,7 +3,8 @@ package copier
 // Observer hears how a copy goes on. Its methods are called from many
 // goroutines at once, often, and must not block.
 type Observer interface {
-	// Planned is told once what there is to do: files and bytes in all.
+	// Planned is told what there is to do, files and bytes in all: once, or again if
+	// that turns out to be another number.
 	Planned(files, bytes int64)
 	// Copied is told of bytes written, or kept from an interrupted copy.
 	Copied(bytes int64)

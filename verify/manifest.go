@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -266,7 +267,12 @@ func (m *Manifest) First() (*tree.Record, error) {
 
 // Check reads the whole manifest and says whether it is one. Only then do its
 // records mean anything.
-func (m *Manifest) Check() error { return m.each(func(*tree.Record) error { return nil }) }
+func (m *Manifest) Check() error { return m.CheckUntil(context.Background()) }
+
+// CheckUntil is Check that the end of ctx ends, with its cause.
+func (m *Manifest) CheckUntil(ctx context.Context) error {
+	return m.each(func(*tree.Record) error { return context.Cause(ctx) })
+}
 
 // each calls f for every record.
 func (m *Manifest) each(f func(*tree.Record) error) error {

@@ -24,6 +24,16 @@ const (
 	FromCache  ReadMode = "cache"    // from memory: proves nothing about a device
 )
 
+// Weaker is the weaker of two modes; "" is that of nothing.
+func Weaker(a, b ReadMode) ReadMode {
+	for _, mode := range []ReadMode{FromCache, Dropped, FromDevice} {
+		if a == mode || b == mode {
+			return mode
+		}
+	}
+	return ""
+}
+
 // Medium reads files from the device and keeps count of how.
 type Medium struct {
 	// Own says that the files are a stage: nobody else reads them, and what

@@ -31,6 +31,8 @@ const (
 	modeRemove mode = "remove"
 	modeVerify mode = "verify"
 	modeList   mode = "list"
+
+	modeVerifyAll mode = "verify-all" // modeVerify with --all
 )
 
 // command is the command line, understood.
@@ -59,6 +61,9 @@ func parse(args []string, getenv func(string) string) (command, error) {
 	flags := newFlagSet(&c, &modes)
 	err := flags.Parse(args)
 	c.mode = modes.first()
+	if c.mode == modeVerify && modes.all {
+		c.mode = modeVerifyAll
+	}
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		c.help = true
@@ -87,6 +92,7 @@ func firstOf(values ...string) string {
 type modeFlags struct {
 	copy, remove, verify, list bool
 	timeout                    time.Duration
+	all                        bool
 }
 
 // given lists the modes that were asked for.
@@ -119,6 +125,8 @@ func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 	flags.BoolVarP(&m.remove, "remove", "r", false, "")
 	flags.BoolVar(&m.verify, "verify", false, "")
 	flags.BoolVar(&m.list, "list", false, "")
+	flags.BoolVar(&m.all, "all", false, "")
+	flags.Var((*age)(&c.options.MaxAge), "max-age", "")
 	flags.StringVarP(&c.options.LockDir, "lockdir", "l", c.options.LockDir, "")
 	flags.StringVarP(&c.options.SSDDir, "ssddir", "s", c.options.SSDDir, "")
 	flags.StringVarP(&c.options.ID, "id", "i", "", "")
@@ -138,7 +146,7 @@ func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 
 // check refuses what cannot be meant, and takes SHARD.
 func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
-	users := c.mode == modeCopy || c.mode == modeRemove
+	users, verifies := c.mode == modeCopy || c.mode == modeRemove, c.mode == modeVerify || c.mode == modeVerifyAll
 	for _, rule := range []struct {
 		broken  bool
 		message string
@@ -146,7 +154,10 @@ func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
 		{c.mode == modeNone, "no mode: one of -c, -r, --verify, --list is needed"},
 		{len(modes.given()) > 1, fmt.Sprintf("more than one mode: %s", modes.given())},
 		{flags.NArg() > 1, fmt.Sprintf("more than one SHARD: %q", flags.Args())},
-		{flags.NArg() == 0 && c.mode != modeList, "SHARD is missing"},
+		{modes.all && c.mode != modeVerifyAll, "--all goes with --verify only"},
+		{modes.all && flags.NArg() > 0, fmt.Sprintf("--all, and SHARD: %q", flags.Args())},
+		{!verifies && flags.Changed("max-age"), "--max-age goes with --verify only"},
+		{flags.NArg() == 0 && c.mode != modeList && c.mode != modeVerifyAll, "SHARD is missing"},
 		{flags.NArg() == 1 && flags.Arg(0) == "", "SHARD is empty"},
 		{users && !flags.Changed("id"), "-i NAME is missing: -c and -r need it"},
 		{!users && flags.Changed("id"), "-i goes with -c or -r only"},
@@ -158,7 +169,7 @@ func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
 		{modes.timeout < 0, fmt.Sprintf("--lock-timeout is negative: %v", modes.timeout)},
 		{!users && flags.Changed("lock-timeout"), "--lock-timeout goes with -c or -r only"},
 		{c.mode != modeCopy && flags.Changed("engine"), "--engine goes with -c only"},
-		{c.mode != modeCopy && c.mode != modeVerify && flags.Changed("bwlimit"), "--bwlimit goes with -c or --verify only"},
+		{c.mode != modeCopy && !verifies && flags.Changed("bwlimit"), "--bwlimit goes with -c or --verify only"},
 		{c.mode != modeCopy && flags.Changed("replace"), "--replace goes with -c only"},
 		{c.mode != modeCopy && flags.Changed("no-resume"), "--no-resume goes with -c only"},
 	} {

@@ -33,6 +33,7 @@ func TestParse(t *testing.T) {
 		"copy":        {[]string{"-c", "-i", "a", "s"}, wantedCommand(modeCopy, withID)},
 		"remove":      {[]string{"--remove", "--id", "a", "s"}, wantedCommand(modeRemove, withID)},
 		"verify":      {[]string{"--verify", "s"}, wantedCommand(modeVerify, func(*command) {})},
+		"verify all":  {[]string{"--all", "--verify", "--max-age=1w2d"}, wantedCommand(modeVerifyAll, func(c *command) { c.options.Shard, c.options.MaxAge = "", 9*24*time.Hour })},
 		"list":        {[]string{"--list"}, wantedCommand(modeList, func(c *command) { c.options.Shard = "" })},
 		"list of one": {[]string{"s", "--list"}, wantedCommand(modeList, func(*command) {})},
 		"combined, after SHARD, with =": {
@@ -111,10 +112,14 @@ func TestUsageErrors(t *testing.T) {
 		"--engine goes with -c only":                         {"--verify", "--engine=direct", "s"},
 		"--replace goes with -c only":                        {"-r", "-i", "a", "--replace", "s"},
 		"--no-resume goes with -c only":                      {"--list", "--no-resume"},
+		"--all goes with --verify only":                      {"--list", "--all"},
+		`--all, and SHARD: ["s"]`:                            {"--verify", "--all", "s"},
+		"--max-age goes with --verify only":                  {"--list", "--max-age=1d"},
 		"unknown flag: --bogus":                              {"--bogus"},
 		"unknown shorthand flag: 'x' in -x":                  {"-x"},
 		"flag needs an argument: 'l' in -l":                  {"-l"},
 		`invalid argument "soon" for "--lock-timeout" flag: must be a duration like "30s" or "5m"`:               {"--lock-timeout=soon"},
+		`invalid argument "7" for "--max-age" flag: "7" is not an age such as 7d, 2w, 1d12h or 90m`:              {"--max-age=7"},
 		`invalid argument "fast" for "--engine" flag: "fast" is not one of auto, clone, range, direct, buffered`: {"--engine=fast"},
 		`invalid argument "loud" for "--progress" flag: "loud" is not one of auto, bar, plain, none`:             {"--progress=loud"},
 		`invalid argument "many" for "--jobs" flag: must be an integer`:                                          {"--jobs=many"},
@@ -134,7 +139,7 @@ func TestUsageErrors(t *testing.T) {
 func TestEveryFlagIsExplained(t *testing.T) {
 	var c command
 	var m modeFlags
-	modes := map[string]bool{"copy": true, "remove": true, "verify": true, "list": true, "version": true}
+	modes := map[string]bool{"copy": true, "remove": true, "verify": true, "list": true, "version": true, "all": true}
 	newFlagSet(&c, &m).VisitAll(func(flag *pflag.Flag) {
 		line := `(?m)^      --` + flag.Name + `\b`
 		if flag.Shorthand != "" {

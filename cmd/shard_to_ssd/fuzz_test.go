@@ -40,7 +40,7 @@ func FuzzOneLine(f *testing.F) {
 func FuzzCommandLine(f *testing.F) {
 	for _, args := range []string{"-c\n-i\na\ns", "-cl\nd\n-ia\ns", "-r\n-i\na\n--lock-timeout\n1.5h\ns/", "--list", "--verify\n--jobs=3\ns", "--help", "-h\n-c", "--version",
 		"-c\n-i\na\n--engine\ndirect\n--progress=bar\ns", "-c\n-r\ns", "-c\n-i\n\ns", "--lock-timeout\n-1s\n-c\n-i\na\ns", "-c\n-i\na\n--jobs\n9223372036854775808\ns",
-		"-c\n-i\na\n--\n-s", "-c\n-i\na\x00\ns", "--list\n-i\na", "-c=maybe", "--no-such", "-c\n-i\na\n--lock-timeout=1e9h\ns"} {
+		"-c\n-i\na\n--\n-s", "-c\n-i\na\x00\ns", "--list\n-i\na", "--verify\n--all\n--max-age\n1w2d", "--all\ns", "--verify\n--max-age=-1d\ns", "-c=maybe", "--no-such", "-c\n-i\na\n--lock-timeout=1e9h\ns"} {
 		f.Add(args, "", "/ssd")
 	}
 	f.Fuzz(func(t *testing.T, text, lockDir, ssdDir string) {
@@ -67,10 +67,12 @@ func FuzzCommandLine(f *testing.F) {
 func senseless(c command) string {
 	o, changes := c.options, c.mode == modeCopy || c.mode == modeRemove
 	switch {
-	case !slices.Contains([]mode{modeCopy, modeRemove, modeVerify, modeList}, c.mode):
+	case !slices.Contains([]mode{modeCopy, modeRemove, modeVerify, modeVerifyAll, modeList}, c.mode):
 		return "no mode"
-	case o.Shard == "" && c.mode != modeList:
-		return "no shard"
+	case o.Shard == "" && c.mode != modeList && c.mode != modeVerifyAll, o.Shard != "" && c.mode == modeVerifyAll:
+		return "the shard"
+	case o.MaxAge < 0 || o.MaxAge > 0 && c.mode != modeVerify && c.mode != modeVerifyAll:
+		return "an age"
 	case changes != (o.ID != "") || strings.ContainsAny(o.ID, "\n\x00"):
 		return "the id"
 	case o.LockDir == "" || o.SSDDir == "":

@@ -18,7 +18,9 @@ Modes, of which one is needed:
   -r, --remove       unregister NAME; delete SHARD from the SSD if nobody else
                      uses it
       --verify       read SHARD back from the SSD and prove that it is what was
-                     copied
+                     copied; status 3 if it is not
+      --verify --all the same for every shard under the SSD dir, those not
+                     verified for the longest time first
       --list         what is on the SSD: shards, users, size, source, when
                      published and last verified, orphans, foreign directories,
                      stages and trash; SHARD narrows it
@@ -38,9 +40,14 @@ Flags:
                      written in all: a copy moves each byte three times. Suffixes
                      K or KiB, M, G, T are powers of 1024, KB, MB, GB, TB of 1000
                      (default: 0, as fast as the devices)
+      --all          with --verify, all shards instead of SHARD (default: off)
+      --max-age AGE  with --verify, skip what was verified, and found as copied,
+                     less than AGE ago, such as 7d, 2w or 36h (default: 0, nothing)
       --progress P   auto, bar, plain, none (default: auto, a bar on a terminal
                      and else a line every 10 s)
-      --json         one JSON object on standard output when done (default: off)
+      --json         one JSON object on standard output when done; with --all one
+                     a line for each shard as it is done, and a last one, of
+                     "operation":"verify-all", that sums up (default: off)
   -v, --verbose      say what was chosen and why, and how long each step took
                      (default: off; --json always has it)
       --lock-timeout DURATION
@@ -65,6 +72,7 @@ const helpTail = `
 Examples:
   shard_to_ssd -c -l /var/lib/shard_to_ssd -s /ssd -i instance1 /data/shard2
   shard_to_ssd -r -l /var/lib/shard_to_ssd -s /ssd -i instance1 /data/shard2
+  ionice -c3 shard_to_ssd --verify --all --max-age 7d -s /ssd
 `
 
 // help is what --help prints.

@@ -41,6 +41,9 @@ func shardDetails(shard shardtossd.ShardInfo) []shardDetail {
 			shardDetail{"published", shard.Published.Format(time.RFC3339)},
 			shardDetail{"verified", lastVerified(shard)})
 	}
+	if shard.Damaged != nil {
+		details = append(details, shardDetail{"damaged", lastDamaged(shard)})
+	}
 	if shard.Stage {
 		details = append(details, shardDetail{"stage", stageState(shard)})
 	}
@@ -57,6 +60,16 @@ func lastVerified(shard shardtossd.ShardInfo) string {
 	return fmt.Sprintf("%s, read back %s", shard.Verified.Format(time.RFC3339), firstOf(shard.ReadBack, "in an unknown mode"))
 }
 
+// lastDamaged says what was found when, and whether a verification since then was
+// without damage.
+func lastDamaged(shard shardtossd.ShardInfo) string {
+	text := fmt.Sprintf("%s, %d differences, read back %s", shard.Damaged.Format(time.RFC3339), shard.Differences, firstOf(shard.DamagedReadBack, "in an unknown mode"))
+	if shard.Verified != nil && shard.Verified.After(*shard.Damaged) {
+		text += ", not any more"
+	}
+	return text
+}
+
 func stageState(shard shardtossd.ShardInfo) string {
 	state := "interrupted"
 	if shard.Copying {
@@ -67,11 +80,11 @@ func stageState(shard shardtossd.ShardInfo) string {
 }
 
 // differencesText is what --verify prints of damage: a line for each difference,
-// "kind path", and what was found; all are count.
-func differencesText(differences []verify.Difference, count int64) string {
+// "kind path", and what was found; all are count. Paths begin with prefix.
+func differencesText(prefix string, differences []verify.Difference, count int64) string {
 	var text strings.Builder
 	for _, d := range differences {
-		fmt.Fprintf(&text, "%s %s", d.Kind, oneLine(d.Path))
+		fmt.Fprintf(&text, "%s %s", d.Kind, oneLine(prefix+d.Path))
 		if d.Detail != "" {
 			fmt.Fprintf(&text, ": %s", oneLine(d.Detail))
 		}

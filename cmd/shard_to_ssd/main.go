@@ -48,7 +48,7 @@ type host struct {
 	operations map[mode]operation
 }
 
-// operation is one of the four of the root package.
+// operation is one of those of the root package.
 type operation func(context.Context, shardtossd.Options) (*shardtossd.Result, error)
 
 func operations() map[mode]operation {
@@ -57,6 +57,8 @@ func operations() map[mode]operation {
 		modeRemove: shardtossd.Release,
 		modeVerify: shardtossd.Verify,
 		modeList:   shardtossd.List,
+
+		modeVerifyAll: shardtossd.VerifyAll,
 	}
 }
 
@@ -88,6 +90,7 @@ func perform(h host, out *output, c command) (result *shardtossd.Result, err, ca
 	observer, stopProgress := startProgress(h, out, c)
 	o := c.options
 	o.Version, o.Log, o.Observer = programVersion(), out, observer
+	o.OnShard = func(r *shardtossd.Result, err error) { reportShard(ctx, h, out, c, r, err) }
 	result, err = h.operations[c.mode](ctx, o)
 	stopProgress()
 	stopSignals()
@@ -116,12 +119,24 @@ func report(h host, out *output, c command, result *shardtossd.Result, err, caus
 	case result != nil && c.mode == modeList:
 		text = listText(result.Shards)
 	case result != nil && c.mode == modeVerify:
-		text = differencesText(result.Differences, result.DifferenceCount)
+		text = differencesText("", result.Differences, result.DifferenceCount)
 	}
 	if text == "" {
 		return status
 	}
 	return max(status, write(h, out, text))
+}
+
+// reportShard is report of one shard of many: an object of its own, on a line, or its
+// differences.
+func reportShard(ctx context.Context, h host, out *output, c command, result *shardtossd.Result, err error) {
+	text := differencesText(result.Shard+"/", result.Differences, result.DifferenceCount)
+	if c.json {
+		text = jsonText(c, result, exitStatus(err, interruption(ctx)), err)
+	}
+	if text != "" {
+		write(h, out, text)
+	}
 }
 
 // write puts text on standard output. Whoever asked for it must learn that it
