@@ -62,11 +62,13 @@ func newComparer(ctx context.Context, shard Shard, report func(Difference)) *com
 
 func (c *comparer) compare(m *Manifest) error {
 	c.scratch, c.linked = make([]byte, 64<<10), map[uint64]string{}
-	err := m.each(c.record)
-	if left := c.leave(); err == nil {
-		err = left
+	if err := m.each(c.record); err != nil {
+		if c.dir != nil {
+			c.dir.Close() //nolint:errcheck // opened for reading
+		}
+		return err // names that were not come to are no extra ones
 	}
-	return err
+	return c.leave()
 }
 
 func (c *comparer) record(r *tree.Record) error {

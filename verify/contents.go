@@ -2,6 +2,8 @@ package verify
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,10 +35,19 @@ func Contents(ctx context.Context, m *Manifest, shard Shard, p *pool.Pool, mediu
 	})
 }
 
-// closeLarge closes what was open when the run ended early.
+// closeLarge closes what was open when the run ended early, and tells what was found
+// in it.
 func (c *contents) closeLarge() {
 	for f := range c.open {
+		c.tellAll(f)
 		f.Close() //nolint:errcheck // the run has failed already
+	}
+}
+
+func (c *contents) tellAll(f *largeFile) {
+	for _, d := range f.found.differences() {
+		d.Path = f.path
+		c.tell(d)
 	}
 }
 
@@ -120,6 +131,15 @@ func (c *contents) unreadable(path string, err error) error {
 	return nil
 }
 
+func (c *contents) allUnreadable(batch []smallFile, err error) error {
+	for i := range batch {
+		if err := c.unreadable(batch[i].path, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // tell reports from any goroutine.
 func (c *contents) tell(d Difference) {
 	c.mu.Lock()
@@ -130,51 +150,60 @@ func (c *contents) tell(d Difference) {
 func (c *contents) compareBatch(ctx context.Context, path string, batch []smallFile, w *pool.Worker) error {
 	d, err := c.shard.In.OpenBelow(path)
 	if err != nil {
-		return c.unreadable(batch[0].path, err)
+		return c.allUnreadable(batch, err)
 	}
 	defer d.Close() //nolint:errcheck // opened for reading
-	for i := range batch {
+	files := make([]tree.FileSum, len(batch))
+	for i, s := range batch {
+		files[i] = tree.FileSum{Name: s.name, Size: s.size}
+	}
+	for len(files) > 0 {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := c.compareSmall(d, &batch[i], w); err != nil {
-			return err
+		n := c.medium.sumNext(d, files, w)
+		for i := range n {
+			if err := c.judge(&batch[i], &files[i]); err != nil {
+				return err
+			}
 		}
+		batch, files = batch[n:], files[n:]
 	}
 	return nil
 }
 
-func (c *contents) compareSmall(d *sys.File, s *smallFile, w *pool.Worker) error {
-	defer c.progress.FileDone()
-	f, err := c.medium.Open(d, s.name, s.size)
+// judge compares what was found of a small file with what was published.
+func (c *contents) judge(s *smallFile, found *tree.FileSum) error {
+	d, err := difference(found.Sum, found.Err, s.want, Range{0, s.size})
 	if err != nil {
-		return c.unreadable(s.path, err)
+		return err
 	}
-	if s.size > 0 {
-		if d := f.compare(0, s.want, w.Buf); d != nil {
-			d.Path = s.path
-			c.tell(*d)
-		}
+	if d != nil {
+		d.Path = s.path
+		c.tell(*d)
 	}
 	c.progress.ReadBack(s.size)
-	_, err = f.Close()
-	return err
+	c.progress.FileDone()
+	return nil
 }
 
-// compare reads block i and returns what is wrong with it.
-func (f *File) compare(i int64, want uint64, buf []byte) *Difference {
-	from := i * tree.BlockSize
-	block := []Range{{from, from + int64(tree.BlockLen(f.size, i))}}
-	got, err := f.Sum(i, buf)
+// difference is what is wrong with a block of which a sum was got, or an error. That
+// this process has not the means to read it, or was told to stop, is an error here, too.
+func difference(got uint64, err error, want uint64, block Range) (*Difference, error) {
+	var at *fs.PathError
 	switch {
 	case isShort(err):
-		return &Difference{Kind: Size, Detail: err.Error()}
+		return &Difference{Kind: Size, Detail: err.Error()}, nil
+	case err != nil && (!errors.As(err, &at) || at.Op == "close" || Ours(err)):
+		return nil, err
+	case err != nil && (at.Op == "open" || block.To == 0):
+		return &Difference{Kind: Unreadable, Detail: err.Error()}, nil
 	case err != nil:
-		return &Difference{Kind: Unreadable, Detail: err.Error(), Ranges: block}
-	case got != want:
-		return &Difference{Kind: Content, Ranges: block}
+		return &Difference{Kind: Unreadable, Detail: err.Error(), Ranges: []Range{block}}, nil
+	case got != want && block.To > 0:
+		return &Difference{Kind: Content, Ranges: []Range{block}}, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // largeFile is a file of several blocks, which are compared in any order.
@@ -205,7 +234,13 @@ func (c *contents) sums(r *tree.Record) error {
 }
 
 func (c *contents) compareLarge(f *largeFile, i int64, want uint64, w *pool.Worker) error {
-	if d := f.compare(i, want, w.Buf); d != nil {
+	from := i * tree.BlockSize
+	got, err := f.Sum(i, w.Buf)
+	d, err := difference(got, err, want, Range{from, from + int64(tree.BlockLen(f.size, i))})
+	if err != nil {
+		return err
+	}
+	if d != nil {
 		f.mu.Lock()
 		f.found.add(d)
 		f.mu.Unlock()
@@ -214,14 +249,11 @@ func (c *contents) compareLarge(f *largeFile, i int64, want uint64, w *pool.Work
 	if f.left.Add(-1) > 0 {
 		return nil
 	}
-	for _, d := range f.found.differences() {
-		d.Path = f.path
-		c.tell(d)
-	}
+	c.tellAll(f)
 	c.progress.FileDone()
 	c.mu.Lock()
 	delete(c.open, f)
 	c.mu.Unlock()
-	_, err := f.Close()
+	_, err = f.Close()
 	return err
 }

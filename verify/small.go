@@ -21,19 +21,23 @@ func (m *Medium) SumSmall(ctx context.Context, dir *sys.File, files []tree.FileS
 			}
 			return
 		}
-		n := m.fitting(files, w)
-		if n == 1 {
-			m.sumOne(dir, &files[0], w.Buf)
-		} else {
-			m.sumSome(dir, files[:n], w)
-		}
-		files = files[n:]
+		files = files[m.sumNext(dir, files, w):]
 	}
+}
+
+// sumNext is SumSmall of the first files, as many as are read at once.
+func (m *Medium) sumNext(dir *sys.File, files []tree.FileSum, w *pool.Worker) (n int) {
+	if n = m.fitting(files, w); n == 1 {
+		m.sumOne(dir, &files[0], w.Buf)
+	} else {
+		m.sumSome(dir, files[:n], w)
+	}
+	return n
 }
 
 // fitting is how many of the files are read at once: those that fit into the buffer.
 func (m *Medium) fitting(files []tree.FileSum, w *pool.Worker) int {
-	if !m.Own || m.Pace != nil {
+	if m.Pace != nil {
 		return 1
 	}
 	n, used, most := 0, 0, min(len(files), w.Batch().Size())
@@ -75,7 +79,7 @@ func (m *Medium) sumSome(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
 			opened[i] = f
 			err = f.forget()
 		}
-		if files[i].Err = err; err != nil || !f.file.Direct.Load() || f.size == 0 {
+		if files[i].Err = err; err != nil || !f.alone() {
 			continue
 		}
 		end := used + wholePages(f.size)
@@ -121,17 +125,33 @@ func (m *Medium) finish(dir *sys.File, file *tree.FileSum, f *File, past, usable
 	}
 }
 
-// forget drops what writing has left of the file in the page cache.
+// forget drops what writing has left of a file of its own in the page cache.
 func (f *File) forget() error {
-	if f.size == 0 {
+	if f.size == 0 || !f.medium.Own {
 		return nil
 	}
 	return f.file.Forget(0, 0)
 }
 
+// alone reports whether the file is to be read with others at once: not one of which
+// others have something in the page cache, where it is to stay.
+func (f *File) alone() bool {
+	if !f.file.Direct.Load() || f.size == 0 || f.medium.Own {
+		return f.file.Direct.Load() && f.size > 0
+	}
+	cached, err := f.file.Cached(0, f.size)
+	return err == nil && cached == 0
+}
+
 // passed reports whether the file was read past the page cache: then nothing of it is
-// there now.
+// there now. What reading has brought there of a file that others read as well, of
+// which there was nothing before, is dropped, and counted.
 func (f *File) passed() bool {
+	if !f.medium.Own {
+		before, through, err := f.file.LeaveAsBefore(0, f.size, 0)
+		f.through.Add(min(through, f.size))
+		return err == nil && before == 0
+	}
 	cached, err := f.file.Cached(0, f.size)
 	return err == nil && (cached == 0 || f.medium.memory)
 }

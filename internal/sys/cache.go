@@ -89,17 +89,26 @@ func (f *File) LeaveCache(off, n int64, read func() error) (before, through int6
 	if err := read(); err != nil {
 		return before, 0, err
 	}
-	after, alsoUnknown := f.Cached(off, n)
-	switch {
-	case unknown != nil || alsoUnknown != nil:
+	if unknown != nil {
 		return n, 0, nil
-	case after <= before || (f.Direct.Load() && after < n/2):
-		return before, 0, nil
 	}
-	if before == 0 {
+	return f.LeaveAsBefore(off, n, before)
+}
+
+// LeaveAsBefore is the second half of LeaveCache, for who has read n bytes at off, of
+// which so many were in the page cache before.
+func (f *File) LeaveAsBefore(off, n, cached int64) (before, through int64, err error) {
+	after, unknown := f.Cached(off, n)
+	switch {
+	case unknown != nil:
+		return n, 0, nil
+	case after <= cached || (f.Direct.Load() && after < n/2):
+		return cached, 0, nil
+	}
+	if cached == 0 {
 		err = f.Forget(off, n)
 	}
-	return before, after - before, err
+	return cached, after - cached, err
 }
 
 // NoReadAhead says that the file is read in pieces, in any order: what nobody asked for

@@ -109,6 +109,7 @@ var operations = []operation{
 	{name: "refuse to replace", source: "tiny", prepare: foreign, mode: "-c", id: "a", there: true, foreign: true, kept: true, refused: true},
 	{name: "refuse to remove", source: "tiny", prepare: managed, mode: "-r", id: "a", there: true, foreign: true, kept: true},
 	{name: "verify", source: "links", prepare: copied("a"), mode: "--verify", before: []string{"a"}, after: []string{"a"}, there: true},
+	{name: "verify many", source: "many", prepare: copied("a"), mode: "--verify", before: []string{"a"}, after: []string{"a"}, there: true},
 	{name: "list", source: "tiny", prepare: copied("a"), mode: "--list", before: []string{"a"}, after: []string{"a"}, there: true},
 }
 
