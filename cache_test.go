@@ -26,7 +26,7 @@ func TestPageCacheIsLeftAlone(t *testing.T) {
 			t.Run(kind+" "+string(engine), func(t *testing.T) {
 				s := newSite(t, testkit.Mount(t, kind, 400<<20), testkit.Mount(t, kind, 400<<20))
 				testkit.Apply(t, s.source, testkit.File("large", 40<<20+1, 1), testkit.File("used-large", 9<<20, 2))
-				testkit.Apply(t, s.source, manyFiles(3, 300)...)
+				testkit.Apply(t, s.source, manyFiles(3, 800)...)
 				testkit.Apply(t, s.source, testkit.File("d/middling", 900_000, 4))
 				for i := range 60 {
 					testkit.Apply(t, s.source, testkit.File(fmt.Sprintf("d/used-small-%d", i), 10_000, uint64(i)))
@@ -36,10 +36,15 @@ func TestPageCacheIsLeftAlone(t *testing.T) {
 				if _, err := s.ensure(t.Context(), func(o *shardtossd.Options) { o.Engine = engine }); err != nil {
 					t.Fatal(err)
 				}
+				after, copied := inPageCache(t, s.source), inPageCache(t, s.published())
+				used := useSome(t, s.published())
 				if _, err := shardtossd.Verify(t.Context(), s.options()); err != nil {
 					t.Fatal(err)
 				}
-				after, copied := inPageCache(t, s.source), inPageCache(t, s.published())
+				verified := inPageCache(t, s.published())
+				if verified.large*4 < used.large*3 || verified.small*4 < used.small*3 || (verified.others-used.others)*50 > used.all {
+					t.Errorf("after a verification is cached of the copy: %+v, was: %+v", verified, used)
+				}
 				// A kernel that reclaims by itself (DAMON) takes some per cent in five seconds;
 				// to forget one block would take 4/9 of what is used of the large file.
 				if after.large*4 < before.large*3 || after.small*4 < before.small*3 {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	shardtossd "shard_to_ssd"
 	"shard_to_ssd/internal/testkit"
 )
 
@@ -20,9 +21,7 @@ func TestReadBackReadsTheDevice(t *testing.T) {
 	for _, options := range []string{"remount,data=ordered", "data=journal"} {
 		dir := testkit.Mount(t, "ext4", 256<<20)
 		if options == "data=journal" { // cannot be changed by a remount
-			image := filepath.Join(filepath.Dir(dir), "ext4.img")
-			testkit.Command(t, "umount", dir)
-			testkit.Command(t, "mount", "-o", "loop,"+options, image, dir)
+			mountAgain(t, dir, options)
 		}
 		s := newSite(t, t.TempDir(), dir)
 		testkit.Apply(t, s.source, testkit.File("large", 40<<20+1, 1), testkit.File("small", 1<<20, 2))
@@ -33,6 +32,51 @@ func TestReadBackReadsTheDevice(t *testing.T) {
 		}
 		if read := (sectorsRead(t, dir) - before) * 512; read < r.Bytes && r.ReadBack != "cache" {
 			t.Errorf("%s: %d bytes were read from the device for %d that were read back (%s)", options, read, r.Bytes, r.ReadBack)
+		}
+	}
+}
+
+func mountAgain(t *testing.T, dir, options string) {
+	t.Helper()
+	testkit.Command(t, "umount", dir)
+	testkit.Command(t, "mount", "-o", "loop,"+options, filepath.Join(filepath.Dir(dir), "ext4.img"), dir)
+}
+
+// A verification reads the device, also what services have in the page cache, large
+// files and small ones; where O_DIRECT is taken and not done, or is nothing, it says so.
+func TestVerifyReadsTheDevice(t *testing.T) {
+	testkit.NeedRoot(t)
+	for _, test := range []struct {
+		kind, options, mode string
+		fromDevice          bool
+	}{{"ext4", "data=ordered", "direct", true}, {"ext4", "data=journal", "buffered", true}, {"tmpfs", "", "cache", false}} {
+		dir := testkit.Mount(t, test.kind, 256<<20)
+		s := newSite(t, t.TempDir(), dir)
+		testkit.Apply(t, s.source, testkit.File("large", 40<<20+1, 1))
+		for i := range 1500 { // from some 1,000 on they are read at once
+			testkit.Apply(t, s.source, testkit.File(fmt.Sprintf("d/%d", i), 5000, uint64(i)))
+		}
+		if _, err := s.ensure(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if test.fromDevice {
+			mountAgain(t, dir, test.options)
+		}
+		for _, used := range []string{"large", "d/7", "d/1400"} { // in the page cache
+			if _, err := os.ReadFile(filepath.Join(s.published(), used)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := int64(0)
+		if test.fromDevice {
+			before = sectorsRead(t, dir)
+		}
+		r, err := shardtossd.Verify(t.Context(), s.options())
+		if err != nil || r.ReadBack != test.mode {
+			t.Errorf("%s %s: read back %q, %v, wanted %q", test.kind, test.options, r.ReadBack, err, test.mode)
+		}
+		if test.fromDevice && (sectorsRead(t, dir)-before)*512 < r.Bytes {
+			t.Errorf("%s %s: %d bytes were read from the device, of %d", test.kind, test.options, (sectorsRead(t, dir)-before)*512, r.Bytes)
 		}
 	}
 }

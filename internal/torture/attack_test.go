@@ -77,7 +77,7 @@ func held(c *exec.Cmd, fault string, meanwhile func() error) (o outcome, reached
 		defer streams[i].Close()
 	}
 	c.Stdout, c.Stderr = streams[0], streams[1]
-	c.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT="+fault)
+	c.Env = append(c.Environ(), "SHARD_TO_SSD_FAULT="+fault)
 	if err := c.Start(); err != nil {
 		return o, false, err
 	}
@@ -117,7 +117,7 @@ func held(c *exec.Cmd, fault string, meanwhile func() error) (o outcome, reached
 func calls(t *testing.T, c *exec.Cmd) []string {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
-	c.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT_LOG="+log)
+	c.Env = append(c.Environ(), "SHARD_TO_SSD_FAULT_LOG="+log)
 	if o := run(c); o.status != 0 {
 		t.Fatal(o)
 	}

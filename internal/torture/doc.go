@@ -10,6 +10,7 @@
 //	dropped_test.go   a disk that keeps only what was synced
 //	lying_test.go     a disk that flips, drops, rots, refuses, is slow or fills up
 //	hanging_test.go   a disk that hangs, and signals meanwhile
+//	scrub_test.go     hooks, replaced shards and signals while shards are verified
 //	fire_test.go      many processes, killed at random, and the older script
 //	interleave_test.go one process stopped before any of its calls, others meanwhile
 //	waiting_test.go   those who wait for a lock: signals, timeouts, a holder that dies
