@@ -82,7 +82,7 @@ type verdict struct {
 	Files, Bytes                     int64
 	FilesRead                        int64 `json:"files_read"`
 	BytesRead                        int64 `json:"bytes_read"`
-	Scrub                            struct{ Shards, Verified, Gone, Left, Damaged int }
+	Scrub                            struct{ Shards, Verified, Skipped, Gone, Left, Damaged int }
 }
 
 // verdicts are those of the shards, by name, and of all, under "".
@@ -293,6 +293,19 @@ func (s *scrubbed) toldCovered(o outcome, signal syscall.Signal) error {
 	info, err := s.listed()
 	if (info.Verified != nil) != complete || info.Damaged != nil {
 		err = fmt.Errorf("--list knows more than was found: %+v", info)
+	}
+	if err == nil && s.all {
+		err = s.goesOn(last.Scrub.Verified)
+	}
+	return err
+}
+
+// goesOn has the rest verified, and only that.
+func (s *scrubbed) goesOn(verified int) error {
+	o := run(s.command("--max-age", "1h"))
+	of, err := o.verdicts()
+	if now := of[""].Scrub; err == nil && (o.status != 0 || now.Skipped != verified || now.Verified != 3-verified) {
+		err = fmt.Errorf("%d were verified, and the next run ends with %+v: %v", verified, now, o)
 	}
 	return err
 }

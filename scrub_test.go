@@ -1,0 +1,91 @@
+package shardtossd_test
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/testkit"
+)
+
+// planSeen is an Observer that remembers what was planned.
+type planSeen struct {
+	copier.Nobody
+	plans [][2]int64
+	bytes atomic.Int64
+}
+
+func (p *planSeen) Planned(files, bytes int64) { p.plans = append(p.plans, [2]int64{files, bytes}) }
+func (p *planSeen) ReadBack(bytes int64)       { p.bytes.Add(bytes) }
+
+// manyShards are published on the site: so many, each of one file of so many bytes.
+func (s *site) manyShards(n int, bytes int64) {
+	s.t.Helper()
+	for i := range n {
+		name := fmt.Sprint("shard", i)
+		testkit.Apply(s.t, filepath.Dir(s.source), testkit.File(name+"/file", bytes, uint64(i)))
+		o := s.options()
+		o.Shard = filepath.Join(filepath.Dir(s.source), name)
+		if _, err := shardtossd.Ensure(s.t.Context(), o); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// What there is to do is told over all shards, without those that are skipped, and is
+// what was done in the end, whatever came of the shards; all have one pace.
+func TestVerifyAllIsOneRun(t *testing.T) {
+	const shards, size, perSecond = 6, 200 << 10, 4 << 20
+	s := newSite(t, t.TempDir(), t.TempDir())
+	s.manyShards(shards, size)
+	one := s.options()
+	one.Shard = "shard3"
+	if _, err := shardtossd.Verify(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	seen, told := &planSeen{}, map[string]shardtossd.Outcome{}
+	all := s.options()
+	all.Shard, all.Observer, all.MaxAge, all.Bandwidth = "", seen, time.Hour, perSecond
+	all.OnShard = func(r *shardtossd.Result, err error) {
+		if told[r.Shard] = r.Outcome; err != nil {
+			t.Errorf("%s: %v", r.Shard, err)
+		}
+		if len(told) == 1 { // another goes before its turn
+			gone := s.options()
+			gone.Shard = "shard5"
+			if _, err := shardtossd.Release(t.Context(), gone); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	began, descriptors := time.Now(), openDescriptors(t)
+	r, err := shardtossd.VerifyAll(t.Context(), all)
+	took := time.Since(began)
+	if now := openDescriptors(t); err != nil || !slices.Equal(now, descriptors) {
+		t.Errorf("%v; descriptors open before: %q, after: %q", err, descriptors, now)
+	}
+	want := map[string]shardtossd.Outcome{"shard3": shardtossd.Skipped, "shard5": shardtossd.Gone}
+	for _, i := range []int{0, 1, 2, 4} {
+		want[fmt.Sprint("shard", i)] = shardtossd.Verified
+	}
+	if !maps.Equal(told, want) {
+		t.Errorf("told %v, wanted %v", told, want)
+	}
+	if first, last := seen.plans[0], seen.plans[len(seen.plans)-1]; first != [2]int64{5, 5 * size} || last != [2]int64{4, 4 * size} || seen.bytes.Load() != 4*size {
+		t.Errorf("planned %v, and read %d bytes", seen.plans, seen.bytes.Load())
+	}
+	if r.Files != 4 || r.Bytes != 4*size || r.BytesRead != r.Bytes || *r.Scrub != (shardtossd.Scrub{Shards: 6, Verified: 4, Skipped: 1, Gone: 1}) {
+		t.Errorf("got %+v, %+v", r, r.Scrub)
+	}
+	// Each shard alone would be through at once: that much is not waited for.
+	if least := time.Second * (4*size - sys.PaceSize) / perSecond; took < least {
+		t.Errorf("%d bytes at %d a second took %v, wanted %v or more", r.Bytes, perSecond, took, least)
+	}
+}
