@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
 )
 
@@ -75,7 +76,7 @@ type candidate struct {
 
 // candidates are all there are, the longest not verified first.
 func (op *operation) candidates(ctx context.Context) (all []candidate, err error) {
-	names, err := op.publicNames(make([]byte, 64<<10))
+	names, err := op.expected()
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +90,23 @@ func (op *operation) candidates(ctx context.Context) (all []candidate, err error
 		return cmp.Or(a.since.Compare(b.since), strings.Compare(a.name, b.name))
 	})
 	return all, nil
+}
+
+// expected are the names in the SSD dir, and those of shards that were published there,
+// and have users.
+func (op *operation) expected() ([]string, error) {
+	names, err := op.publicNames(make([]byte, 64<<10))
+	if err != nil {
+		return nil, err
+	}
+	states, err := stateNames(op.ssd)
+	for _, name := range states {
+		if users, _ := locking.ReadUsers(op.LockDir, name); len(users) > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), err
 }
 
 // candidate looks at a shard before its turn. What cannot be seen of it now will be

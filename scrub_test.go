@@ -81,6 +81,9 @@ func TestVerifyAllIsOneRun(t *testing.T) {
 	if first, last := seen.plans[0], seen.plans[len(seen.plans)-1]; first != [2]int64{5, 5 * size} || last != [2]int64{4, 4 * size} || seen.bytes.Load() != 4*size {
 		t.Errorf("planned %v, and read %d bytes", seen.plans, seen.bytes.Load())
 	}
+	if least := slices.MinFunc(seen.plans, func(a, b [2]int64) int { return int(a[1] - b[1]) }); least[1] != 4*size {
+		t.Errorf("planned %v in between", least)
+	}
 	if r.Files != 4 || r.Bytes != 4*size || r.BytesRead != r.Bytes || *r.Scrub != (shardtossd.Scrub{Shards: 6, Verified: 4, Skipped: 1, Gone: 1}) {
 		t.Errorf("got %+v, %+v", r, r.Scrub)
 	}

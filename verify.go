@@ -11,6 +11,7 @@ import (
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
 )
 
@@ -106,7 +107,7 @@ func (op *operation) recent(passed time.Time) bool {
 func (op *operation) provable() (*stateDir, *verify.Manifest, error) {
 	pub, err := op.published()
 	if err == nil && pub == nil {
-		err = &kindError{errGone, fmt.Errorf("shard %s is not in %s", op.name, op.SSDDir)}
+		err = op.errAbsent()
 	}
 	if err != nil {
 		return nil, nil, err
@@ -118,6 +119,19 @@ func (op *operation) provable() (*stateDir, *verify.Manifest, error) {
 		}
 	}
 	return state, m, err
+}
+
+// errAbsent says that the shard is not there. If it has users nevertheless, it is lost:
+// it is published before they are registered, and removed after.
+func (op *operation) errAbsent() error {
+	absent := fmt.Errorf("shard %s is not in %s", op.name, op.SSDDir)
+	users, err := locking.ReadUsers(op.LockDir, op.name)
+	if err == nil && len(users) > 0 {
+		if now, err := op.published(); err == nil && now == nil {
+			return fmt.Errorf("%w, where %d users need it", absent, len(users))
+		}
+	}
+	return &kindError{errGone, absent}
 }
 
 // manifestOf opens the manifest that is bound to what is published.
