@@ -48,7 +48,7 @@ func (op *operation) verify(ctx context.Context, r *reader) error {
 	defer state.close() //nolint:errcheck // opened for reading
 	defer m.Close()     //nolint:errcheck // opened for reading
 	op.result.Files, op.result.Bytes, op.result.Jobs = m.Files, m.Bytes, op.Jobs
-	if found, err := state.findings(m); err == nil && op.recent(found.since()) {
+	if op.MaxAge > 0 && op.foundLately(state, m) {
 		op.result.Outcome = Skipped
 		return nil
 	}
@@ -94,6 +94,15 @@ func (op *operation) remember(state *stateDir, m *verify.Manifest, f finding) {
 	if err := state.record(m, f); err != nil {
 		op.warn("what was found of shard %s could not be recorded: %v", op.name, err)
 	}
+}
+
+// foundLately reports whether the shard is to be skipped for what was found of it.
+func (op *operation) foundLately(state *stateDir, m *verify.Manifest) bool {
+	found, err := state.findings(m)
+	if err != nil {
+		op.warn("%v", err)
+	}
+	return op.recent(found.since())
 }
 
 // recent reports whether a shard that was found as published at a time is to be
