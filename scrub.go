@@ -206,7 +206,7 @@ func (s *scrub) say() {
 		n    int
 		what string
 	}{
-		{n.Skipped, fmt.Sprintf("verified less than %v ago", s.MaxAge)},
+		{n.Skipped, fmt.Sprintf("verified less than %s ago", formatAge(s.MaxAge))},
 		{n.NotPublished, "not published by this tool"},
 		{n.Gone, "gone meanwhile"},
 		{n.Left, "not verified to the end"},

@@ -28,7 +28,7 @@ func Verify(ctx context.Context, o Options) (*Result, error) {
 		err = op.verify(ctx, r)
 	}
 	if op.result.Outcome == Skipped {
-		op.info("Shard %s was found as published less than %v ago, and is skipped", op.name, o.MaxAge)
+		op.info("Shard %s was found as published less than %s ago, and is skipped", op.name, formatAge(o.MaxAge))
 	}
 	return op.end(err)
 }
