@@ -50,11 +50,8 @@ func begin(o Options, what string) (*operation, error) {
 		}
 		op.name, op.result.Shard = name, name
 	}
-	if o.Jobs < 0 || o.Jobs > maxJobs {
-		return op, usagef("%d jobs: at most %d workers, or 0 to choose", o.Jobs, maxJobs)
-	}
-	if o.Bandwidth < 0 {
-		return op, usagef("a bandwidth of %d bytes a second: wanted 0, for no bound, or more", o.Bandwidth)
+	if err := op.checkNumbers(); err != nil {
+		return op, err
 	}
 	if what == opCopy || what == opRemove {
 		if err := checkID(o.ID); err != nil {
@@ -74,6 +71,16 @@ func begin(o Options, what string) (*operation, error) {
 	}
 	op.chooseWorkers()
 	return op, op.checkMount()
+}
+
+func (op *operation) checkNumbers() error {
+	if op.Jobs < 0 || op.Jobs > maxJobs {
+		return usagef("%d jobs: at most %d workers, or 0 to choose", op.Jobs, maxJobs)
+	}
+	if op.Bandwidth < 0 {
+		return usagef("a bandwidth of %d bytes a second: wanted 0, for no bound, or more", op.Bandwidth)
+	}
+	return nil
 }
 
 // maxJobs bounds threads, descriptors and memory: 1 GiB of buffers.

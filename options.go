@@ -1,6 +1,7 @@
 package shardtossd
 
 import (
+	"io"
 	"time"
 
 	"shard_to_ssd/copier"
@@ -15,6 +16,11 @@ type Options struct {
 	LockDir string // directory of the user files, must exist
 	SSDDir  string // directory under which shards are published, must exist
 	ID      string // the user to register or unregister
+
+	// Manifest is a list of sums, "-" for standard input. Verify then reads it, and of
+	// Options no place but Shard: the directory whose files it is about.
+	Manifest string
+	Stdin    io.Reader // for that; nil: there is nothing in it
 
 	Version      string        // of the program, for the manifest
 	Jobs         int           // workers; 0: chosen from CPUs and device

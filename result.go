@@ -57,7 +57,16 @@ type Result struct {
 	FilesRead int64 `json:"files_read,omitempty"`
 	BytesRead int64 `json:"bytes_read,omitempty"`
 
-	Scrub  *Scrub      `json:"scrub,omitempty"` // of VerifyAll
+	Scrub *Scrub `json:"scrub,omitempty"` // of VerifyAll
+	// Of a directory that was compared with a list of sums. BadLines are the first lines
+	// that say nothing of any file, at most maxBadLines; Unlisted is how many files are
+	// in Dir that no line is about, counted when no damage was found.
+	Dir          string           `json:"dir,omitempty"`
+	Manifest     string           `json:"manifest,omitempty"`
+	BadLines     []verify.BadLine `json:"bad_lines,omitempty"`
+	BadLineCount int64            `json:"bad_line_count,omitempty"`
+	Unlisted     int64            `json:"unlisted,omitempty"`
+
 	Shards []ShardInfo `json:"shards,omitempty"`
 }
 

@@ -20,7 +20,12 @@ import (
 // error that says so, not damage. With damage, Result.Differences names it, at most
 // so much of it as fits into memory, and the error is ErrDamaged. When ctx ends,
 // Result says how much was covered.
+//
+// With Options.Manifest it compares a directory with a list of sums instead, see check.
 func Verify(ctx context.Context, o Options) (*Result, error) {
+	if o.Manifest != "" {
+		return check(ctx, o)
+	}
 	op, err := begin(o, opVerify)
 	if err == nil {
 		r := newReader(ctx, op)

@@ -440,7 +440,7 @@ func TestDamageIsJoined(t *testing.T) {
 		for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(blocks)) {
 			d := *blocks[i]
 			d.Ranges = slices.Clone(d.Ranges)
-			g.add(&d)
+			g.add([]Difference{d})
 		}
 		if got := fmt.Sprint(g.differences()); got != want {
 			t.Fatalf("seed %d: got %s, want %s", seed, got, want)
@@ -456,7 +456,7 @@ func TestDamageIsBounded(t *testing.T) {
 		var g damage
 		for i := range int64(100_000) {
 			from := i * c.step * tree.BlockSize
-			g.add(&Difference{Kind: Content, Ranges: []Range{{from, from + tree.BlockSize}}})
+			g.add([]Difference{{Kind: Content, Ranges: []Range{{from, from + tree.BlockSize}}}})
 		}
 		found := g.differences()
 		if len(found) != 1 || int64(len(found[0].Ranges)) != c.named || found[0].Ranges[0].From != 0 {

@@ -39,15 +39,8 @@ func Contents(ctx context.Context, m *Manifest, shard Shard, p *pool.Pool, mediu
 // in it.
 func (c *contents) closeLarge() {
 	for f := range c.open {
-		c.tellAll(f)
+		c.tellOf(f.path, &f.found)
 		f.Close() //nolint:errcheck // the run has failed already
-	}
-}
-
-func (c *contents) tellAll(f *largeFile) {
-	for _, d := range f.found.differences() {
-		d.Path = f.path
-		c.tell(d)
 	}
 }
 
@@ -163,7 +156,7 @@ func (c *contents) compareBatch(ctx context.Context, path string, batch []smallF
 		}
 		n := c.medium.sumNext(d, files, w)
 		for i := range n {
-			if err := c.judge(&batch[i], &files[i]); err != nil {
+			if err := c.judge(ctx, d, &batch[i], &files[i], w); err != nil {
 				return err
 			}
 		}
@@ -173,37 +166,66 @@ func (c *contents) compareBatch(ctx context.Context, path string, batch []smallF
 }
 
 // judge compares what was found of a small file with what was published.
-func (c *contents) judge(s *smallFile, found *tree.FileSum) error {
-	d, err := difference(found.Sum, found.Err, s.want, Range{0, s.size})
-	if err != nil {
-		return err
+func (c *contents) judge(ctx context.Context, d *sys.File, s *smallFile, found *tree.FileSum, w *pool.Worker) error {
+	var wrong damage
+	switch {
+	case found.Err != nil:
+		failed, err := c.failed(ctx, d, s, found.Err, w)
+		if err != nil {
+			return err
+		}
+		wrong.add(failed)
+	case s.size > 0 && found.Sum != s.want:
+		wrong.add([]Difference{{Kind: Content, Ranges: []Range{{0, s.size}}}})
 	}
-	if d != nil {
-		d.Path = s.path
-		c.tell(*d)
-	}
+	c.tellOf(s.path, &wrong)
 	c.progress.ReadBack(s.size)
 	c.progress.FileDone()
 	return nil
 }
 
-// difference is what is wrong with a block of which a sum was got, or an error. That
+// failed is what is wrong with a small file that gave an error instead of a sum. That
 // this process has not the means to read it, or was told to stop, is an error here, too.
-func difference(got uint64, err error, want uint64, block Range) (*Difference, error) {
+func (c *contents) failed(ctx context.Context, d *sys.File, s *smallFile, err error, w *pool.Worker) ([]Difference, error) {
 	var at *fs.PathError
 	switch {
-	case isShort(err):
-		return &Difference{Kind: Size, Detail: err.Error()}, nil
-	case err != nil && (!errors.As(err, &at) || at.Op == "close" || Ours(err)):
+	case Ours(err) || !isShort(err) && (!errors.As(err, &at) || at.Op == "close"):
 		return nil, err
-	case err != nil && (at.Op == "open" || block.To == 0):
-		return &Difference{Kind: Unreadable, Detail: err.Error()}, nil
+	case s.size == 0 || at != nil && at.Op == "open":
+		return []Difference{{Kind: Unreadable, Detail: err.Error()}}, nil
+	}
+	f, opened := c.medium.Open(d, s.name, s.size) // once more, to see which part it is
+	if opened != nil {
+		return []Difference{{Kind: Unreadable, Detail: err.Error(), Ranges: []Range{{0, s.size}}}}, nil
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	return f.failure(ctx, 0, err, w.Buf)
+}
+
+// tellOf reports what is wrong with the blocks of a file.
+func (c *contents) tellOf(path string, found *damage) {
+	for _, d := range found.differences() {
+		d.Path = path
+		c.tell(d)
+	}
+}
+
+// compare reads block i and returns what is wrong with it.
+func (f *File) compare(ctx context.Context, i int64, want uint64, buf []byte) ([]Difference, error) {
+	got, err := f.Sum(i, buf)
+	switch {
 	case err != nil:
-		return &Difference{Kind: Unreadable, Detail: err.Error(), Ranges: []Range{block}}, nil
-	case got != want && block.To > 0:
-		return &Difference{Kind: Content, Ranges: []Range{block}}, nil
+		return f.failure(ctx, i, err, buf)
+	case got != want:
+		return []Difference{{Kind: Content, Ranges: []Range{f.block(i)}}}, nil
 	}
 	return nil, nil
+}
+
+// block is the bytes of block i.
+func (f *File) block(i int64) Range {
+	from := i * tree.BlockSize
+	return Range{from, from + int64(tree.BlockLen(f.size, i))}
 }
 
 // largeFile is a file of several blocks, which are compared in any order.
@@ -225,7 +247,7 @@ func (c *contents) sums(r *tree.Record) error {
 	for _, want := range slices.Clone(r.Sums) {
 		i := c.block
 		c.block++
-		err := c.emit(func(_ context.Context, w *pool.Worker) error { return c.compareLarge(f, i, want, w) })
+		err := c.emit(func(ctx context.Context, w *pool.Worker) error { return c.compareLarge(ctx, f, i, want, w) })
 		if err != nil {
 			return err
 		}
@@ -233,27 +255,37 @@ func (c *contents) sums(r *tree.Record) error {
 	return nil
 }
 
-func (c *contents) compareLarge(f *largeFile, i int64, want uint64, w *pool.Worker) error {
-	from := i * tree.BlockSize
-	got, err := f.Sum(i, w.Buf)
-	d, err := difference(got, err, want, Range{from, from + int64(tree.BlockLen(f.size, i))})
+func (c *contents) compareLarge(ctx context.Context, f *largeFile, i int64, want uint64, w *pool.Worker) error {
+	wrong, err := f.compare(ctx, i, want, w.Buf)
 	if err != nil {
 		return err
 	}
-	if d != nil {
-		f.mu.Lock()
-		f.found.add(d)
-		f.mu.Unlock()
-	}
+	f.wrong(wrong)
 	c.progress.ReadBack(int64(tree.BlockLen(f.size, i)))
 	if f.left.Add(-1) > 0 {
 		return nil
 	}
-	c.tellAll(f)
-	c.progress.FileDone()
+	return c.finish(f, nil)
+}
+
+// wrong takes what is wrong with a block.
+func (f *largeFile) wrong(found []Difference) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.found.add(found)
+}
+
+// finish closes a file all of whose blocks were read, and reports what was found. With
+// whole, what was accepted must have that sum.
+func (c *contents) finish(f *largeFile, whole *uint64) error {
 	c.mu.Lock()
 	delete(c.open, f)
 	c.mu.Unlock()
-	_, err = f.Close()
+	sum, err := f.Close()
+	if whole != nil && len(f.found.spans) == 0 && sum != *whole {
+		f.found.add([]Difference{{Kind: Content, Ranges: []Range{{0, f.size}}}})
+	}
+	c.tellOf(f.path, &f.found)
+	c.progress.FileDone()
 	return err
 }

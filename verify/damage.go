@@ -18,8 +18,14 @@ type damage struct {
 	more  int64        // blocks
 }
 
-// add takes what is wrong with one block, in any order.
-func (g *damage) add(d *Difference) {
+// add takes what is wrong with one block; blocks come in any order.
+func (g *damage) add(found []Difference) {
+	for i := range found {
+		g.addOne(&found[i])
+	}
+}
+
+func (g *damage) addOne(d *Difference) {
 	i, _ := slices.BinarySearchFunc(g.spans, start(d), func(s Difference, from int64) int {
 		return int(min(max(start(&s)-from, -1), 1))
 	})

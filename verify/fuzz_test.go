@@ -174,7 +174,7 @@ func FuzzDamage(f *testing.F) {
 				continue
 			}
 			found[i] = kinds[b>>7]
-			g.add(&Difference{Kind: found[i], Ranges: []Range{{i * tree.BlockSize, (i + 1) * tree.BlockSize}}})
+			g.add([]Difference{{Kind: found[i], Ranges: []Range{{i * tree.BlockSize, (i + 1) * tree.BlockSize}}}})
 		}
 		told, end, last := map[int64]Kind{}, int64(-1), Kind("")
 		for _, d := range g.differences() {

@@ -142,10 +142,18 @@ func (f *File) settleMode() error {
 // I/O, and returns its XXH64. A file that ends before the block does is
 // io.ErrUnexpectedEOF.
 func (f *File) Sum(i int64, buf []byte) (uint64, error) {
+	if err := f.load(i, buf); err != nil {
+		return 0, err
+	}
+	return xxhash.Sum64(buf[:tree.BlockLen(f.size, i)]), nil
+}
+
+// load is Sum without the sum.
+func (f *File) load(i int64, buf []byte) error {
 	off, want := i*tree.BlockSize, tree.BlockLen(f.size, i)
 	if want > 0 && (f.medium.Own || !f.file.Direct.Load()) {
 		if err := f.file.Forget(off, int64(want)); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	n := 0
@@ -154,14 +162,14 @@ func (f *File) Sum(i int64, buf []byte) (uint64, error) {
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	f.before.Add(min(before, int64(want)))
 	f.through.Add(min(through, int64(want)))
 	if n < want {
-		return 0, fmt.Errorf("read %s: %w: it ends at byte %d of %d", f.file.Path(), io.ErrUnexpectedEOF, off+int64(n), f.size)
+		return fmt.Errorf("read %s: %w: it ends at byte %d of %d", f.file.Path(), io.ErrUnexpectedEOF, off+int64(n), f.size)
 	}
-	return xxhash.Sum64(buf[:want]), nil
+	return nil
 }
 
 func (f *File) read(buf []byte, want int, off int64) (int, error) {

@@ -131,6 +131,7 @@ func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 	flags.StringVarP(&c.options.SSDDir, "ssddir", "s", c.options.SSDDir, "")
 	flags.StringVarP(&c.options.ID, "id", "i", "", "")
 	flags.IntVar(&c.options.Jobs, "jobs", 0, "")
+	flags.StringVar(&c.options.Manifest, "manifest", "", "")
 	flags.Var(&c.options.Engine, "engine", "")
 	flags.Var((*byteRate)(&c.options.Bandwidth), "bwlimit", "")
 	flags.Var(&c.progress, "progress", "")
@@ -168,6 +169,8 @@ func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
 		{c.options.Jobs < 0, fmt.Sprintf("--jobs is negative: %d", c.options.Jobs)},
 		{modes.timeout < 0, fmt.Sprintf("--lock-timeout is negative: %v", modes.timeout)},
 		{!users && flags.Changed("lock-timeout"), "--lock-timeout goes with -c or -r only"},
+		{c.mode != modeVerify && flags.Changed("manifest"), "--manifest goes with --verify only"},
+		{flags.Changed("manifest") && c.options.Manifest == "", "the name of the manifest is empty"},
 		{c.mode != modeCopy && flags.Changed("engine"), "--engine goes with -c only"},
 		{c.mode != modeCopy && !verifies && flags.Changed("bwlimit"), "--bwlimit goes with -c or --verify only"},
 		{c.mode != modeCopy && flags.Changed("replace"), "--replace goes with -c only"},

@@ -100,6 +100,8 @@ func TestUsageErrors(t *testing.T) {
 		"SHARD is missing":                                   {"-c", "-i", "a"},
 		"SHARD is empty":                                     {"-c", "-i", "a", ""},
 		"-i NAME is missing: -c and -r need it":              {"-r", "s"},
+		"--manifest goes with --verify only":                 {"--list", "--manifest=f", "s"},
+		"the name of the manifest is empty":                  {"--verify", "--manifest=", "s"},
 		"-i goes with -c or -r only":                         {"--list", "-i", "a"},
 		"the id is empty":                                    {"-c", "-i", "", "s"},
 		`newline or NUL in the id "a\nb"`:                    {"-c", "-i", "a\nb", "s"},

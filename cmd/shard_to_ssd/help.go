@@ -33,6 +33,10 @@ Flags:
   -s, --ssddir DIR   where the SSD is mounted
                      (default: $` + envSSDDir + `, else ` + defaultSSDDir + `)
   -i, --id NAME      unique id of the service; needed by -c and -r (default: none)
+      --manifest FILE
+                     with --verify, compare the files of the directory SHARD, which
+                     may be any, with FILE: a list of XXH64 that xxhsum or this
+                     program has made; - is standard input (default: none)
       --jobs N       workers (default: 0, chosen from CPUs and device)
       --engine E     how -c moves data: auto, clone, range, direct, buffered
                      (default: auto)

@@ -89,7 +89,7 @@ func perform(h host, out *output, c command) (result *shardtossd.Result, err, ca
 	ctx, stopSignals := notifyContext(out)
 	observer, stopProgress := startProgress(h, out, c)
 	o := c.options
-	o.Version, o.Log, o.Observer = programVersion(), out, observer
+	o.Version, o.Log, o.Observer, o.Stdin = programVersion(), out, observer, os.Stdin
 	o.OnShard = func(r *shardtossd.Result, err error) { reportShard(ctx, h, out, c, r, err) }
 	result, err = h.operations[c.mode](ctx, o)
 	stopProgress()
