@@ -159,8 +159,10 @@ func (op *operation) manifestOf(pub *sys.Stat) (*stateDir, *verify.Manifest, err
 	}
 	m, err := verify.OpenManifest(state.File)
 	if err == nil && (!m.BoundTo(pub) || m.Shard != op.name) {
+		if err = m.Check(); err == nil { // one that is damaged may seem to be of another
+			err = op.errNoManifest()
+		}
 		m.Close() //nolint:errcheck // opened for reading
-		err = op.errNoManifest()
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = op.errNoManifest()

@@ -9,6 +9,7 @@
 //	adopt_test.go     the older script killed, and half a shard beside a good manifest
 //	dropped_test.go   a disk that keeps only what was synced
 //	lying_test.go     a disk that flips, drops, rots, refuses, is slow or fills up
+//	rot_test.go       a published shard rots, or cannot be read in places
 //	hanging_test.go   a disk that hangs, and signals meanwhile
 //	scrub_test.go     hooks, replaced shards and signals while shards are verified
 //	fire_test.go      many processes, killed at random, and the older script

@@ -3,6 +3,7 @@ package torture
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -124,11 +125,84 @@ func TestManifestIsDamaged(t *testing.T) {
 			if err := d.try(fmt.Sprintf("bit in byte %d: %q", i, flipped[max(i-20, 0):min(i+20, len(flipped))]), text(flipped)); err != nil {
 				t.Fatal(err)
 			}
+			for what, bad := range map[string][]byte{"flipped": flipped, "cut": d.good(t)[:i]} {
+				good := d.good(t)
+				if err := errors.Join(d.blamed(fmt.Sprint(what, " at byte ", i), bad), os.WriteFile(d.path, good, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if err := d.try(fmt.Sprintf("cut at byte %d", i), text(d.good(t)[:i])); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
+}
+
+// blamed is what --verify must say of a damaged manifest: that it is one, and nothing
+// of the shard.
+func (d *damagedManifests) blamed(what string, manifest []byte) error {
+	if err := os.WriteFile(d.path, manifest, 0o600); err != nil {
+		return err
+	}
+	count("damaged manifests", 1)
+	o := run(d.command("--verify", "", "--jobs", "1"))
+	told := strings.Contains(o.err, "manifest") && (strings.Contains(o.err, ": damaged") || strings.Contains(o.err, "unknown version"))
+	if o.status != 1 || o.out != "" || !told || strings.Contains(o.err, "ERROR:root:shard") {
+		return fmt.Errorf("%s: wanted status 1, and the manifest blamed: %v", what, o)
+	}
+	return nil
+}
+
+// A byte changed in every field of the header, of every kind of record and of the
+// trailer; lines lost, doubled and swapped.
+func TestEveryFieldOfAManifest(t *testing.T) {
+	d := newDamagedManifests(t)
+	good := d.good(t)
+	met := map[string]bool{}
+	lines := bytes.SplitAfter(good, []byte("\n"))
+	lines = lines[:len(lines)-1]
+	for n, line := range lines {
+		at, kind := len(bytes.Join(lines[:n], nil)), string(line[:1])
+		if before := bytes.Index(good, []byte("\n\n")); at <= before || n == len(lines)-1 {
+			kind, _, _ = strings.Cut(string(line), " ")
+		}
+		for i, field := range bytes.Split(bytes.TrimSuffix(line, []byte("\n")), []byte(" ")) {
+			name := fmt.Sprintf("%q, field %d", kind, i)
+			if !met[name] && len(field) > 0 {
+				bad := bytes.Clone(good)
+				bad[at+len(field)/2] ^= 1
+				if err := d.blamed(name, bad); err != nil {
+					t.Error(err)
+				}
+			}
+			met[name] = true
+			at += len(field) + 1
+		}
+		for what, changed := range map[string][][]byte{
+			"lost": slices.Delete(slices.Clone(lines), n, n+1), "twice": slices.Insert(slices.Clone(lines), n, line),
+			"before the one before": slices.Concat(lines[:max(n-1, 0)], lines[n:n+1], lines[max(n-1, 0):n], lines[n+1:]),
+		} {
+			if text := bytes.Join(changed, nil); !bytes.Equal(text, good) {
+				if err := d.blamed(fmt.Sprintf("line %d, %q, %s", n+1, kind, what), text); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	for _, want := range []string{
+		`"shard_to_ssd", field 2`, `"tool", field 1`, `"shard", field 1`, `"root", field 2`, `"source", field 1`, `"origin", field 3`, `"lockdir", field 1`,
+		`"published", field 1`, `"blocksize", field 1`, `"totals", field 3`, `"D", field 7`, `"d", field 1`, `"f", field 8`, `"l", field 7`,
+		`"h", field 8`, `"s", field 1`, `"end", field 2`} {
+		if !met[want] {
+			t.Errorf("%s was not met", want)
+		}
+	}
+	if err := os.WriteFile(d.path, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if o := run(d.command("--verify", "")); o.status != 0 {
+		t.Error(o)
+	}
 }
 
 // Manifests that somebody has made on purpose, with a sum that fits.

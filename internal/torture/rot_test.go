@@ -1,0 +1,180 @@
+package torture
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"shard_to_ssd/internal/faultfs"
+	"shard_to_ssd/internal/testkit"
+)
+
+// rotten is a published shard on a disk that rots: many files of one block and some
+// of several.
+type rotten struct {
+	*host
+	disk  *faultfs.FS
+	sizes map[string]int64
+	small []string
+	large []string
+}
+
+func newRotten(t *testing.T, r *round, files int) *rotten {
+	disk, h := lyingHost(t, program(t))
+	d := &rotten{h, disk, map[string]int64{"big": bigSize}, nil, []string{"big"}}
+	var steps []testkit.Step
+	add := func(name string, size int64) {
+		d.sizes[name] = size
+		steps = append(steps, testkit.File(name, size, r.Uint64()))
+	}
+	for i := range files {
+		name := fmt.Sprintf("many%d/%04d", i%7, i)
+		d.small = append(d.small, name)
+		add(name, 1+r.Int64N(9000))
+	}
+	for i := range 5 {
+		name := fmt.Sprintf("large%d", i)
+		d.large = append(d.large, name)
+		add(name, 4*blockSize+r.Int64N(2*blockSize))
+	}
+	testkit.Apply(t, h.source, steps...)
+	disk.Sync()
+	if o := run(h.command("-c", "a")); o.status != 0 {
+		t.Fatal(o)
+	}
+	return d
+}
+
+// block names the block of a file that a byte is in, as --verify --json does.
+func (d *rotten) block(file string, at int64) string {
+	from := at / blockSize * blockSize
+	return fmt.Sprintf("content %s %d-%d", file, from, min(from+blockSize, d.sizes[file]))
+}
+
+// found is what --verify --json finds: each block of it once.
+func (d *rotten) found(t *testing.T) (status int, blocks []string) {
+	t.Helper()
+	d.disk.DropCache()
+	o := run(d.command("--verify", "", "--json"))
+	var r struct {
+		Differences []struct {
+			Path, Kind string
+			Ranges     []struct{ From, To int64 }
+		}
+		Count int `json:"difference_count"`
+	}
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil || r.Count != len(r.Differences) {
+		t.Fatalf("%d differences of %d, %v: %v", len(r.Differences), r.Count, err, o)
+	}
+	for _, diff := range r.Differences {
+		for _, s := range diff.Ranges {
+			for from := s.From; from < s.To; from += blockSize {
+				blocks = append(blocks, fmt.Sprintf("%s %s %d-%d", diff.Kind, diff.Path, from, min(from+blockSize, s.To)))
+			}
+		}
+	}
+	return o.status, blocks
+}
+
+// A thousand bits flipped anywhere: every block that one is in is named, and no other;
+// and when they are right again, all is.
+func TestThousandFlips(t *testing.T) {
+	rounds(t, 0.02, func(t *testing.T, r *round) {
+		const flips = 1000
+		d := newRotten(t, r, 1500)
+		type spot struct {
+			file string
+			at   int64
+		}
+		spots, want := map[spot]bool{}, map[string]bool{}
+		for len(spots) < flips {
+			files := d.small
+			if r.IntN(60) == 0 { // seldom, so that blocks beside damaged ones are whole
+				files = d.large
+			}
+			file := files[r.IntN(len(files))]
+			s := spot{file, r.Int64N(d.sizes[file])}
+			spots[s], want[d.block(file, s.at)] = true, true
+		}
+		rot := func() {
+			for s := range spots {
+				if err := d.disk.Rot("ssd/"+shardName+"/"+s.file, s.at); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		rot()
+		status, got := d.found(t)
+		slices.Sort(got)
+		if wanted := slices.Sorted(maps.Keys(want)); status != 3 || !slices.Equal(got, wanted) {
+			t.Errorf("status %d, %d blocks are named, %d have a flipped bit:\n%s\nwanted\n%s",
+				status, len(got), len(wanted), strings.Join(got, "\n"), strings.Join(wanted, "\n"))
+		}
+		rot()
+		if status, got := d.found(t); status != 0 || len(got) > 0 {
+			t.Errorf("put right again: status %d, %q", status, got)
+		}
+		t.Logf("seed %d: %d flips in %d blocks of %d files", r.seed, len(spots), len(want), len(d.sizes))
+		count("flipped bits of a published shard", flips)
+	})
+}
+
+// What a disk cannot read is named to the page, in text and JSON, with the offset of
+// the first; what else there is in the block is not.
+func TestUnreadablePieces(t *testing.T) {
+	disk, h := lyingHost(t, program(t))
+	if o := run(h.command("-c", "a")); o.status != 0 {
+		t.Fatal(o)
+	}
+	const page, mid = 4096, blockSize + 1_234_567
+	at := func(file string, from, to int64) faultfs.Fault {
+		return faultfs.Fault{Op: faultfs.Read, Name: shardName + "/" + file, From: from, To: to, Err: syscall.EIO}
+	}
+	for name, c := range map[string]struct {
+		faults []faultfs.Fault
+		file   string
+		first  int64
+		ranges string
+	}{
+		"one byte":             {[]faultfs.Fault{at("big", mid, mid+1)}, "big", mid / page * page, "5427200-5431296"},
+		"the first":            {[]faultfs.Fault{at("big", 0, 1)}, "big", 0, "0-4096"},
+		"the last":             {[]faultfs.Fault{at("big", bigSize-1, bigSize)}, "big", (bigSize - 1) / page * page, "9084928-9088609"},
+		"across two blocks":    {[]faultfs.Fault{at("big", blockSize-1, blockSize+1)}, "big", blockSize - page, "4190208-4198400"},
+		"two in one block":     {[]faultfs.Fault{at("big", 5000, 5001), at("big", 1<<20, 1<<20+1)}, "big", page, "4096-8192, 1048576-1052672"},
+		"one in each of two":   {[]faultfs.Fault{at("big", 5000, 5001), at("big", mid, mid+1)}, "big", page, "4096-8192, 5427200-5431296"},
+		"a whole block":        {[]faultfs.Fault{at("big", 0, blockSize)}, "big", 0, "0-4194304"},
+		"a small file":         {[]faultfs.Fault{at("dir/small", 4999, 5000)}, "dir/small", page, "4096-5000"},
+		"the whole small file": {[]faultfs.Fault{at("dir/small", 0, 5000)}, "dir/small", 0, "0-5000"},
+		"in the middle":        {[]faultfs.Fault{at("dir/medium", 150_000, 150_001)}, "dir/medium", 147456, "147456-151552"},
+	} {
+		disk.DropCache()
+		remove := inject(disk, c.faults...)
+		text := run(h.command("--verify", ""))
+		object := run(h.command("--verify", "", "--json"))
+		remove()
+		want := fmt.Sprintf("unreadable %s: read %s/%s: at offset %d: input/output error: bytes %s\n", c.file, h.published(), c.file, c.first, c.ranges)
+		if text.status != 3 || text.out != want {
+			t.Errorf("%s: wanted status 3 and\n%s%v", name, want, text)
+		}
+		var r struct {
+			Differences []struct {
+				Path, Kind string
+				Ranges     []struct{ From, To int64 }
+			}
+		}
+		err := json.Unmarshal([]byte(object.out), &r)
+		if err != nil || object.status != 3 || len(r.Differences) != 1 || r.Differences[0].Kind != "unreadable" ||
+			r.Differences[0].Path != c.file || r.Differences[0].Ranges[0].From != c.first {
+			t.Errorf("%s: in JSON: %v, %v", name, err, object)
+		}
+		count("unreadable places", len(c.faults))
+	}
+	disk.DropCache()
+	if o := run(h.command("--verify", "")); o.status != 0 {
+		t.Error(o)
+	}
+}
