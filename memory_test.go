@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"shard_to_ssd/internal/testkit"
 )
@@ -65,6 +67,51 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)`
 		t.Fatal(err)
 	}
 	return kib << 10
+}
+
+// A manifest of ten million entries, many in one directory and many directories, is
+// written in 64 MiB and read in as much, by --verify with one worker, as is a list of
+// as many lines.
+func TestTenMillionEntries(t *testing.T) {
+	if os.Getenv("SHARD_TO_SSD_TESTS") != "all" {
+		t.Skip("takes a minute and 2 GB of disk: SHARD_TO_SSD_TESTS=all")
+	}
+	const entries, most = 10_050_000, 64 << 20
+	bin, dir := program(t), t.TempDir()
+	writer := filepath.Join(dir, "writer")
+	testkit.Command(t, "go", "build", "-buildvcs=false", "-o", writer, "./verify/testdata/tenmillion")
+	state, shard := filepath.Join(dir, "ssd", ".shard_to_ssd", "shard"), filepath.Join(dir, "ssd", "shard")
+	for _, d := range []string{state, shard} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	took := func(what string, bytes int64) {
+		t.Logf("after %v: %s took at most %d MiB", time.Since(began).Round(time.Second), what, bytes>>20)
+		if bytes > most {
+			t.Errorf("%s took %d bytes, wanted at most %d", what, bytes, int64(most))
+		}
+	}
+	var wrote, kib int64
+	fmt.Sscan(testkit.Command(t, writer, state, shard), &wrote, &kib)
+	if wrote != entries {
+		t.Fatalf("%d entries", wrote)
+	}
+	took("writing the manifest", kib<<10)
+
+	// Nothing of it is there: each entry is counted but for what is below a directory.
+	said := filepath.Join(dir, "said")
+	script := fmt.Sprintf(`%s --verify --jobs 1 --progress none "$@" <%s >%s 2>&1; test $? = 3`, bin, filepath.Join(state, "sums.xxh64"), said)
+	for what, args := range map[string][]string{
+		"reading the manifest": {"-s", filepath.Join(dir, "ssd"), "shard"},
+		"reading the list":     {"--manifest", "-", shard},
+	} {
+		took(what, peak(t, "sh", append([]string{"-c", script, "sh"}, args...)))
+		if text, err := os.ReadFile(said); err != nil || !regexp.MustCompile(`: (50500\d\d|10000000) differences`).Match(text) {
+			t.Errorf("%s: %v, %.200s", what, err, text[max(len(text)-200, 0):])
+		}
+	}
 }
 
 func manyFiles(dirs, files int) (steps []testkit.Step) {

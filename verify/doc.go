@@ -12,6 +12,8 @@
 //     without users is adopted (compare.go).
 //  4. Contents reads everything and compares every block, for --verify
 //     (contents.go).
+//  5. List holds any directory against a list of sums, of xxhsum or ours
+//     (sumsfile.go, listed.go).
 //
 // A pass proves the way to the drive: what is read right after it was written may
 // come from the drive's own memory. Only a later pass says more about the flash.

@@ -25,9 +25,9 @@ type List struct {
 	Lines, Files, Bytes int64 // good lines; of those, regular files that are there, and their lengths
 
 	covered inodes
-	open    *sys.File // the directory of the line before; nil: it could not be opened
+	open    *sys.File // the directory of the line before; nil: none, or it could not be opened
 	path    string
-	opened  error
+	opened  error // why it could not be
 }
 
 // Plan reads the list to its end, and counts. It reads no contents and reports nothing.
@@ -121,7 +121,7 @@ func (l *List) find(line SumLine) (*tree.Record, error) {
 
 // enter opens the directory of a line, which is mostly that of the line before.
 func (l *List) enter(path string) {
-	if l.open != nil && l.path == path {
+	if l.path == path && (l.open != nil || l.opened != nil) {
 		return
 	}
 	l.close()
@@ -133,7 +133,7 @@ func (l *List) close() {
 	if l.open != nil {
 		l.open.Close() //nolint:errcheck // opened for reading
 	}
-	l.open = nil
+	l.open, l.opened = nil, nil
 }
 
 // Cover makes a file one that Unlisted does not count.

@@ -1,0 +1,135 @@
+package verify
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/tree"
+)
+
+// documented is a block of docs/manifest.md.
+func documented(t *testing.T, kind string) (page, block string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "docs", "manifest.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, begun := strings.Cut(string(text), "```"+kind+"\n")
+	block, _, ended := strings.Cut(block, "```")
+	if !begun || !ended {
+		t.Fatalf("no %s in the page", kind)
+	}
+	return string(text), block
+}
+
+// The manifest of the documentation is what is written of such a shard, letter for
+// letter, and is read.
+func TestDocumentedManifest(t *testing.T) {
+	page, want := documented(t, "manifest")
+	state := openState(t)
+	w, err := NewWriter(state, &Header{
+		Tool: "v1.2.3", Shard: "shard2", Root: Root{10125729, sys.Time{Sec: 1795567063, Nsec: 683868250}}, Source: "/data/shard2",
+		Origin:  Identity{65024, 10125505, sys.Time{Sec: 1795567063, Nsec: 651618642}},
+		LockDir: "/var/lib/shard_to_ssd", Time: time.Unix(1795567063, 828136354), Files: 2, Entries: 6, Bytes: 4194310,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	early, late := sys.Time{Sec: 1795567063, Nsec: 645404122}, sys.Time{Sec: 1795567063, Nsec: 651618642}
+	for _, r := range []tree.Record{
+		{Kind: tree.Dir, Name: ".", Mode: 0o755, Mtime: late},
+		{Kind: tree.Regular, Name: "a", Mode: 0o644, Mtime: early, Size: 5, Sum: 0xa8ce38f99756b7b3},
+		{Kind: tree.Regular, Name: "big", Mode: 0o644, Mtime: late, Size: 4194305},
+		{Kind: tree.Sums, Sums: []uint64{0x639f9e1a7cbc9d28, 0xe934a84adb052768}},
+		{Kind: tree.Subdir, Name: "dir"},
+		{Kind: tree.Symlink, Name: "link", Mode: 0o777, Mtime: late, Target: "a"},
+		{Kind: tree.Dir, Name: "dir", Path: "dir", Depth: 1, Mode: 0o755, Mtime: late},
+		{Kind: tree.HardLink, Name: "b", Path: "dir", Mode: 0o644, Mtime: early, Size: 5, Target: "a"},
+	} {
+		if err := w.Write(&r, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(state.Path(), ManifestName))
+	if err != nil || string(got) != want {
+		t.Errorf("%v, is written as\n%s", err, got)
+	}
+	put(t, state, []byte(want))
+	if err := check(state); err != nil {
+		t.Error(err)
+	}
+	put(t, state, bytes.Replace([]byte(want), []byte("manifest 1\n"), []byte("manifest 2\n"), 1))
+	refused := fmt.Sprint(check(state))
+	if _, word, _ := strings.Cut(refused, "manifest: "); word == "" || !strings.Contains(page, word) {
+		t.Errorf("another version is refused with %q, which the page has not", refused)
+	}
+	for _, f := range (&Header{}).fields() {
+		if !strings.Contains(page, "| `"+f.Key+"` |") {
+			t.Errorf("the page has no %s", f.Key)
+		}
+	}
+}
+
+// The page has the bounds that the code has.
+func TestDocumentedBounds(t *testing.T) {
+	page, _ := documented(t, "manifest")
+	state := openState(t)
+	for _, c := range []struct {
+		bound int
+		text  func(n int) []byte
+	}{
+		{tree.MaxLine, func(n int) []byte { // too long from its newline on
+			return forged(rootLine, fileLine+`"`+strings.Repeat("x", n-len(fileLine)-1))
+		}},
+		{256 << 10, func(n int) []byte { return forged(levels(n)...) }},
+	} {
+		put(t, state, c.text(c.bound+1))
+		if err := check(state); err == nil || !strings.Contains(err.Error(), strconv.Itoa(c.bound)) || !strings.Contains(page, strconv.Itoa(c.bound)) {
+			t.Errorf("the bound %d is not said, or not in the page: %v", c.bound, err)
+		}
+	}
+	if !strings.Contains(page, strconv.Itoa(tree.BlockSize)) {
+		t.Error("no block size")
+	}
+}
+
+// levels are directories in each other, whose path is at least n bytes long.
+func levels(n int) []string {
+	lines, name := []string{rootLine}, strings.Repeat("d", 255)
+	for depth := 1; depth*256 <= n+256; depth++ {
+		lines = append(lines, `d "`+name+`"`, fmt.Sprintf(`D %d 0755 0 0 1.000000000 - "%s"`, depth, name))
+	}
+	return lines
+}
+
+// The lines of sums are those that are written, and are read.
+func TestDocumentedSums(t *testing.T) {
+	_, want := documented(t, "sums")
+	var b bytes.Buffer
+	s := newSumsWriter(&b)
+	for _, f := range []SumLine{{"a", 0xa8ce38f99756b7b3}, {"big", 0xdefc20c3e3687583}, {"dir/line\nbreak", 0xef46db3751d8e999}} {
+		if err := s.write(f.Path, f.Sum); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.flush(); err != nil || b.String() != want {
+		t.Errorf("%v, is written as\n%s", err, b.String())
+	}
+	if good, bad := lines(t, []byte(want)); len(good) != 3 || len(bad) > 0 {
+		t.Errorf("is read as %v, %v", good, bad)
+	}
+}
