@@ -29,6 +29,7 @@ type operation struct {
 	visible bool // the shard has its public name: its user file must stay
 
 	differenceBytes int // of all differences
+	repairBytes     int // of all repairs
 }
 
 // begin checks the options and opens the SSD dir. The operation must be ended.
@@ -92,6 +93,8 @@ const (
 	opRemove = "remove"
 	opVerify = "verify"
 	opList   = "list"
+	opRepair = "repair"
+	opAdopt  = "adopt"
 
 	opVerifyAll = "verify-all"
 )

@@ -29,6 +29,8 @@ type Options struct {
 	RequireMount bool          // refuse an SSD dir that is not a mount point
 	Replace      bool          // copy afresh over a foreign directory
 	NoResume     bool          // discard what an interrupted copy left
+	Source       bool          // Verify compares with the source, too
+	DryRun       bool          // Repair only says what it would do
 	Verbose      bool          // log what was chosen, and how long each phase took
 
 	// LockTimeout is how long to wait for the locks, of the user file and of the

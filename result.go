@@ -24,12 +24,18 @@ const (
 	Skipped      Outcome = "skipped"       // it was found as published less than Options.MaxAge ago
 	NotPublished Outcome = "not-published" // by this tool: there is nothing to compare it with
 	Gone         Outcome = "gone"          // removed or replaced while all were verified
+
+	Repaired        Outcome = "repaired" // what was damaged is as it was published
+	NothingToRepair Outcome = "nothing-to-repair"
+	WouldRepair     Outcome = "would-repair"    // and the source has what is needed
+	Adopted         Outcome = "adopted"         // there is a manifest now
+	AlreadyAdopted  Outcome = "already-adopted" // there was one
 )
 
 // Result is what an operation did, in the form --json prints. Sizes are bytes,
 // times seconds.
 type Result struct {
-	Operation string  `json:"operation"` // copy, remove, verify, verify-all, list
+	Operation string  `json:"operation"` // copy, remove, verify, verify-all, list, repair, adopt
 	Shard     string  `json:"shard,omitempty"`
 	Outcome   Outcome `json:"outcome,omitempty"`
 	Status    int     `json:"status"` // exit status
@@ -67,6 +73,16 @@ type Result struct {
 	BadLineCount int64            `json:"bad_line_count,omitempty"`
 	Unlisted     int64            `json:"unlisted,omitempty"`
 
+	// Of a comparison with the source: what it is, and in how many places, part of
+	// DifferenceCount, it is not what was published.
+	SourceState       SourceState `json:"source_state,omitempty"`
+	SourceDifferences int64       `json:"source_difference_count,omitempty"`
+
+	// Repairs are the first places that were mended, or would be; RepairCount is the
+	// number of all.
+	Repairs     []Mended `json:"repairs,omitempty"`
+	RepairCount int64    `json:"repair_count,omitempty"`
+
 	Shards []ShardInfo `json:"shards,omitempty"`
 }
 
@@ -81,6 +97,32 @@ type Scrub struct {
 	Gone         int `json:"gone"`          // removed or replaced meanwhile
 	Left         int `json:"left"`          // not come to, or not to their end, when it was stopped
 }
+
+// SourceState is what a comparison found the source to be.
+type SourceState string
+
+// The states of a source.
+const (
+	SourceSame    SourceState = "as-published"
+	SourceChanged SourceState = "changed"
+	SourceAbsent  SourceState = "absent"
+)
+
+// Mended is one entry that was mended.
+type Mended struct {
+	Path   string     `json:"path"` // below the shard; "." is the shard itself
+	Action MendAction `json:"action"`
+}
+
+// MendAction is how an entry was mended.
+type MendAction string
+
+// The actions.
+const (
+	CopiedAgain  MendAction = "copied"   // made anew from the source, and put in its place
+	MetadataBack MendAction = "metadata" // owner, mode, mtime or extended attributes, in place
+	TakenAway    MendAction = "removed"  // it was not part of the shard
+)
 
 // Choice is something that was chosen, or told, and why.
 type Choice struct {

@@ -59,13 +59,22 @@ func (op *operation) verify(ctx context.Context, r *reader) error {
 	}
 	medium, err := op.compare(ctx, m, r)
 	op.result.ReadBack = string(medium.Mode())
-	err = op.unlessGone(m, op.verdict(m, err))
+	damage := op.result.DifferenceCount
+	err = op.verdict(m, err)
+	proven := err == nil
+	if op.Source && ctx.Err() == nil && (proven || damage > 0) {
+		err = errors.Join(err, op.againstSource(ctx, m))
+	}
+	err = op.unlessGone(m, err)
 	op.sayCovered(ctx)
-	switch n := op.result.DifferenceCount; {
-	case n > 0:
-		op.remember(state, m, finding{when: time.Now(), mode: medium.Mode(), differences: n})
-	case err == nil:
+	switch {
+	case errors.Is(err, errGone):
+	case damage > 0:
+		op.remember(state, m, finding{when: time.Now(), mode: medium.Mode(), differences: damage})
+	case proven:
 		op.remember(state, m, finding{when: began, mode: medium.Mode()})
+	}
+	if err == nil {
 		op.result.Outcome = Verified
 		op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, FormatSize(m.Bytes), op.result.ReadBack)
 	}
@@ -233,20 +242,29 @@ func (c *covered) FileDone() {
 	c.Observer.FileDone()
 }
 
-// compare holds the shard against its manifest, after the manifest against its own
-// sum.
-func (op *operation) compare(ctx context.Context, m *verify.Manifest, r *reader) (*verify.Medium, error) {
-	op.Observer.Planned(m.Files, m.Bytes)
+// contents compares all of a tree, or what of it shard.Only says, with a manifest.
+func (r *reader) contents(ctx context.Context, m *verify.Manifest, shard verify.Shard, progress verify.Progress, report func(verify.Difference)) (*verify.Medium, error) {
 	medium := &verify.Medium{Pace: r.pace}
-	if err := m.CheckUntil(ctx); err != nil {
-		return medium, op.manifestError(err)
-	}
 	workers, err := r.pool()
 	if err != nil {
 		return medium, err
 	}
+	return medium, verify.Contents(ctx, m, shard, workers, medium, progress, report)
+}
+
+// compare holds the shard against its manifest, after the manifest against its own
+// sum.
+func (op *operation) compare(ctx context.Context, m *verify.Manifest, r *reader) (*verify.Medium, error) {
+	if op.Source { // as much again
+		op.Observer.Planned(2*m.Files, 2*m.Bytes)
+	} else {
+		op.Observer.Planned(m.Files, m.Bytes)
+	}
+	if err := m.CheckUntil(ctx); err != nil {
+		return &verify.Medium{}, op.manifestError(err)
+	}
 	c := &covered{Observer: op.Observer}
-	err = verify.Contents(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, workers, medium, c, op.differs)
+	medium, err := r.contents(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, c, op.differs)
 	op.result.FilesRead, op.result.BytesRead = c.files.Load(), c.bytes.Load()
 	return medium, err
 }
@@ -277,6 +295,6 @@ func (op *operation) unlessGone(m *verify.Manifest, err error) error {
 	if now != nil && m.BoundTo(now) {
 		return err
 	}
-	op.result.Differences, op.result.DifferenceCount = nil, 0
+	op.result.Differences, op.result.DifferenceCount, op.result.SourceDifferences = nil, 0, 0
 	return op.errGone()
 }

@@ -83,6 +83,12 @@ type Plan struct {
 // file system of the state dir whether it takes the source's extended
 // attributes. Close it.
 func MakePlan(ctx context.Context, src *Source, state *sys.File) (*Plan, error) {
+	return MakePartialPlan(ctx, src, state, nil)
+}
+
+// MakePartialPlan is MakePlan of some entries, and of the directories on the way to
+// them. A stage of it is gone on with by a plan of the same entries only.
+func MakePartialPlan(ctx context.Context, src *Source, state *sys.File, only *tree.Only) (*Plan, error) {
 	if err := DropPlan(ctx, state); err != nil {
 		return nil, err
 	}
@@ -91,7 +97,7 @@ func MakePlan(ctx context.Context, src *Source, state *sys.File) (*Plan, error) 
 		return nil, err
 	}
 	p := &Plan{src: src, state: state, file: file}
-	if err = walk(ctx, src, file.Stream(), p); err == nil {
+	if err = walk(ctx, src, file.Stream(), p, only); err == nil {
 		err = p.probes.check(state)
 	}
 	if err != nil {

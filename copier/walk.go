@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,7 @@ type walker struct {
 	src      *Source
 	enc      *tree.Encoder
 	plan     *Plan
+	only     *tree.Only // what is recorded; nil: everything
 	scratch  []byte
 	first    map[inode]*linked // of files with several names, the first that was met
 	refused  []string
@@ -46,12 +48,12 @@ type linked struct {
 }
 
 // walk writes every entry of the source to out, directory by directory.
-func walk(ctx context.Context, src *Source, out io.Writer, plan *Plan) error {
+func walk(ctx context.Context, src *Source, out io.Writer, plan *Plan, only *tree.Only) error {
 	enc, err := tree.NewEncoder(out, tree.PlanKind, planVersion, nil)
 	if err != nil {
 		return err
 	}
-	w := &walker{ctx: ctx, src: src, enc: enc, plan: plan, scratch: make([]byte, 64<<10),
+	w := &walker{ctx: ctx, src: src, enc: enc, plan: plan, only: only, scratch: make([]byte, 64<<10),
 		first: map[inode]*linked{}, asRoot: os.Geteuid() == 0}
 	plan.probes = xattrProbes{}
 	if src.IsFile() {
@@ -105,6 +107,7 @@ func (w *walker) list(d *sys.File, below, name string, depth int) (subdirs []str
 	}
 	w.plan.Dirs++
 	names, err := d.Names(w.scratch)
+	names = slices.DeleteFunc(names, func(name string) bool { return !w.only.Leads(tree.Join(below, name)) })
 	for len(names) > 0 && err == nil {
 		var some []string
 		n := min(len(names), namesAtOnce)

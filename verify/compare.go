@@ -16,6 +16,7 @@ import (
 type Shard struct {
 	In   *sys.File
 	Name string
+	Only *tree.Only // what of it is looked at; nil: everything
 }
 
 // comparer holds a tree against a manifest, both in the same order, with one
@@ -93,15 +94,27 @@ func (c *comparer) record(r *tree.Record) error {
 		return nil // the directory was reported
 	}
 	for len(c.names) > 0 && c.names[0] < r.Name {
-		c.differs(c.names[0], Extra, "")
+		c.extra(c.names[0])
 		c.names = c.names[1:]
 	}
+	wanted := c.shard.Only.Leads(r.Below())
 	if len(c.names) == 0 || c.names[0] != r.Name {
-		c.differs(r.Name, Missing, "")
+		if wanted {
+			c.differs(r.Name, Missing, "")
+		}
 		return nil
 	}
 	c.names = c.names[1:]
+	if !wanted {
+		return nil
+	}
 	return c.entry(c.dir, r.Name, r)
+}
+
+func (c *comparer) extra(name string) {
+	if c.shard.Only.Has(below(c.path, name)) {
+		c.differs(name, Extra, "")
+	}
 }
 
 func (c *comparer) differs(name string, kind Kind, detail string) {
@@ -111,6 +124,9 @@ func (c *comparer) differs(name string, kind Kind, detail string) {
 // enter opens the directory of the records that follow.
 func (c *comparer) enter(r *tree.Record) error {
 	c.isTree, c.path, c.names = true, r.Path, nil
+	if !c.shard.Only.Leads(r.Below()) {
+		return nil
+	}
 	d, err := c.shard.In.OpenBelow(tree.Join(c.shard.Name, r.Path))
 	switch {
 	case sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP):
@@ -126,10 +142,16 @@ func (c *comparer) enter(r *tree.Record) error {
 	if err != nil {
 		return c.unreadable(".", err)
 	}
-	c.meta(".", r, &s)
+	wanted := c.shard.Only.Has(r.Below())
+	if wanted {
+		c.meta(".", r, &s)
+	}
 	if c.names, err = d.Names(c.scratch); err != nil {
 		c.names = nil
 		return c.unreadable(".", err)
+	}
+	if !wanted {
+		return nil
 	}
 	return c.xattrs(d, ".", ".", r)
 }
@@ -163,7 +185,7 @@ func (c *comparer) leave() error {
 		return nil
 	}
 	for _, name := range c.names {
-		c.differs(name, Extra, "")
+		c.extra(name)
 	}
 	err := c.dir.Close()
 	c.dir = nil

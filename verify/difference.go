@@ -25,7 +25,18 @@ type Difference struct {
 	Kind   Kind    `json:"kind"`
 	Detail string  `json:"detail,omitempty"` // found and expected
 	Ranges []Range `json:"ranges,omitempty"` // content: the blocks that differ
+	Side   Side    `json:"side,omitempty"`   // which changed, where the source was looked at too
 }
+
+// Side is which of SSD and source is not as it was published.
+type Side string
+
+// The sides.
+const (
+	OnSSD    Side = "ssd"    // the SSD is damaged
+	InSource Side = "source" // the source has changed since
+	OnBoth   Side = "both"
+)
 
 // Range is the bytes from From up to, but without, To.
 type Range struct {

@@ -274,6 +274,10 @@ func (m *Manifest) CheckUntil(ctx context.Context) error {
 	return m.each(func(*tree.Record) error { return context.Cause(ctx) })
 }
 
+// Each calls f for every record, which is valid until f returns. The manifest must
+// have been checked.
+func (m *Manifest) Each(f func(*tree.Record) error) error { return m.each(f) }
+
 // each calls f for every record.
 func (m *Manifest) each(f func(*tree.Record) error) error {
 	d, err := m.decoder()

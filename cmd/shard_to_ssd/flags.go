@@ -20,7 +20,7 @@ const (
 	defaultSSDDir  = "/ssd"
 )
 
-const usageLine = "usage: shard_to_ssd [-h] [-c | -r | --verify | --list] [-l DIR] [-s DIR] [-i NAME] [SHARD]"
+const usageLine = "usage: shard_to_ssd [-h] [-c | -r | --verify | --list | --repair | --adopt] [-l DIR] [-s DIR] [-i NAME] [SHARD]"
 
 // mode is what the command line asks for, in the words of Result.Operation.
 type mode string
@@ -31,6 +31,8 @@ const (
 	modeRemove mode = "remove"
 	modeVerify mode = "verify"
 	modeList   mode = "list"
+	modeRepair mode = "repair"
+	modeAdopt  mode = "adopt"
 
 	modeVerifyAll mode = "verify-all" // modeVerify with --all
 )
@@ -91,6 +93,7 @@ func firstOf(values ...string) string {
 // modeFlags are the flags that have no field of their own in a command.
 type modeFlags struct {
 	copy, remove, verify, list bool
+	repair, adopt              bool
 	timeout                    time.Duration
 	all                        bool
 }
@@ -101,7 +104,8 @@ func (m modeFlags) given() []mode {
 	for _, flag := range []struct {
 		set  bool
 		mode mode
-	}{{m.copy, modeCopy}, {m.remove, modeRemove}, {m.verify, modeVerify}, {m.list, modeList}} {
+	}{{m.copy, modeCopy}, {m.remove, modeRemove}, {m.verify, modeVerify}, {m.list, modeList},
+		{m.repair, modeRepair}, {m.adopt, modeAdopt}} {
 		if flag.set {
 			given = append(given, flag.mode)
 		}
@@ -127,6 +131,10 @@ func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 	flags.BoolVar(&m.list, "list", false, "")
 	flags.BoolVar(&m.all, "all", false, "")
 	flags.Var((*age)(&c.options.MaxAge), "max-age", "")
+	flags.BoolVar(&m.repair, "repair", false, "")
+	flags.BoolVar(&m.adopt, "adopt", false, "")
+	flags.BoolVar(&c.options.Source, "source", false, "")
+	flags.BoolVar(&c.options.DryRun, "dry-run", false, "")
 	flags.StringVarP(&c.options.LockDir, "lockdir", "l", c.options.LockDir, "")
 	flags.StringVarP(&c.options.SSDDir, "ssddir", "s", c.options.SSDDir, "")
 	flags.StringVarP(&c.options.ID, "id", "i", "", "")
@@ -148,11 +156,12 @@ func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 // check refuses what cannot be meant, and takes SHARD.
 func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
 	users, verifies := c.mode == modeCopy || c.mode == modeRemove, c.mode == modeVerify || c.mode == modeVerifyAll
+	mends := c.mode == modeRepair || c.mode == modeAdopt
 	for _, rule := range []struct {
 		broken  bool
 		message string
 	}{
-		{c.mode == modeNone, "no mode: one of -c, -r, --verify, --list is needed"},
+		{c.mode == modeNone, "no mode: one of -c, -r, --verify, --list, --repair, --adopt is needed"},
 		{len(modes.given()) > 1, fmt.Sprintf("more than one mode: %s", modes.given())},
 		{flags.NArg() > 1, fmt.Sprintf("more than one SHARD: %q", flags.Args())},
 		{modes.all && c.mode != modeVerifyAll, "--all goes with --verify only"},
@@ -168,11 +177,14 @@ func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
 		{c.options.SSDDir == "", "the SSD dir is empty"},
 		{c.options.Jobs < 0, fmt.Sprintf("--jobs is negative: %d", c.options.Jobs)},
 		{modes.timeout < 0, fmt.Sprintf("--lock-timeout is negative: %v", modes.timeout)},
-		{!users && flags.Changed("lock-timeout"), "--lock-timeout goes with -c or -r only"},
+		{!users && !mends && flags.Changed("lock-timeout"), "--lock-timeout goes with -c, -r, --repair or --adopt only"},
 		{c.mode != modeVerify && flags.Changed("manifest"), "--manifest goes with --verify only"},
 		{flags.Changed("manifest") && c.options.Manifest == "", "the name of the manifest is empty"},
-		{c.mode != modeCopy && flags.Changed("engine"), "--engine goes with -c only"},
-		{c.mode != modeCopy && !verifies && flags.Changed("bwlimit"), "--bwlimit goes with -c or --verify only"},
+		{flags.Changed("manifest") && (flags.Changed("source") || flags.Changed("max-age")), "--manifest does not go with --source or --max-age"},
+		{c.mode != modeCopy && c.mode != modeRepair && flags.Changed("engine"), "--engine goes with -c or --repair only"},
+		{c.mode != modeCopy && !verifies && !mends && flags.Changed("bwlimit"), "--bwlimit goes with -c, --verify, --repair or --adopt only"},
+		{c.mode != modeVerify && flags.Changed("source"), "--source goes with --verify only"},
+		{c.mode != modeRepair && flags.Changed("dry-run"), "--dry-run goes with --repair only"},
 		{c.mode != modeCopy && flags.Changed("replace"), "--replace goes with -c only"},
 		{c.mode != modeCopy && flags.Changed("no-resume"), "--no-resume goes with -c only"},
 	} {

@@ -30,11 +30,16 @@ func TestParse(t *testing.T) {
 		args   []string
 		wanted command
 	}{
-		"copy":        {[]string{"-c", "-i", "a", "s"}, wantedCommand(modeCopy, withID)},
-		"remove":      {[]string{"--remove", "--id", "a", "s"}, wantedCommand(modeRemove, withID)},
-		"verify":      {[]string{"--verify", "s"}, wantedCommand(modeVerify, func(*command) {})},
-		"verify all":  {[]string{"--all", "--verify", "--max-age=1w2d"}, wantedCommand(modeVerifyAll, func(c *command) { c.options.Shard, c.options.MaxAge = "", 9*24*time.Hour })},
-		"list":        {[]string{"--list"}, wantedCommand(modeList, func(c *command) { c.options.Shard = "" })},
+		"copy":       {[]string{"-c", "-i", "a", "s"}, wantedCommand(modeCopy, withID)},
+		"remove":     {[]string{"--remove", "--id", "a", "s"}, wantedCommand(modeRemove, withID)},
+		"verify":     {[]string{"--verify", "s"}, wantedCommand(modeVerify, func(*command) {})},
+		"verify all": {[]string{"--all", "--verify", "--max-age=1w2d"}, wantedCommand(modeVerifyAll, func(c *command) { c.options.Shard, c.options.MaxAge = "", 9*24*time.Hour })},
+		"list":       {[]string{"--list"}, wantedCommand(modeList, func(c *command) { c.options.Shard = "" })},
+		"repair": {[]string{"--repair", "s", "--dry-run", "--engine=range", "--lock-timeout=0"}, wantedCommand(modeRepair, func(c *command) {
+			c.options.DryRun, c.options.Engine, c.options.LockTimeout = true, copier.Range, &zero
+		})},
+		"adopt":       {[]string{"s", "--adopt"}, wantedCommand(modeAdopt, func(*command) {})},
+		"both sides":  {[]string{"--verify", "--source", "s"}, wantedCommand(modeVerify, func(c *command) { c.options.Source = true })},
 		"list of one": {[]string{"s", "--list"}, wantedCommand(modeList, func(*command) {})},
 		"combined, after SHARD, with =": {
 			[]string{"s", "-cl", "/l", "--ssddir=/d", "-ia"},
@@ -93,33 +98,38 @@ func TestEnvironment(t *testing.T) {
 // TestUsageErrors is every rule, with what is said.
 func TestUsageErrors(t *testing.T) {
 	for message, args := range map[string][]string{
-		"no mode: one of -c, -r, --verify, --list is needed": {"s", "-i", "a"},
-		"more than one mode: [copy remove]":                  {"-cr", "-i", "a", "s"},
-		"more than one mode: [verify list]":                  {"--verify", "--list"},
-		`more than one SHARD: ["s" "t"]`:                     {"-c", "-i", "a", "s", "t"},
-		"SHARD is missing":                                   {"-c", "-i", "a"},
-		"SHARD is empty":                                     {"-c", "-i", "a", ""},
-		"-i NAME is missing: -c and -r need it":              {"-r", "s"},
-		"--manifest goes with --verify only":                 {"--list", "--manifest=f", "s"},
-		"the name of the manifest is empty":                  {"--verify", "--manifest=", "s"},
-		"-i goes with -c or -r only":                         {"--list", "-i", "a"},
-		"the id is empty":                                    {"-c", "-i", "", "s"},
-		`newline or NUL in the id "a\nb"`:                    {"-c", "-i", "a\nb", "s"},
-		`newline or NUL in the id "a\x00b"`:                  {"-r", "-i", "a\x00b", "s"},
-		"the lock dir is empty":                              {"-c", "-i", "a", "-l", "", "s"},
-		"the SSD dir is empty":                               {"-c", "-i", "a", "-s", "", "s"},
-		"--jobs is negative: -1":                             {"-c", "-i", "a", "--jobs=-1", "s"},
-		"--lock-timeout is negative: -1s":                    {"-c", "-i", "a", "--lock-timeout=-1s", "s"},
-		"--lock-timeout goes with -c or -r only":             {"--verify", "--lock-timeout=1s", "s"},
-		"--engine goes with -c only":                         {"--verify", "--engine=direct", "s"},
-		"--replace goes with -c only":                        {"-r", "-i", "a", "--replace", "s"},
-		"--no-resume goes with -c only":                      {"--list", "--no-resume"},
-		"--all goes with --verify only":                      {"--list", "--all"},
-		`--all, and SHARD: ["s"]`:                            {"--verify", "--all", "s"},
-		"--max-age goes with --verify only":                  {"--list", "--max-age=1d"},
-		"unknown flag: --bogus":                              {"--bogus"},
-		"unknown shorthand flag: 'x' in -x":                  {"-x"},
-		"flag needs an argument: 'l' in -l":                  {"-l"},
+		"no mode: one of -c, -r, --verify, --list, --repair, --adopt is needed": {"s", "-i", "a"},
+		"more than one mode: [copy remove]":                                     {"-cr", "-i", "a", "s"},
+		"more than one mode: [verify list]":                                     {"--verify", "--list"},
+		`more than one SHARD: ["s" "t"]`:                                        {"-c", "-i", "a", "s", "t"},
+		"SHARD is missing":                                                      {"-c", "-i", "a"},
+		"SHARD is empty":                                                        {"-c", "-i", "a", ""},
+		"-i NAME is missing: -c and -r need it":                                 {"-r", "s"},
+		"-i goes with -c or -r only":                                            {"--list", "-i", "a"},
+		"the id is empty":                                                       {"-c", "-i", "", "s"},
+		`newline or NUL in the id "a\nb"`:                                       {"-c", "-i", "a\nb", "s"},
+		`newline or NUL in the id "a\x00b"`:                                     {"-r", "-i", "a\x00b", "s"},
+		"the lock dir is empty":                                                 {"-c", "-i", "a", "-l", "", "s"},
+		"the SSD dir is empty":                                                  {"-c", "-i", "a", "-s", "", "s"},
+		"--jobs is negative: -1":                                                {"-c", "-i", "a", "--jobs=-1", "s"},
+		"--lock-timeout is negative: -1s":                                       {"-c", "-i", "a", "--lock-timeout=-1s", "s"},
+		"--source goes with --verify only":                                      {"--repair", "--source", "s"},
+		"--dry-run goes with --repair only":                                     {"--adopt", "--dry-run", "s"},
+		"--bwlimit goes with -c, --verify, --repair or --adopt only":            {"--list", "--bwlimit=1M"},
+		"more than one mode: [repair adopt]":                                    {"--adopt", "--repair", "s"},
+		"--lock-timeout goes with -c, -r, --repair or --adopt only":             {"--verify", "--lock-timeout=1s", "s"},
+		"--engine goes with -c or --repair only":                                {"--verify", "--engine=direct", "s"},
+		"--replace goes with -c only":                                           {"-r", "-i", "a", "--replace", "s"},
+		"--no-resume goes with -c only":                                         {"--list", "--no-resume"},
+		"unknown flag: --bogus":                                                 {"--bogus"},
+		"unknown shorthand flag: 'x' in -x":                                     {"-x"},
+		"flag needs an argument: 'l' in -l":                                     {"-l"},
+		"--manifest goes with --verify only":                                    {"--list", "--manifest=f", "s"},
+		"--manifest does not go with --source or --max-age":                     {"--verify", "--manifest=f", "--source", "s"},
+		"the name of the manifest is empty":                                     {"--verify", "--manifest=", "s"},
+		"--all goes with --verify only":                                         {"--list", "--all"},
+		`--all, and SHARD: ["s"]`:                                               {"--verify", "--all", "s"},
+		"--max-age goes with --verify only":                                     {"--list", "--max-age=1d"},
 		`invalid argument "soon" for "--lock-timeout" flag: must be a duration like "30s" or "5m"`:               {"--lock-timeout=soon"},
 		`invalid argument "7" for "--max-age" flag: "7" is not an age such as 7d, 2w, 1d12h or 90m`:              {"--max-age=7"},
 		`invalid argument "fast" for "--engine" flag: "fast" is not one of auto, clone, range, direct, buffered`: {"--engine=fast"},
@@ -141,7 +151,7 @@ func TestUsageErrors(t *testing.T) {
 func TestEveryFlagIsExplained(t *testing.T) {
 	var c command
 	var m modeFlags
-	modes := map[string]bool{"copy": true, "remove": true, "verify": true, "list": true, "version": true, "all": true}
+	modes := map[string]bool{"copy": true, "remove": true, "verify": true, "list": true, "version": true, "repair": true, "adopt": true, "all": true}
 	newFlagSet(&c, &m).VisitAll(func(flag *pflag.Flag) {
 		line := `(?m)^      --` + flag.Name + `\b`
 		if flag.Shorthand != "" {

@@ -24,6 +24,10 @@ Modes, of which one is needed:
       --list         what is on the SSD: shards, users, size, source, when
                      published and last verified, orphans, foreign directories,
                      stages and trash; SHARD narrows it
+      --repair       read SHARD back, and copy again from the source what is
+                     damaged, if the source still has what was published
+      --adopt        compare a SHARD that the older script copied with the source,
+                     and give it the manifest that --verify needs
   -h, --help         this text
       --version      version of this program
 
@@ -38,9 +42,9 @@ Flags:
                      may be any, with FILE: a list of XXH64 that xxhsum or this
                      program has made; - is standard input (default: none)
       --jobs N       workers (default: 0, chosen from CPUs and device)
-      --engine E     how -c moves data: auto, clone, range, direct, buffered
+      --engine E     how -c and --repair move data: auto, clone, range, direct, buffered
                      (default: auto)
-      --bwlimit RATE with -c and --verify, at most RATE bytes a second read and
+      --bwlimit RATE with all modes that read shards, at most RATE bytes a second read and
                      written in all: a copy moves each byte three times. Suffixes
                      K or KiB, M, G, T are powers of 1024, KB, MB, GB, TB of 1000
                      (default: 0, as fast as the devices)
@@ -55,8 +59,8 @@ Flags:
   -v, --verbose      say what was chosen and why, and how long each step took
                      (default: off; --json always has it)
       --lock-timeout DURATION
-                     with -c and -r, give up waiting for the lock, status 5;
-                     0 only tries (default: wait as long as it takes)
+                     with -c, -r, --repair and --adopt, give up waiting for
+                     the lock, status 5; 0 only tries (default: wait as long as it takes)
       --require-mount
                      refuse, status 1, unless the SSD dir is a mount point of its
                      own (default: off)
@@ -64,6 +68,10 @@ Flags:
                      program did not put there (default: off)
       --no-resume    with -c, discard what an interrupted copy left
                      (default: off, go on from there)
+      --source       with --verify, read the source, too, and say which side has
+                     changed (default: off)
+      --dry-run      with --repair, say what would be done and change nothing
+                     (default: off)
 
 Environment:
   ` + envLockDir + `  used without --lockdir, if not empty

@@ -85,6 +85,9 @@ func differencesText(prefix string, differences []verify.Difference, count int64
 	var text strings.Builder
 	for _, d := range differences {
 		fmt.Fprintf(&text, "%s %s", d.Kind, oneLine(prefix+d.Path))
+		if d.Side != "" {
+			fmt.Fprintf(&text, " [%s]", d.Side)
+		}
 		if d.Detail != "" {
 			fmt.Fprintf(&text, ": %s", oneLine(d.Detail))
 		}
@@ -98,6 +101,19 @@ func differencesText(prefix string, differences []verify.Difference, count int64
 		text.WriteString("\n")
 	}
 	if more := count - int64(len(differences)); more > 0 {
+		fmt.Fprintf(&text, "… and %d more\n", more)
+	}
+	return text.String()
+}
+
+// repairsText is what --repair prints of what it did, or would do: a line for each
+// entry, "action path"; all are count.
+func repairsText(repairs []shardtossd.Mended, count int64) string {
+	var text strings.Builder
+	for _, r := range repairs {
+		fmt.Fprintf(&text, "%s %s\n", r.Action, oneLine(r.Path))
+	}
+	if more := count - int64(len(repairs)); more > 0 {
 		fmt.Fprintf(&text, "… and %d more\n", more)
 	}
 	return text.String()

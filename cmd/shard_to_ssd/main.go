@@ -57,6 +57,8 @@ func operations() map[mode]operation {
 		modeRemove: shardtossd.Release,
 		modeVerify: shardtossd.Verify,
 		modeList:   shardtossd.List,
+		modeRepair: shardtossd.Repair,
+		modeAdopt:  shardtossd.Adopt,
 
 		modeVerifyAll: shardtossd.VerifyAll,
 	}
@@ -118,7 +120,12 @@ func report(h host, out *output, c command, result *shardtossd.Result, err, caus
 		text = jsonText(c, result, status, err)
 	case result != nil && c.mode == modeList:
 		text = listText(result.Shards)
-	case result != nil && c.mode == modeVerify:
+	case result != nil && c.mode == modeRepair:
+		text = repairsText(result.Repairs, result.RepairCount)
+		if err != nil {
+			text += differencesText("", result.Differences, result.DifferenceCount)
+		}
+	case result != nil && (c.mode == modeVerify || c.mode == modeAdopt):
 		text = differencesText("", result.Differences, result.DifferenceCount)
 	}
 	if text == "" {

@@ -138,7 +138,7 @@ type progress struct {
 // startProgress returns who listens to the operation, and what ends the showing.
 func startProgress(h host, out *output, c command) (observer copier.Observer, stop func()) {
 	shown := c.progress.resolve(h.columns())
-	if shown == progressNone || (c.mode != modeCopy && c.mode != modeVerify && c.mode != modeVerifyAll) {
+	if shown == progressNone || c.mode == modeRemove || c.mode == modeList {
 		return copier.Nobody{}, func() {}
 	}
 	p := &progress{mode: c.mode, out: out, columns: h.columns}

@@ -239,3 +239,10 @@ func (d *File) SetTimesAt(name string, atime, mtime Time) error {
 		return unix.UtimesNanoAt(d.fd, name, ts, unix.AT_SYMLINK_NOFOLLOW)
 	})
 }
+
+// SetTimes is SetTimesAt of the open file, whatever its name leads to by now.
+func (f *File) SetTimes(atime, mtime Time) error {
+	ts := []unix.Timespec{{Sec: atime.Sec, Nsec: int64(atime.Nsec)}, {Sec: mtime.Sec, Nsec: int64(mtime.Nsec)}}
+	path := "/proc/self/fd/" + strconv.Itoa(f.fd)
+	return call("set times of", f.where, func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, path, ts, 0) })
+}

@@ -1,0 +1,148 @@
+package shardtossd_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/internal/testkit"
+)
+
+// repaired is a Repair that must mend what is damaged, and leave nothing beside.
+func (s *site) repaired() *shardtossd.Result {
+	s.t.Helper()
+	r, err := shardtossd.Repair(s.t.Context(), s.options())
+	if err != nil || r.Outcome != shardtossd.Repaired {
+		s.t.Fatalf("Repair: %q, %v, differences %+v", r.Outcome, err, r.Differences)
+	}
+	testkit.Same(s.t, s.source, s.published())
+	for _, left := range []string{"stage", "trash", "plan", "journal"} {
+		if _, err := os.Lstat(filepath.Join(s.state(), left)); err == nil {
+			s.t.Errorf("%s is left", left)
+		}
+	}
+	return r
+}
+
+// Every kind of entry is mended, on each file system.
+func TestRepairOnEachFileSystem(t *testing.T) {
+	for _, fs := range testkit.FileSystems(t) {
+		t.Run(fs.Name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), fs.Dir)
+			testkit.Apply(t, s.source, testkit.File("large", 9<<20+5, 1), testkit.Hardlink("large", "d/large"),
+				testkit.Sparse("sparse", 9<<20, []testkit.Extent{{Off: 8 << 20, Len: 100}}), testkit.File("d/small", 5000, 2),
+				testkit.Symlink("d/small", "link"), testkit.File("d/e/f/deep", 100, 3), testkit.Dir("d/empty", 0o750), testkit.Chmod("d/e", 0o555))
+			s.copied()
+			testkit.Apply(t, s.published(), testkit.Write("large", 5<<20, "damage"), testkit.Write("sparse", 1<<20, "no hole"),
+				testkit.Truncate("d/small", 10), testkit.Remove("link"), testkit.Dir("link", 0o755), testkit.Remove("d/empty"),
+				testkit.Content("d/e/f/g/h", "stranger"), testkit.Chmod("d/e/f", 0o700))
+			if err := os.RemoveAll(filepath.Join(s.published(), "d/e")); err != nil {
+				t.Fatal(err)
+			}
+			s.repaired()
+			s.verified()
+			s.released()
+		})
+	}
+}
+
+// Who has a damaged file open, or mapped, goes on reading it while it is repaired, and
+// after; all names lead to the new one.
+func TestRepairUnderReaders(t *testing.T) {
+	for _, fs := range testkit.FileSystems(t) {
+		t.Run(fs.Name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), fs.Dir)
+			testkit.Apply(t, s.source, testkit.File("large", 9<<20+5, 1), testkit.Hardlink("large", "d/twin"))
+			s.copied()
+			testkit.Apply(t, s.published(), testkit.Write("large", 5<<20, "damage"))
+			f, err := os.Open(filepath.Join(s.published(), "d/twin"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			size := 9<<20 + 5
+			mapped, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Munmap(mapped)
+			before := bytes.Clone(mapped)
+			s.repaired()
+			read := make([]byte, size)
+			if _, err := f.ReadAt(read, 0); err != nil || !bytes.Equal(read, before) || !bytes.Equal(mapped, before) {
+				t.Errorf("the reader sees something else than before: %v", err)
+			}
+			var open, one, other unix.Stat_t
+			for path, into := range map[string]*unix.Stat_t{f.Name(): &one, filepath.Join(s.published(), "large"): &other} {
+				if err := unix.Stat(path, into); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := unix.Fstat(int(f.Fd()), &open); err != nil {
+				t.Fatal(err)
+			}
+			if one.Ino != other.Ino || one.Nlink != 2 || open.Ino == one.Ino || open.Nlink != 0 {
+				t.Errorf("the names lead to inodes %d and %d, the reader has %d with %d links", one.Ino, other.Ino, open.Ino, open.Nlink)
+			}
+		})
+	}
+}
+
+// Nothing outside of the shard is changed: through no link, symbolic or hard, and in no
+// mount.
+func TestRepairWithinTheShard(t *testing.T) {
+	testkit.NeedRoot(t)
+	dir := testkit.Mount(t, "ext4", 64<<20)
+	outside := filepath.Join(dir, "outside")
+	testkit.Apply(t, dir, testkit.Dir("outside", 0o755))
+	testkit.Apply(t, outside, testkit.Content("f", "theirs"), testkit.Chmod("f", 0o600))
+	for name, damage := range map[string]func(s *site) error{
+		"symbolic link": func(s *site) error {
+			return os.Symlink(outside, filepath.Join(s.published(), "d"))
+		},
+		"hard link": func(s *site) error {
+			testkit.Apply(s.t, s.published(), testkit.Dir("d", 0o755))
+			return os.Link(filepath.Join(outside, "f"), filepath.Join(s.published(), "d/f"))
+		},
+		"mount": func(s *site) error {
+			testkit.Apply(s.t, s.published(), testkit.Dir("d", 0o755))
+			return unix.Mount(outside, filepath.Join(s.published(), "d"), "", unix.MS_BIND, "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), dir)
+			testkit.Apply(t, s.source, testkit.Content("d/f", "theirs"))
+			s.copied()
+			testkit.Apply(t, s.published(), testkit.Remove("d/f"), testkit.Remove("d"))
+			before := testkit.Snapshot(outside)
+			if err := damage(s); err != nil {
+				t.Fatal(err)
+			}
+			r, err := shardtossd.Repair(t.Context(), s.options())
+			mounted := unix.Unmount(filepath.Join(s.published(), "d"), 0) == nil
+			if mounted != (name == "mount") || (err != nil) != mounted {
+				t.Errorf("%v, %+v", err, r)
+			}
+			for _, line := range testkit.Diff(before, testkit.Snapshot(outside)) {
+				if !strings.Contains(line, ": ctime: ") { // a hard link changes that by itself
+					t.Error(line)
+				}
+			}
+			s.repairedOrWhole()
+		})
+	}
+}
+
+// repairedOrWhole repairs what may be damaged still.
+func (s *site) repairedOrWhole() {
+	s.t.Helper()
+	if _, err := shardtossd.Repair(s.t.Context(), s.options()); err != nil {
+		s.t.Error(err)
+	}
+	testkit.Same(s.t, s.source, s.published())
+}
