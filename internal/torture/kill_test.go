@@ -40,7 +40,7 @@ func TestKilledWhileRecovering(t *testing.T) {
 		}
 		for range pairs {
 			op := &operations[r.IntN(len(operations))]
-			if op.kept {
+			if op.kept || op.first != "" {
 				continue // that copy would not be one that recovers
 			}
 			again := fault{action: killing[r.IntN(2)], at: 1 + r.IntN(recovery)}

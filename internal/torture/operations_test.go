@@ -1,10 +1,12 @@
 package torture
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +29,8 @@ type operation struct {
 	foreign bool     // somebody else's directory is there before
 	kept    bool     // and must be there for ever
 	refused bool     // it fails, with status 1, also without any fault
+	damaged bool     // the shard is, before: no entry may become worse
+	first   string   // the mode that must succeed before another instance recovers; "": none
 	cold    bool     // the source is not in the page cache: only then its files are read at once
 }
 
@@ -110,6 +114,9 @@ var operations = []operation{
 	{name: "refuse to remove", source: "tiny", prepare: managed, mode: "-r", id: "a", there: true, foreign: true, kept: true},
 	{name: "verify", source: "links", prepare: copied("a"), mode: "--verify", before: []string{"a"}, after: []string{"a"}, there: true},
 	{name: "verify many", source: "many", prepare: copied("a"), mode: "--verify", before: []string{"a"}, after: []string{"a"}, there: true},
+	{name: "repair", source: "links", prepare: damaged, mode: "--repair", before: []string{"a"}, after: []string{"a"}, there: true, damaged: true, first: "--repair"},
+	{name: "repair nothing", source: "tiny", prepare: copied("a"), mode: "--repair", before: []string{"a"}, after: []string{"a"}, there: true},
+	{name: "adopt as told", source: "links", prepare: withoutManifest, mode: "--adopt", before: []string{"a"}, after: []string{"a"}, there: true, first: "--adopt"},
 	{name: "list", source: "tiny", prepare: copied("a"), mode: "--list", before: []string{"a"}, after: []string{"a"}, there: true},
 }
 
@@ -123,6 +130,56 @@ func copied(ids ...string) func(*host) error {
 		}
 		return nil
 	}
+}
+
+// wounds are what is done to the published shard: of each file, the first byte; of
+// others, by a step.
+var (
+	damagedFiles = []string{"big", "z/big", "d/direct", "d/small", "d/hard"}
+	wounds       = []testkit.Step{
+		testkit.Write("big", 0, "damage"), testkit.Write("d/direct", 0, "damage"), testkit.Write("d/small", 0, "damage"),
+		testkit.Remove("ro/f"), testkit.Remove("ro"), testkit.Remove("d/link"), testkit.Content("d/more/stranger", "stranger"),
+		testkit.Chmod("sparse", 0o600), testkit.Chmod("z", 0o711), testkit.Chmod("d", 0o700), testkit.DropXattr("d/small", "user.note"),
+	}
+)
+
+// damaged is a shard that is copied, and then damaged everywhere.
+func damaged(h *host) error {
+	err := copied("a")(h)
+	for i := 0; i < len(wounds) && err == nil; i++ {
+		err = wounds[i](h.published())
+	}
+	return err
+}
+
+// noWorse is what holds of a damaged shard that is being repaired: each file is as it
+// should be, or as it was.
+func (h *host) noWorse() error {
+	for _, name := range damagedFiles {
+		want, err := os.ReadFile(filepath.Join(h.source, name))
+		if err != nil {
+			return err
+		}
+		got, err := os.ReadFile(filepath.Join(h.published(), name))
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(got, want) && !(bytes.HasPrefix(got, []byte("damage")) && bytes.Equal(got[6:], want[6:])) {
+			return fmt.Errorf("%s is neither what it was nor what it should be", name)
+		}
+	}
+	mayDiffer := regexp.MustCompile(`^"(big|z/big|d/[^"]*|ro|ro/f)": |^"(sparse|z|d)": mode: |^"(\.|z|d)": mtime: `)
+	for _, line := range testkit.Compare(h.source, h.published()) {
+		if !mayDiffer.MatchString(line) {
+			return fmt.Errorf("what was not damaged differs: %s", line)
+		}
+	}
+	return nil
+}
+
+// withoutManifest is a shard with users and without a manifest, as the older script copies it.
+func withoutManifest(h *host) error {
+	return errors.Join(copied("a")(h), os.RemoveAll(h.state()))
 }
 
 // usedBy is a shard whose user file somebody has written.
@@ -197,6 +254,9 @@ func (op *operation) lists() [][]string {
 
 // sound is what holds at any moment. theirs is the foreign directory as it was.
 func (op *operation) sound(h *host, theirs string) error {
+	if op.damaged {
+		return errors.Join(h.usersAmong(op.lists()...), h.noWorse(), h.private())
+	}
 	if !op.foreign {
 		return h.sound(op.lists()...)
 	}
@@ -239,7 +299,20 @@ func (op *operation) done(h *host) error {
 }
 
 // recovers is host.recovers for what the operation may have left.
-func (op *operation) recovers(h *host) error { return h.recovers(op.recoverFlags()...) }
+func (op *operation) recovers(h *host) error {
+	if op.first != "" {
+		if o := run(h.command(op.first, "")); o.status != 0 {
+			return fmt.Errorf("the next %s: %v", op.first, o)
+		}
+		if err := h.whole(); err != nil {
+			return fmt.Errorf("after the next %s: %w", op.first, err)
+		}
+		if o := run(h.command("--verify", "")); o.status != 0 {
+			return fmt.Errorf("verify after the next %s: %v", op.first, o)
+		}
+	}
+	return h.recovers(op.recoverFlags()...)
+}
 
 func (op *operation) recoverFlags() []string {
 	if op.foreign {

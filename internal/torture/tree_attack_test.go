@@ -55,19 +55,25 @@ func (s *scene) afterwards() error {
 }
 
 // Directories and files of the published shard, or the shard itself, change while it
-// is removed, verified, adopted or replaced. Who does that has the shard open, and
+// is removed, verified, adopted, replaced or repaired. Who does that has the shard open, and
 // still reaches it when it is trash.
 func TestPublishedShardIsSwapped(t *testing.T) {
 	testkit.NeedRoot(t)
 	calm := func(*scene) error { return nil }
 	orphan := func(s *scene) error { return os.Truncate(s.userFile(), 0) }
 	foreign := func(s *scene) error { return errors.Join(orphan(s), os.Remove(s.state()+"/manifest")) }
+	unknown := func(s *scene) error { return os.Remove(s.state() + "/manifest") }
+	broken := func(s *scene) error {
+		return errors.Join(os.WriteFile(s.published()+"/file", []byte("other"), 0o644), os.Chmod(s.published()+"/dir/inner", 0o600),
+			os.RemoveAll(s.published()+"/dir/sub"), os.WriteFile(s.published()+"/large", []byte("short"), 0o644))
+	}
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		for name, c := range map[string]struct {
 			mode, id string
 			before   func(s *scene) error
 		}{
 			"remove": {"-r", "a", calm}, "verify": {"--verify", "", calm}, "adopt": {"-c", "b", orphan}, "replace": {"-c", "b", foreign},
+			"repair": {"--repair", "", broken}, "adopt as told": {"--adopt", "", unknown},
 		} {
 			prepared := func(t *testing.T) *scene {
 				s := newScene(t)
