@@ -198,7 +198,7 @@ func (op *operation) proveAdopted(ctx context.Context, h *verify.Header, plan *c
 	if err := m.Check(); err != nil {
 		return err
 	}
-	var changed, other firstOf
+	var changed, other, unread firstOf
 	err = verify.ProveTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, changed.add)
 	if err == nil && changed.count > 0 {
 		err = fmt.Errorf("shard %s changed while it was read, in %v", op.name, &changed)
@@ -207,17 +207,22 @@ func (op *operation) proveAdopted(ctx context.Context, h *verify.Header, plan *c
 		return err
 	}
 	_, err = op.contentsOf(ctx, m, source, op.Observer, ofSource(func(d verify.Difference) {
-		if d = seenFromSSD(d); harmless(d.Kind, plan.HardLinks == 0) {
+		switch d = seenFromSSD(d); {
+		case d.Kind == verify.Unreadable:
+			unread.add(d)
+		case harmless(d.Kind, plan.HardLinks == 0):
 			other.add(d)
-			return
+		default:
+			op.differs(d)
 		}
-		op.differs(d)
 	}))
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("compare with the source %q: %w", h.Source, err)
-	}
-	if op.result.DifferenceCount > 0 {
+	case op.result.DifferenceCount > 0:
 		return op.errUnequal(h.Source)
+	case unread.count > 0:
+		return fmt.Errorf("shard %s cannot be compared with all of the source %q: %v; it has no manifest", op.name, h.Source, &unread)
 	}
 	if other.count > 0 {
 		op.warn("the metadata of shard %s on ssd is not that of the source in %v; the manifest says what is on the SSD", op.name, &other)

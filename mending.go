@@ -17,6 +17,8 @@ type mending struct {
 	damage map[string]degree // by path below the shard
 	dirs   map[string]bool   // those of the manifest's directories
 
+	unread bool // something could not be read: what is in it is not known
+
 	copied  *tree.Only // what the source is needed for
 	inPlace *tree.Only // files that keep their contents
 }
@@ -33,7 +35,7 @@ const (
 )
 
 func newMending() *mending {
-	return &mending{map[string]degree{}, map[string]bool{}, tree.NewOnly(), tree.NewOnly()}
+	return &mending{damage: map[string]degree{}, dirs: map[string]bool{}, copied: tree.NewOnly(), inPlace: tree.NewOnly()}
 }
 
 func (n *mending) none() bool { return len(n.damage) == 0 }
@@ -50,6 +52,8 @@ func (n *mending) add(d verify.Difference) {
 		how = wrongXattrs
 	case verify.Extra:
 		how = foreignTo
+	case verify.Unreadable:
+		n.unread = true
 	}
 	n.damage[d.Path] = max(n.damage[d.Path], how)
 }
@@ -145,6 +149,15 @@ func (n *mending) touched() *tree.Only {
 		all.Add(tree.Above(path))
 	}
 	return all
+}
+
+// suspect is what to look at again after a while: all that is touched, or the whole
+// shard if not all of it could be seen.
+func (n *mending) suspect() *tree.Only {
+	if n.unread {
+		return nil
+	}
+	return n.touched()
 }
 
 // repairs tells what is done, in the order of paths.

@@ -159,7 +159,7 @@ func (op *operation) repairLocked(ctx context.Context, need *mending) error {
 		return err
 	}
 	// Others may have had the lock meanwhile, and mended it, or made it worse.
-	need, err = op.damageOf(ctx, m, need.touched(), func(verify.Difference) {})
+	need, err = op.damageOf(ctx, m, need.suspect(), func(verify.Difference) {})
 	if err != nil {
 		return err
 	}
@@ -277,18 +277,30 @@ func (op *operation) proveStaged(ctx context.Context, m *verify.Manifest, state 
 		return err
 	}
 	defer workers.Close() //nolint:errcheck // only memory
-	var found firstOf
-	medium := &verify.Medium{Own: true, Pace: pool.Pace(ctx, op.Bandwidth)}
-	shard := verify.Shard{In: state.File, Name: copier.StageName, Only: need.copied}
-	err = verify.Contents(ctx, m, shard, workers, medium, copier.Nobody{}, func(d verify.Difference) {
-		if need.matters(d) {
+	var found, unread firstOf
+	tell := func(d verify.Difference) {
+		switch {
+		case d.Kind == verify.Unreadable:
+			unread.add(d)
+		case need.matters(d):
 			found.add(d)
 		}
-	})
-	if err == nil && found.count > 0 {
-		err = fmt.Errorf("%w: what was copied from it is not what the manifest says in %v", copier.ErrSourceChanged, &found)
 	}
-	return err
+	medium := &verify.Medium{Own: true, Pace: pool.Pace(ctx, op.Bandwidth)}
+	shard := verify.Shard{In: state.File, Name: copier.StageName, Only: need.copied}
+	err = verify.ProveTree(ctx, m, shard, tell)
+	if err == nil && found.count == 0 {
+		err = verify.Contents(ctx, m, shard, workers, medium, copier.Nobody{}, tell)
+	}
+	switch {
+	case err != nil:
+		return err
+	case found.count > 0:
+		return fmt.Errorf("%w: what was copied from it is not what the manifest says in %v", copier.ErrSourceChanged, &found)
+	case unread.count > 0:
+		return asKind(fmt.Errorf("what was copied again cannot be read back from the SSD in %v", &unread), ErrDamaged)
+	}
+	return nil
 }
 
 // nothingMended says what is left after a failure before anything was put in place.

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -140,20 +141,25 @@ func (c *comparer) enter(r *tree.Record) error {
 	c.dir = d
 	s, err := d.Stat()
 	if err != nil {
-		return c.unreadable(".", err)
+		return c.unseen(err)
 	}
 	wanted := c.shard.Only.Has(r.Below())
 	if wanted {
 		c.meta(".", r, &s)
 	}
 	if c.names, err = d.Names(c.scratch); err != nil {
-		c.names = nil
-		return c.unreadable(".", err)
+		return c.unseen(err)
 	}
 	if !wanted {
 		return nil
 	}
 	return c.xattrs(d, ".", ".", r)
+}
+
+// unseen reports the open directory, of whose names nothing can be said.
+func (c *comparer) unseen(err error) error {
+	c.names = nil
+	return errors.Join(c.unreadable(".", err), c.leave())
 }
 
 // unreadable reports an entry that the file system does not give back. That this
