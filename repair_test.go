@@ -51,6 +51,72 @@ func TestRepairOnEachFileSystem(t *testing.T) {
 	}
 }
 
+// rot damages a file and leaves all its times but ctime, as a bad medium would.
+func (s *site) rot(name string, at int64) {
+	s.t.Helper()
+	silently(s.t, filepath.Join(s.published(), name), at)
+}
+
+func silently(t testing.TB, path string, at int64) {
+	t.Helper()
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Apply(t, filepath.Dir(path), testkit.Write(filepath.Base(path), at, "damage"),
+		testkit.Times(filepath.Base(path), st.ModTime(), st.ModTime()))
+}
+
+// atLine does something once when a line is logged that holds a word.
+type atLine struct {
+	word string
+	do   func()
+}
+
+func (a *atLine) Log(_ shardtossd.Level, _, message string) {
+	if a.do != nil && strings.Contains(message, a.word) {
+		do := a.do
+		a.do = nil
+		do()
+	}
+}
+
+// A source that changes after it was compared, and before it is copied, is found out by
+// what is in the stage; nothing of the shard is changed. A shard that others replace or
+// mend before the lock is had is looked at again.
+func TestRepairMeanwhile(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(s *site)
+		outcome   shardtossd.Outcome
+		failure   string
+	}{
+		"source changes": {func(s *site) { silently(s.t, filepath.Join(s.source, "d/f"), 10) }, "", "the source changed"},
+		"shard replaced": {func(s *site) {
+			testkit.Apply(s.t, s.ssd, testkit.Rename("shard", "aside"), testkit.Content("shard/d/f", "another"))
+		}, "", "removed or replaced meanwhile"},
+		"shard mended": {func(s *site) {
+			testkit.Command(s.t, "cp", "-p", filepath.Join(s.source, "d/f"), filepath.Join(s.published(), "d/f"))
+		}, shardtossd.NothingToRepair, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			testkit.Apply(t, s.source, testkit.File("d/f", 5000, 1))
+			s.copied()
+			s.rot("d/f", 100)
+			var before testkit.Tree
+			r, err := shardtossd.Repair(t.Context(), s.optionsWith(func(o *shardtossd.Options) {
+				o.Log = &atLine{"acquired", func() { c.meanwhile(s); before = testkit.Snapshot(s.published()) }}
+			}))
+			if r.Outcome != c.outcome || (err == nil) != (c.failure == "") || err != nil && !strings.Contains(err.Error(), c.failure) {
+				t.Errorf("%q, %v", r.Outcome, err)
+			}
+			for _, line := range testkit.Diff(before, testkit.Snapshot(s.published())) {
+				t.Error(line)
+			}
+		})
+	}
+}
+
 // Who has a damaged file open, or mapped, goes on reading it while it is repaired, and
 // after; all names lead to the new one.
 func TestRepairUnderReaders(t *testing.T) {
@@ -59,7 +125,7 @@ func TestRepairUnderReaders(t *testing.T) {
 			s := newSite(t, t.TempDir(), fs.Dir)
 			testkit.Apply(t, s.source, testkit.File("large", 9<<20+5, 1), testkit.Hardlink("large", "d/twin"))
 			s.copied()
-			testkit.Apply(t, s.published(), testkit.Write("large", 5<<20, "damage"))
+			s.rot("large", 5<<20)
 			f, err := os.Open(filepath.Join(s.published(), "d/twin"))
 			if err != nil {
 				t.Fatal(err)
