@@ -1,0 +1,96 @@
+package torture
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"shard_to_ssd/internal/faultfs"
+	"shard_to_ssd/internal/testkit"
+)
+
+// mended wants a repair that succeeds, and a shard that then is the source.
+func (h *host) mended(o outcome) error {
+	if o.status != 0 {
+		return errors.New(o.String())
+	}
+	if v := run(h.command("--verify", "")); v.status != 0 {
+		return errors.New(v.String())
+	}
+	return h.whole()
+}
+
+// Rotten bits are repaired wherever they are, with each engine; so are blocks that could
+// not be read. One that still cannot be read afterwards is said to be, status 3.
+func TestRotIsRepaired(t *testing.T) {
+	disk, h := lyingHost(t, program(t))
+	if o := run(h.command("-c", "a")); o.status != 0 {
+		t.Fatal(o)
+	}
+	for _, way := range ways() {
+		for _, spot := range spots {
+			if err := disk.Rot("ssd/"+shardName+"/"+spot.file, spot.at); err != nil {
+				t.Fatal(err)
+			}
+			disk.DropCache()
+			o := run(h.command("--repair", "", way...))
+			if err := h.mended(o); err != nil || strings.TrimSpace(o.out) != "copied "+spot.file {
+				t.Errorf("byte %d of %s, %q: %v, %v", spot.at, spot.file, way, err, o)
+			}
+			count("rotten bits, repaired", 1)
+		}
+	}
+	const seen, lockedAndSeen = 1, 2 // by the look without a lock, and by that with it
+	bad := faultfs.Fault{Op: faultfs.Read, Name: "ssd/" + shardName + "/big", From: blockSize, To: blockSize + 1, Err: syscall.EIO}
+	for _, times := range []int{seen, lockedAndSeen} {
+		bad.Times = times
+		remove := inject(disk, bad)
+		if err := h.mended(run(h.command("--repair", "", "--jobs", "1"))); err != nil {
+			t.Errorf("unreadable %d times: %v", times, err)
+		}
+		remove()
+	}
+	bad.Times = 0
+	remove := inject(disk, bad)
+	if o := run(h.command("--repair", "")); o.status != 3 || !strings.Contains(o.err, "still differs from what was published") {
+		t.Errorf("unreadable for ever: %v", o)
+	}
+	remove()
+	if err := h.mended(run(h.command("--repair", ""))); err != nil {
+		t.Error(err)
+	}
+}
+
+// A repair that finds no space, early or late, ends with status 4, and has changed
+// nothing.
+func TestRepairOnAFullDisk(t *testing.T) {
+	disk, h := lyingHost(t, program(t))
+	if o := run(h.command("-c", "a")); o.status != 0 {
+		t.Fatal(o)
+	}
+	if err := disk.Rot("ssd/"+shardName+"/big", 5); err != nil {
+		t.Fatal(err)
+	}
+	for _, hidden := range []bool{false, true} {
+		disk.DropCache()
+		before := testkit.Snapshot(h.published())
+		disk.SetSize(disk.Used()+3<<20, hidden)
+		if o := run(h.command("--repair", "")); o.status != 4 || !strings.Contains(o.err, "nothing of it was changed") {
+			t.Errorf("hidden %v: %v", hidden, o)
+		}
+		for _, line := range testkit.Diff(before, testkit.Snapshot(h.published())) {
+			t.Error(line)
+		}
+		for _, left := range names(h.state()) {
+			if left == "stage" || left == "trash" {
+				t.Errorf("%s was left", filepath.Join(h.state(), left))
+			}
+		}
+	}
+	disk.SetSize(256<<20, false)
+	if err := h.mended(run(h.command("--repair", ""))); err != nil {
+		t.Error(err)
+	}
+}
