@@ -32,7 +32,7 @@ func watch(t *testing.T, columns int, args []string, work func(shardtossd.Option
 		status := run(args, host{
 			getenv: noEnv, stdout: &stdout, stderr: &stderr,
 			columns:    func() int { return columns },
-			operations: map[mode]operation{modeCopy: o, modeVerify: o},
+			operations: map[mode]operation{modeCopy: o, modeVerify: o, modeVerifyAll: o},
 		})
 		if status != 0 || stdout.Len() > 0 {
 			t.Errorf("status %d, standard output %q", status, stdout.String())
@@ -80,6 +80,21 @@ func TestPlainOfVerify(t *testing.T) {
 		pass(10)
 	})
 	wanted := "INFO:root:progress: 50%, 500.0 MiB of 1000.0 MiB read back, 4 files, 50.0 MiB/s, 10s left\n"
+	if got != wanted {
+		t.Errorf("got %q, wanted %q", got, wanted)
+	}
+}
+
+// Over all shards there is one plan, which gets shorter when one of them has gone.
+func TestPlainOfVerifyAll(t *testing.T) {
+	got := watch(t, 0, []string{"--verify", "--all"}, func(o shardtossd.Options) {
+		o.Observer.Planned(40, 2000*mib)
+		pass(1)
+		o.Observer.ReadBack(500 * mib)
+		o.Observer.Planned(10, 1000*mib)
+		pass(10)
+	})
+	wanted := "INFO:root:progress: 50%, 500.0 MiB of 1000.0 MiB read back, 10 files, 50.0 MiB/s, 10s left\n"
 	if got != wanted {
 		t.Errorf("got %q, wanted %q", got, wanted)
 	}
