@@ -103,8 +103,11 @@ func (op *operation) sayCovered(ctx context.Context) {
 	}
 }
 
-// remember writes a finding down.
+// remember writes a finding down, unless nothing is to be changed.
 func (op *operation) remember(state *stateDir, m *verify.Manifest, f finding) {
+	if op.DryRun {
+		return
+	}
 	if err := state.record(m, f); err != nil {
 		op.warn("what was found of shard %s could not be recorded: %v", op.name, err)
 	}
