@@ -64,7 +64,7 @@ func (op *operation) check(ctx context.Context) error {
 		}
 		defer f.Close() //nolint:errcheck // opened for reading
 		if err := op.planCheck(ctx, list, f); err != nil {
-			return err
+			return op.judge(ctx, list, err)
 		}
 		lines = verify.NewSumsReader(f.Stream())
 	}
