@@ -63,6 +63,21 @@ func TestRotIsRepaired(t *testing.T) {
 	}
 }
 
+// A directory that could not be listed once is looked at again as a whole: what else is
+// wrong in it is mended, too.
+func TestUnlistedDirectoryIsRepaired(t *testing.T) {
+	disk, h := lyingHost(t, program(t))
+	if o := run(h.command("-c", "a")); o.status != 0 {
+		t.Fatal(o)
+	}
+	testkit.Apply(t, h.published(), testkit.Content("dir/stranger", "x"))
+	disk.DropCache()
+	defer inject(disk, faultfs.Fault{Op: faultfs.List, Name: "ssd/" + shardName + "/dir", Times: 1, Err: syscall.EIO})()
+	if err := h.mended(run(h.command("--repair", ""))); err != nil {
+		t.Error(err)
+	}
+}
+
 // A repair that finds no space, early or late, ends with status 4, and has changed
 // nothing.
 func TestRepairOnAFullDisk(t *testing.T) {
