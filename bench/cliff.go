@@ -14,9 +14,9 @@ const (
 	// than the journal of a file system, or the collector of a drive, holds writes up.
 	shortestLevel = 6
 	// cliffSurety is how far the squared difference of two levels must be from what
-	// noise makes of one: with points that do not depend on each other, some 6 of its
+	// noise makes of one: with points that do not depend on each other, some 8 of its
 	// standard deviations.
-	cliffSurety = 40
+	cliffSurety = 60
 	// leastNoise keeps a series without noise from having levels that are all but the
 	// same: 2 % of a rate.
 	leastNoise = 0.02

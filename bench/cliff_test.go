@@ -3,6 +3,7 @@ package bench
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -55,9 +56,11 @@ func TestFindCliffs(t *testing.T) {
 		{"slow to start, then one", 0.1, []stretch{{8, 200}, {80, 2000}, {100, 500}}, []cliff{{44, 2000, 500}}},
 		{"a dip, then one", 0.1, []stretch{{60, 2000}, {10, 100}, {60, 2000}, {100, 500}}, []cliff{{65, 2000, 500}}},
 		{"one, then a second as before", 0.1, []stretch{{60, 2000}, {60, 500}, {2, 2000}, {60, 500}}, []cliff{{30, 2000, 500}}},
+		{"hiccups, then one", 0.1, slices.Concat(slices.Repeat([]stretch{{7, 2000}, {1, 0}}, 8), slices.Repeat([]stretch{{3, 500}, {1, 0}}, 20)),
+			[]cliff{{32, 2000, 500}}},
 		{"slow to sink is none", 0.02, []stretch{{20, 1000}, {20, 950}, {20, 900}, {20, 850}, {20, 800}, {20, 760}}, nil},
 	} {
-		for seed := range uint64(20) {
+		for seed := range uint64(60) {
 			got := FindCliffs(series(c.noise, seed, c.stretches...))
 			if len(got) != len(c.want) {
 				t.Errorf("%s, seed %d: found %+v, wanted %+v", c.name, seed, got, c.want)
