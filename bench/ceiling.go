@@ -128,12 +128,23 @@ func mkdir(in *sys.File, name string) (*sys.File, error) {
 	return in.OpenDirAt(name)
 }
 
-// bestBoth is the rate of the best Both that was measured, 0 if none was.
-func bestBoth(ceilings []Ceiling) (best float64) {
+// best is the rate of the best ceiling of a way that was measured, 0 if none was.
+func best(ceilings []Ceiling, way Way) (rate float64) {
 	for _, c := range ceilings {
-		if c.Way == Both {
-			best = max(best, median(c.Rates))
+		if c.Way == way {
+			rate = max(rate, median(c.Rates))
 		}
 	}
-	return best
+	return rate
+}
+
+// direct reports whether what is read is read past the page cache.
+func (b *ceilingBench) direct() bool {
+	f, err := b.open(Read)
+	if err != nil {
+		return false
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	s, err := f.Stat()
+	return err == nil && f.Direct.Load() && s.DirectAlign != 0
 }

@@ -11,8 +11,6 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-const mib = int64(1) << 20
-
 func openDir(t testing.TB, path string) *sys.File {
 	t.Helper()
 	d, err := sys.OpenDir(path)

@@ -30,6 +30,16 @@ type level struct {
 
 func (l level) points() int { return l.to - l.from }
 
+// mean is what was written in a second, hiccups and bursts and all.
+func (l level) mean(points []Point) float64 {
+	begun := Point{}
+	if l.from > 0 {
+		begun = points[l.from-1]
+	}
+	last := points[l.to-1]
+	return float64(last.Offset-begun.Offset) / (last.Second - begun.Second)
+}
+
 // FindCliffs finds where writing became slower for good, in order: at least a quarter
 // less than before, and never again as fast.
 //
@@ -37,7 +47,7 @@ func (l level) points() int { return l.to - l.from }
 //     second is none, and twice as fast weighs as much as half as fast.
 //  2. They are split where that explains most of their variance, and the halves again,
 //     as long as noise does not explain it as well (binary segmentation). The noise is
-//     that between neighbours, which no cliff changes.
+//     what smoothing took away, which no cliff changes.
 //  3. Levels that are about the same become one.
 //  4. A fall from one level to the next is a cliff if all that follows stays below what
 //     was before, and lasts longer than it was as slow before: a drive that tidies up
@@ -53,7 +63,7 @@ func FindCliffs(points []Point) []Cliff {
 			continue
 		}
 		at := points[before.to-1]
-		cliffs = append(cliffs, Cliff{Offset: at.Offset, Second: at.Second, Before: before.rate, After: after.rate})
+		cliffs = append(cliffs, Cliff{Offset: at.Offset, Second: at.Second, Before: before.mean(points), After: after.mean(points)})
 	}
 	return cliffs
 }
@@ -86,7 +96,7 @@ func findLevels(points []Point) []level {
 		rates[i] = math.Log(max(p.Rate, 1))
 	}
 	s := splitter{smooth: runningMedian(rates, 5)}
-	s.noise = noiseOf(rates)
+	s.noise = noiseOf(rates, s.smooth)
 	s.sum = make([]float64, len(points)+1)
 	for i, v := range s.smooth {
 		s.sum[i+1] = s.sum[i] + v
@@ -106,15 +116,16 @@ func runningMedian(values []float64, width int) []float64 {
 	return smooth
 }
 
-// noiseOf is the standard deviation of values around whatever they follow, from the
-// median difference of neighbours: 1.4826 makes one of it if they are normal, and a
-// difference of two has √2 of the noise of one.
-func noiseOf(values []float64) float64 {
-	var steps []float64
-	for i := 1; i < len(values); i++ {
-		steps = append(steps, math.Abs(values[i]-values[i-1]))
+// noiseOf is the standard deviation of values around what they are smoothed to, from
+// the median distance: if they are normal, the running median of five has half of them
+// within 1/2.05 of it. What is far out does not count: a device that is slow takes
+// requests in bursts.
+func noiseOf(values, smooth []float64) float64 {
+	far := make([]float64, len(values))
+	for i := range values {
+		far[i] = math.Abs(values[i] - smooth[i])
 	}
-	return max(1.4826*median(steps)/math.Sqrt2, leastNoise)
+	return max(2.05*median(far), leastNoise)
 }
 
 type splitter struct {

@@ -57,7 +57,9 @@ func TestFindCliffs(t *testing.T) {
 		{"a dip, then one", 0.1, []stretch{{60, 2000}, {10, 100}, {60, 2000}, {100, 500}}, []cliff{{65, 2000, 500}}},
 		{"one, then a second as before", 0.1, []stretch{{60, 2000}, {60, 500}, {2, 2000}, {60, 500}}, []cliff{{30, 2000, 500}}},
 		{"hiccups, then one", 0.1, slices.Concat(slices.Repeat([]stretch{{7, 2000}, {1, 0}}, 8), slices.Repeat([]stretch{{3, 500}, {1, 0}}, 20)),
-			[]cliff{{32, 2000, 500}}},
+			[]cliff{{32, 1750, 375}}},
+		{"in bursts after it", 0, slices.Concat([]stretch{{8, 1600}}, slices.Repeat([]stretch{{1, 420}, {1, 210}}, 5)),
+			[]cliff{{4, 1600, 315}}},
 		{"slow to sink is none", 0.02, []stretch{{20, 1000}, {20, 950}, {20, 900}, {20, 850}, {20, 800}, {20, 760}}, nil},
 	} {
 		for seed := range uint64(60) {

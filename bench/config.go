@@ -28,10 +28,17 @@ type Config struct {
 	Jobs    []int
 	Samples int
 
+	Reading time.Duration // how long a reader is measured alone
+
 	// Share of the free space that a Sustained may fill, 0 to 1; Pause is how long the
 	// device then rests.
 	Share float64
 	Pause time.Duration
+
+	// Yes allows to write more than a tenth of the free space. Tell, unless it is nil, is
+	// told beforehand what a run costs.
+	Yes  bool
+	Tell func(Cost)
 
 	HideSerial bool
 	Seed       uint64 // 0: of the clock

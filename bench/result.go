@@ -61,8 +61,9 @@ type Case struct {
 	Bytes    int64  `json:"bytes"`
 
 	Samples []Sample `json:"samples"`
-	// Ceiling is the rate of the best Both that was measured, 0 if none was. The way
-	// of a copy that is read back is longer: it is given for comparison.
+	// Ceiling is the rate of the best Both that was measured, or of the best Write if
+	// the source is on another device; 0 if none was. The way of a copy that is read
+	// back is longer: it is given for comparison.
 	Ceiling float64 `json:"ceiling"`
 	// Refused says why samples are no result, for example because extents were shared:
 	// then nothing was copied.
@@ -110,6 +111,7 @@ type Sustained struct {
 	Points []Point `json:"points"`
 	// Cliff is where it became slower for good, null if it did not.
 	Cliff       *Cliff  `json:"cliff"`
+	Cliffs      []Cliff `json:"cliffs"`       // all there are; Cliff is the first
 	WorstSecond float64 `json:"worst_second"` // the least rate of any second
 
 	// After an idle pause it was tried again.

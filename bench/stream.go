@@ -26,6 +26,7 @@ type stream struct {
 
 	stamp   uint64 // of what is written: another for each stream
 	next    atomic.Int64
+	done    atomic.Int64 // bytes
 	buffers [][]byte
 	hists   []*hdrhistogram.Histogram
 }
@@ -88,6 +89,7 @@ func (s *stream) work(ctx context.Context, buf []byte, h *hdrhistogram.Histogram
 			return err
 		}
 		record(h, time.Since(start))
+		s.done.Add(s.block)
 		s.moved(s.block)
 	}
 }
