@@ -66,7 +66,7 @@ func (r *runner) measureCase(ctx context.Context, m *matrix, i int) error {
 		r.skip(2 * c.Bytes)
 		return nil
 	}
-	r.begin(2*c.Bytes, "copy %s, engine %s, requests of %d bytes, %d workers", c.Workload, c.Engine, c.Block, c.Jobs)
+	r.begin(2*c.Bytes, "copy %s, engine %s, requests of %s, %d workers", c.Workload, c.Engine, Bytes(c.Block), c.Jobs)
 	if err := r.work.checkReserve(c.Bytes); err != nil {
 		return err
 	}

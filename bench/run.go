@@ -199,7 +199,7 @@ func (r *runner) measureCeilings(ctx context.Context) error {
 	r.result.Ceilings = all
 	err = rounds(r.Seed, r.set.samples, len(all), func(i int) error {
 		c := &all[i]
-		r.begin(b.size*int64(len(c.Way.each())), "ceiling: %s, blocks of %d bytes, %d at once", c.Way, c.Block, c.Depth)
+		r.begin(b.size*int64(len(c.Way.each())), "ceiling: %s, blocks of %s, %d at once", c.Way, Bytes(c.Block), c.Depth)
 		if c.Way != Read {
 			r.written.Add(b.size)
 		}

@@ -63,6 +63,16 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Encode writes the text of the file that Save writes.
+func Encode(to io.Writer, r *Result) error {
+	text, err := encode(r)
+	if err != nil {
+		return err
+	}
+	_, err = to.Write(text)
+	return err
+}
+
 func encode(r *Result) ([]byte, error) {
 	if r.Version != ResultVersion {
 		return nil, fmt.Errorf("%w: %d, wanted %d", ErrVersion, r.Version, ResultVersion)
