@@ -100,11 +100,16 @@ func (f *Facts) List() (list []Fact) {
 	text("transport", f.Transport)
 	text("link_speed", f.LinkSpeed)
 	number("link_width", wide(f.LinkWidth))
+	text("link_speed_max", f.LinkSpeedMax)
+	number("link_width_max", wide(f.LinkWidthMax))
 	if f.Rotational != nil {
 		list = append(list, Fact{"rotational", strconv.FormatBool(*f.Rotational)})
 	}
 	text("scheduler", f.Scheduler)
 	number("queue_depth", wide(f.QueueDepth))
+	if len(f.Layers) > 0 {
+		list = append(list, Fact{"layers", strings.Join(f.Layers, " ")})
+	}
 	text("file_system", f.FileSystem)
 	text("mount_options", f.Mount)
 	number("fs_size", f.Size)

@@ -159,10 +159,19 @@ type Facts struct {
 	Governor   *string `json:"governor"`
 	Memory     *int64  `json:"memory"`  // bytes
 	Virtual    *string `json:"virtual"` // what virtual machine this is, if it is one
+
+	// LinkSpeedMax and LinkWidthMax are what the drive could do in a better slot.
+	LinkSpeedMax *string `json:"link_speed_max"`
+	LinkWidthMax *int    `json:"link_width_max"`
+	// Layers are between the file system and the device, the upper ones first: lvm,
+	// crypt, raid1 …
+	Layers []string `json:"layers"`
 }
 
 // Heat is the temperature of the device, in degrees Celsius.
 type Heat struct {
 	Second  float64 `json:"second"`
 	Celsius float64 `json:"celsius"`
+	// Alarm is what the drive says: it is hotter than it may be, and throttles.
+	Alarm *bool `json:"alarm"`
 }

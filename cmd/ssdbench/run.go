@@ -24,6 +24,10 @@ func runCommand(h host, line, args []string) error {
 	if err := f.checkOutput(); err != nil {
 		return err
 	}
+	known, err := watchFacts(f.config.Target, f.config.HideSerial)
+	if err != nil {
+		return err
+	}
 	ctx, stop := notifyContext(h)
 	p := startProgress(h)
 	f.config.Version, f.config.Command, f.config.Progress = programVersion(), line, p
@@ -34,6 +38,9 @@ func runCommand(h host, line, args []string) error {
 	result, err := bench.Run(ctx, f.config)
 	p.stop()
 	stop()
+	if about := known(); result != nil {
+		result.Facts = about
+	}
 	cost := new(bench.CostError)
 	if errors.As(err, &cost) {
 		return fmt.Errorf("%w: --yes does", err)
