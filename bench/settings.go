@@ -54,7 +54,7 @@ func (p Profile) settings() (settings, error) {
 	switch p {
 	case Quick, "":
 		return settings{size: gib, engines: []copier.Engine{copier.Direct, copier.Buffered}, blocks: []int64{mib, 4 * mib},
-			jobs: []int{usual}, samples: 3, ceilingBlocks: []int64{mib, 4 * mib}, ceilingDepths: []int{4, 16},
+			jobs: []int{usual}, samples: 3, ceilingBlocks: []int64{mib, 4 * mib}, ceilingDepths: []int{16},
 			ceilingSize: gib / 2, reading: 3 * time.Second}, nil
 	case Standard:
 		return settings{size: 4 * gib, engines: []copier.Engine{copier.Auto, copier.Direct, copier.Range, copier.Buffered},
