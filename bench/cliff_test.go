@@ -78,6 +78,26 @@ func TestFindCliffs(t *testing.T) {
 	}
 }
 
+// Recorded on the file system of the tests, told to take 64 MiB at 16 MiB/s and the rest
+// at 3: requests of 1 MiB, 16 at once, so that what is slow comes in bursts.
+func TestFindCliffsInARecordedSeries(t *testing.T) {
+	offsets := []int64{7340032, 15728640, 24117248, 32505856, 40894464, 49283072, 58720256, 68157440, 70254592, 71303168, 73400320,
+		74448896, 76546048, 77594624, 79691776, 80740352, 82837504}
+	seconds := []float64{0.500036234, 1.000034822, 1.50003398, 2.000051787, 2.500034301, 3.00003403, 3.5000336, 4.000035633, 4.500035352,
+		5.000035513, 5.500037866, 6.000035392, 6.500035482, 7.000038046, 7.500034521, 8.000034401, 8.50003388}
+	var points []Point
+	last := Point{}
+	for i := range offsets {
+		p := Point{Second: seconds[i], Offset: offsets[i]}
+		p.Rate = float64(p.Offset-last.Offset) / (p.Second - last.Second)
+		points, last = append(points, p), p
+	}
+	got := FindCliffs(points)
+	if len(got) != 1 || got[0].Offset != 68157440 || far(got[0].Before, 17e6) || far(got[0].After, 3.2e6) {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // far reports that a rate is not within a tenth of another.
 func far(got, want float64) bool { return got < want*0.9 || got > want*1.1 }
 

@@ -19,7 +19,7 @@ const (
 
 // measureSustained writes size bytes, has the device rest, and writes again.
 func (r *runner) measureSustained(ctx context.Context, size int64, pause time.Duration) (*Sustained, error) {
-	s := &Sustained{Block: r.sustainedBlock, Depth: sustainedDepth, Points: []Point{}, AfterIt: []Point{}, Pause: pause.Seconds()}
+	s := &Sustained{Block: r.sustainedBlock, Depth: sustainedDepth, Points: []Point{}, AfterIt: []Point{}, Cliffs: []Cliff{}, Pause: pause.Seconds()}
 	r.begin(size, "write %d bytes on and on", size)
 	var err error
 	if s.Points, err = r.writeOn(ctx, size); err != nil {
