@@ -32,7 +32,11 @@ type host struct {
 
 // say writes a line for people.
 func (h host) say(format string, args ...any) {
-	fmt.Fprintf(h.stderr, "ssdbench: "+format+"\n", args...) //nolint:errcheck // a measurement does not depend on who reads
+	start := ""
+	if h.columns > 0 { // a line of progress may stand there
+		start = clearLine
+	}
+	fmt.Fprintf(h.stderr, start+"ssdbench: "+format+"\n", args...) //nolint:errcheck // a measurement does not depend on who reads
 }
 
 // command is one of the subcommands; args are those after its name, line the whole.

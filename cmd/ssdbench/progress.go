@@ -12,6 +12,9 @@ import (
 // redrawEvery is how often the line on a terminal is drawn.
 const redrawEvery = 200 * time.Millisecond
 
+// clearLine goes to the start of the line and erases it.
+const clearLine = "\r\x1b[K"
+
 // rateWindow is what a rate is of: long enough to be calm.
 const rateWindow = 2 * time.Second
 
@@ -80,9 +83,9 @@ func (p *progress) redraw() {
 	for {
 		select {
 		case now := <-ticker.C:
-			fmt.Fprint(p.host.stderr, "\r\x1b[K", p.line(now)) //nolint:errcheck // nobody has to read it
+			fmt.Fprint(p.host.stderr, clearLine, p.line(now)) //nolint:errcheck // nobody has to read it
 		case <-p.quit:
-			fmt.Fprint(p.host.stderr, "\r\x1b[K") //nolint:errcheck // as above
+			fmt.Fprint(p.host.stderr, clearLine) //nolint:errcheck // as above
 			return
 		}
 	}

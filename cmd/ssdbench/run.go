@@ -45,7 +45,7 @@ func runCommand(h host, line, args []string) error {
 	if errors.As(err, &cost) {
 		return fmt.Errorf("%w: --yes does", err)
 	}
-	return errors.Join(err, f.write(h, result))
+	return errors.Join(withSignal(ctx, err), f.write(h, result))
 }
 
 // checkOutput finds out now what would be a pity to find out at the end.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -42,4 +44,13 @@ func notifyContext(h host) (ctx context.Context, stop func()) {
 		<-ended
 		cancel(nil)
 	}
+}
+
+// withSignal names the signal that ended ctx in an error that does not.
+func withSignal(ctx context.Context, err error) error {
+	why, signalled := errors.AsType[*interrupted](context.Cause(ctx))
+	if err == nil || !signalled || errors.Is(err, why) {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", err, why)
 }
