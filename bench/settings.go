@@ -164,9 +164,3 @@ func (c Cost) check(target string, yes bool) error {
 	}
 	return nil
 }
-
-// sustainedSize is how much a sustained write writes at first.
-func (s *settings) sustainedSize(free, reserve int64) int64 {
-	size := int64(s.share * float64(free-reserve))
-	return max(size-size%sustainedBlock, 0)
-}

@@ -105,9 +105,6 @@ func (s *stream) request(buf []byte, off int64) error {
 	return err
 }
 
-// latency is that of all requests.
-func (s *stream) latency() Latency { return latencyOf(merged(s.hists)) }
-
 func merged(hists []*hdrhistogram.Histogram) *hdrhistogram.Histogram {
 	all := newHistogram()
 	for _, h := range hists {

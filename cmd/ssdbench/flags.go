@@ -24,10 +24,9 @@ var errHelp = pflag.ErrHelp
 
 // runFlags are the command line of run, understood.
 type runFlags struct {
-	config  bench.Config
-	output  string
-	format  format
-	version bool
+	config bench.Config
+	output string
+	format format
 }
 
 func parseRun(args []string) (*runFlags, error) {
