@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"golang.org/x/sys/unix"
@@ -49,6 +50,7 @@ type span struct{ from, to int }
 // the source has there. again says that something else is in the copy already,
 // also where the source has holes.
 func (c *copying) copyBlock(ctx context.Context, p *pair, i int64, buf []byte, again bool) (sum uint64, err error) {
+	start := c.now()
 	off, n := i*tree.BlockSize, tree.BlockLen(p.size, i)
 	data := []span{{0, n}}
 	if p.sparse {
@@ -80,7 +82,11 @@ func (c *copying) copyBlock(ctx context.Context, p *pair, i int64, buf []byte, a
 			return 0, err
 		}
 	}
-	return xxhash.Sum64(buf[:n]), nil
+	sum = xxhash.Sum64(buf[:n])
+	if c.Timer != nil {
+		c.Timer.Block(time.Since(start))
+	}
+	return sum, nil
 }
 
 // fill reads the span of the block at off from the source.

@@ -27,7 +27,7 @@ func (c *copying) openSource(d *sys.File, name string, direct bool) (*sys.File, 
 	if err != nil {
 		return nil, err
 	}
-	f.Pace = c.Pace
+	f.Pace, f.Request = c.Pace, c.Request
 	f.DontCache.Store(!f.Direct.Load() && !c.noUncache.Load())
 	return f, nil
 }

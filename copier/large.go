@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ type largeFile struct {
 	c    *copying
 	item Item
 
+	begun   time.Time // for the Timer
 	opening sync.Once
 	openErr error
 	reader  BlockReader
@@ -202,7 +204,7 @@ func (f *largeFile) copyBlock(ctx context.Context, b int64, w *pool.Worker, agai
 
 // segmentWritten syncs the segment and queues what can be read back in order.
 func (f *largeFile) segmentWritten(s *segment, ready chan<- *segment) error {
-	if err := f.out.SyncData(); err != nil {
+	if err := f.c.synced(f.out.SyncData); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -260,6 +262,7 @@ func isShort(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }
 // open opens the file on both sides and for reading back.
 func (f *largeFile) open(ctx context.Context) error {
 	c := f.c
+	f.begun = c.now()
 	src, err := c.openSourceDir(f.item.Path)
 	if err != nil {
 		return err
@@ -286,7 +289,7 @@ func (f *largeFile) open(ctx context.Context) error {
 	if f.out, err = c.openLargeCopy(ctx, dst, &f.item, direct); err != nil {
 		return err
 	}
-	f.out.Pace = c.Pace
+	f.out.Pace, f.out.Request = c.Pace, c.Request
 	if err := f.prepare(); err != nil {
 		return err
 	}
@@ -369,7 +372,7 @@ func (f *largeFile) finish() error {
 		return err
 	}
 	c.count(&f.pair, f.size-f.kept.Load())
-	c.Observer.FileDone()
+	c.fileDone(f.begun)
 	return c.close(f)
 }
 
@@ -389,7 +392,7 @@ func (f *largeFile) seal() error {
 		return err
 	}
 	if c.syncEach {
-		return f.out.Sync()
+		return c.synced(f.out.Sync)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -113,8 +114,9 @@ func (p *Plan) Close() error { return p.file.Close() }
 // Item is a record of the plan and where the journal has its sums.
 type Item struct {
 	tree.Record
-	slot int64
-	kept bool // it is in the stage from an interrupted copy
+	slot  int64
+	kept  bool      // it is in the stage from an interrupted copy
+	begun time.Time // of a small file, for the Timer
 }
 
 // Each calls f for every record of the plan, in its order. The item is valid

@@ -91,7 +91,7 @@ func (c *copying) compareSmall(ctx context.Context, dst *sys.File, it *Item, fou
 		c.resumed.Add(it.Size)
 	}
 	c.Observer.ReadBack(it.Size)
-	c.Observer.FileDone()
+	c.fileDone(it.begun)
 	return nil
 }
 

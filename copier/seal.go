@@ -207,7 +207,7 @@ func (c *copying) sealDir(it *Item) error {
 		return err
 	}
 	if c.syncEach {
-		return dst.Sync()
+		return c.synced(dst.Sync)
 	}
 	return nil
 }
@@ -224,7 +224,7 @@ func (c *copying) syncSmall() error {
 	if c.syncEach {
 		return nil
 	}
-	return c.stage.state.SyncFS()
+	return c.synced(c.stage.state.SyncFS)
 }
 
 // SyncStage makes the whole stage durable, after everything else was written to

@@ -101,6 +101,9 @@ func (c *copying) smallDirect(it *Item) bool {
 // openSmall opens the source of a file of at most a block. It is for the caller to
 // close.
 func (c *copying) openSmall(src *sys.File, it *Item, direct bool) (*pair, error) {
+	if it.begun.IsZero() {
+		it.begun = c.now()
+	}
 	p := &pair{path: it.Below(), size: it.Size, sparse: it.Sparse()}
 	var err error
 	if p.in, err = c.openSource(src, c.src.name(it.Name), direct); err != nil {
@@ -163,13 +166,13 @@ func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, p
 	if err != nil {
 		return err
 	}
-	p.out.Pace = c.Pace
+	p.out.Pace, p.out.Request = c.Pace, c.Request
 	it.Sum, err = c.smallContents(ctx, p, w)
 	if err == nil {
 		err = c.setMeta(src, dst, p.out, it, c.born)
 	}
 	if err == nil && sync {
-		err = p.out.Sync()
+		err = c.synced(p.out.Sync)
 	}
 	if closed := p.out.Close(); err == nil {
 		err = closed

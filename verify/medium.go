@@ -42,6 +42,8 @@ type Medium struct {
 	Own bool
 	// Pace bounds the bytes a second that are read, see sys.File; nil: no bound.
 	Pace func(bytes int) error
+	// Request is the most bytes of one read, see sys.File; 0: a whole block.
+	Request int
 
 	direct, dropped, cached atomic.Int64 // bytes
 	once                    sync.Once
@@ -93,7 +95,7 @@ func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Pace = m.Pace
+	f.Pace, f.Request = m.Pace, m.Request
 	r := &File{medium: m, file: f, size: size, digest: xxhash.New()}
 	r.moved = sync.NewCond(&r.mu)
 	err = r.settleMode()

@@ -24,6 +24,9 @@ type File struct {
 	// a time, and waits until they may be; its error is the transfer's. It is set
 	// before the file is used.
 	Pace func(bytes int) error
+	// Request, if not 0, is the most bytes that one call reads or writes, a multiple of
+	// Align. It is set before the file is used.
+	Request int
 	// Direct says that the descriptor has O_DIRECT: offsets, lengths and
 	// buffers must be aligned to Align. SetDirect changes it.
 	Direct atomic.Bool
@@ -39,6 +42,9 @@ const PaceSize = 256 << 10
 
 // paced is how many of n bytes may be moved now.
 func (f *File) paced(n int) (int, error) {
+	if f.Request > 0 {
+		n = min(n, f.Request)
+	}
 	if f.Pace == nil || n == 0 {
 		return n, nil
 	}

@@ -99,6 +99,7 @@ func toTime(t unix.StatxTimestamp) Time { return Time{t.Sec, t.Nsec} }
 type Space struct {
 	Type      int64  // the file system's magic number, see statfs(2)
 	BlockSize int64  // bytes
+	Size      int64  // bytes in all
 	Free      int64  // bytes that this process may still use
 	Inodes    uint64 // in all; 0 where they are made on demand
 	FreeNodes uint64
@@ -112,6 +113,6 @@ func (f *File) Space() (Space, error) {
 	if size == 0 {
 		size = int64(s.Bsize)
 	}
-	return Space{Type: int64(s.Type), BlockSize: size, Free: int64(s.Bavail) * size,
+	return Space{Type: int64(s.Type), BlockSize: size, Size: int64(s.Blocks) * size, Free: int64(s.Bavail) * size,
 		Inodes: s.Files, FreeNodes: s.Ffree}, err
 }

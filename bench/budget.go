@@ -1,0 +1,67 @@
+package bench
+
+// budget adds up what a run will write, hold and move, and in how many steps.
+type budget struct {
+	set           *settings
+	free, reserve int64 // bytes
+
+	made    int64 // bytes of the workloads that are made
+	largest int64 // bytes of the largest of them
+	copied  int64 // bytes of all copies
+	kept    int64 // bytes of copies that stay until the end
+	most    int64 // bytes of the largest copy
+	steps   int
+	moves   int64 // bytes that are read or written
+}
+
+// onlySmall is the index of the workload that has no large files, see data.Workloads.
+const onlySmall = 1
+
+// addMade adds a workload that is made.
+func (b *budget) addMade(bytes int64) {
+	b.made += bytes
+	b.moves += bytes
+	b.steps++
+}
+
+// addCases adds all copies of a shard.
+func (b *budget) addCases(files, bytes int64, large bool) {
+	blocks := len(b.set.blocks)
+	if !large {
+		blocks = 1
+	}
+	copies := len(b.set.engines) * blocks * len(b.set.jobs) * b.set.samples
+	all := int64(copies) * bytes
+	b.steps += copies
+	b.copied += all
+	b.moves += 2 * all
+	b.most = max(b.most, bytes)
+	if files >= manyFiles {
+		b.kept += all
+	}
+}
+
+// sustained is how much a sustained write writes at first.
+func (b *budget) sustained() int64 {
+	size := int64(b.set.share * float64(b.free-b.reserve))
+	return max(size-size%sustainedBlock, 0)
+}
+
+// cost adds what does not depend on the workloads. The rest of a sustained write, after
+// the pause, is never more than the first.
+func (b *budget) cost() Cost {
+	cells := int64(len(b.set.ceilingBlocks) * len(b.set.ceilingDepths) * b.set.samples)
+	ceilings := b.set.ceilingSize
+	b.steps += int(3*cells) + 2                          // with the file that is read, and the readers
+	b.moves += ceilings + 4*cells*ceilings + 2*b.largest // of each cell read, write, both
+	c := Cost{Free: b.free, Keeps: b.reserve}
+	c.Writes = ceilings + 2*cells*ceilings + b.made + b.copied + b.largest
+	c.Peak = max(2*ceilings, b.made+b.kept+b.most)
+	if size := b.sustained(); size > 0 {
+		b.steps += 2
+		b.moves += size + size/10
+		c.Writes += 2 * size
+		c.Peak = max(c.Peak, size)
+	}
+	return c
+}

@@ -1,0 +1,153 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/testkit"
+)
+
+func openDir(t testing.TB, path string) *sys.File {
+	t.Helper()
+	d, err := sys.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// newCeilings is a bench in a directory of its own.
+func newCeilings(t testing.TB, dir string, size int64) *ceilingBench {
+	t.Helper()
+	b := &ceilingBench{dir: openDir(t, dir), size: size, seed: 1, moved: func(int64) {}}
+	if err := b.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Every way moves each byte once, in requests of a block, and leaves nothing but what is
+// read.
+func TestCeilingMovesEveryByteOnce(t *testing.T) {
+	dir := t.TempDir()
+	b := newCeilings(t, dir, 8*mib)
+	for _, c := range []struct {
+		way   Way
+		moved int64
+	}{{Read, 8 * mib}, {Write, 8 * mib}, {Both, 16 * mib}} {
+		moved := new(counter)
+		b.moved = moved.add
+		got := Ceiling{Way: c.way, Block: mib, Depth: 3}
+		for range 2 {
+			if err := b.sample(t.Context(), &got); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if moved.Load() != 2*c.moved || len(got.Rates) != 2 || got.Rates[0] <= 0 {
+			t.Errorf("%s: moved %d bytes, rates %v; wanted 2 × %d", c.way, moved.Load(), got.Rates, c.moved)
+		}
+		l := got.Latency[1]
+		if l.Count != c.moved/mib || l.P50 <= 0 || l.P50 > l.P99 || l.P99 > l.P999 || l.P999 > l.Max {
+			t.Errorf("%s: %+v", c.way, l)
+		}
+		if left, _ := os.ReadDir(dir); len(left) != 1 {
+			t.Errorf("%s: left %v", c.way, left)
+		}
+	}
+}
+
+// What a ceiling writes is on the device, and no two pieces of it are the same.
+func TestStreamWritesNothingTwice(t *testing.T) {
+	dir := openDir(t, t.TempDir())
+	seen := map[string]string{}
+	for stamp := range uint64(2) {
+		name := fmt.Sprint("file", stamp)
+		f, err := dir.OpenAt(name, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		s, err := newStream(f, Write, 4*mib, 256<<10, 4, stamp, func(int64) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+		text, _ := os.ReadFile(filepath.Join(dir.Path(), name))
+		if int64(len(text)) != 4*mib {
+			t.Errorf("%s is %d bytes", name, len(text))
+		}
+		for i := 0; i+512 <= len(text); i += 512 {
+			piece, place := string(text[i:i+512]), fmt.Sprint(name, " at ", i)
+			if other, twice := seen[piece]; twice {
+				t.Fatalf("%s is as %s", place, other)
+			}
+			seen[piece] = place
+		}
+	}
+}
+
+// The ceilings are those of fio for the same job, alternating in one run, on medians. It
+// measures: only when asked to, and on a machine that does nothing else.
+func TestCeilingsAreThoseOfFio(t *testing.T) {
+	if os.Getenv("SHARD_TO_SSD_MEASURE") == "" {
+		t.Log("left out: SHARD_TO_SSD_MEASURE is not set")
+		return
+	}
+	testkit.Need(t, "fio")
+	const size, block, depth, samples = 1 << 30, mib, 16, 5
+	dir := t.TempDir()
+	b := newCeilings(t, dir, size)
+	for _, way := range []Way{Read, Write} {
+		ours, theirs := Ceiling{Way: way, Block: block, Depth: depth}, []float64(nil)
+		for range samples {
+			if err := b.sample(t.Context(), &ours); err != nil {
+				t.Fatal(err)
+			}
+			theirs = append(theirs, fioRate(t, dir, way, size, block, depth))
+		}
+		percent := 100 * median(ours.Rates) / median(theirs)
+		t.Logf("%s: ours %.0f, fio %.0f MB/s: %.1f %%", way, median(ours.Rates)/1e6, median(theirs)/1e6, percent)
+		if percent < 90 || percent > 110 {
+			t.Errorf("%s is %.1f %% of fio's, wanted 90 to 110: %.0f and %.0f", way, percent, ours.Rates, theirs)
+		}
+	}
+}
+
+// fioRate is what fio says of the job that a sample is, bytes a second.
+func fioRate(t *testing.T, dir string, way Way, size, block int64, depth int) float64 {
+	t.Helper()
+	file, _ := filepath.Glob(filepath.Join(dir, ceilingSource, "*"))
+	if way == Write {
+		file = []string{filepath.Join(dir, ceilingCopy)}
+		defer os.Remove(file[0])
+	}
+	out := testkit.Command(t, "fio", "--output-format=json", "--name=job", "--filename="+file[0], "--rw="+string(way),
+		"--direct=1", "--ioengine=libaio", "--fallocate=native", "--end_fsync=1",
+		fmt.Sprintf("--bs=%d", block), fmt.Sprintf("--iodepth=%d", depth), fmt.Sprintf("--size=%d", size))
+	type side struct {
+		Runtime float64 `json:"runtime"` // milliseconds
+		Bytes   float64 `json:"io_bytes"`
+	}
+	var report struct{ Jobs []struct{ Read, Write side } }
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	job := report.Jobs[0].Read
+	if way == Write {
+		job = report.Jobs[0].Write
+	}
+	if job.Bytes != float64(size) {
+		t.Fatalf("fio moved %.0f bytes of %d", job.Bytes, size)
+	}
+	return job.Bytes / job.Runtime * 1000
+}

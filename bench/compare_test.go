@@ -1,0 +1,121 @@
+package bench_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"shard_to_ssd/bench"
+	"shard_to_ssd/bench/example"
+)
+
+// measured is a result with one case, whose copies had these rates.
+func measured(rates ...float64) *bench.Result {
+	c := bench.Case{Workload: "huge", Engine: "direct", Block: 1 << 20, Jobs: 1, Bytes: 1 << 30}
+	for _, rate := range rates {
+		c.Samples = append(c.Samples, bench.Sample{LastDone: float64(c.Bytes) / rate})
+	}
+	return &bench.Result{Version: bench.ResultVersion, Started: time.Unix(1, 0), Complete: true, Cases: []bench.Case{c}}
+}
+
+func rowOf(t *testing.T, c *bench.Comparison, unit string) bench.Row {
+	t.Helper()
+	for _, r := range c.Rows {
+		if r.Unit == unit {
+			return r
+		}
+	}
+	t.Fatalf("no row of %s", unit)
+	return bench.Row{}
+}
+
+// The answers are those of tables of the exact Mann-Whitney distribution: of n and n
+// samples that do not overlap p is 2 of the ways to choose n from 2n.
+func TestCompareKnownAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		old, new []float64
+		p        float64
+		rates    bench.Verdict
+		times    bench.Verdict
+	}{
+		{"apart, up", []float64{1, 2, 3, 4, 5, 6}, []float64{11, 12, 13, 14, 15, 16}, 2.0 / 924, bench.Better, bench.Better},
+		{"apart, down", []float64{11, 12, 13, 14, 15, 16}, []float64{1, 2, 3, 4, 5, 6}, 2.0 / 924, bench.Worse, bench.Worse},
+		{"four and four", []float64{1, 2, 3, 4}, []float64{5, 6, 7, 8}, 2.0 / 70, bench.Better, bench.Better},
+		{"interleaved", []float64{1, 3, 5, 7, 9, 11}, []float64{2, 4, 6, 8, 10, 12}, 0.6991341991341991, bench.Same, bench.Same},
+		{"equal", []float64{5, 5, 5, 5, 5, 5}, []float64{5, 5, 5, 5, 5, 5}, 1, bench.Same, bench.Same},
+		{"three and three", []float64{1, 2, 3}, []float64{7, 8, 9}, 0.1, bench.Unknown, bench.Unknown},
+		{"one and one", []float64{1}, []float64{9}, 1, bench.Unknown, bench.Unknown},
+		{"one and many", []float64{100}, []float64{1, 2, 3, 4, 5, 6, 7, 8}, 2.0 / 9, bench.Unknown, bench.Unknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			both := bench.Compare(measured(c.old...), measured(c.new...))
+			rates := rowOf(t, both, "B/s")
+			if math.Abs(rates.P-c.p) > 1e-9 || rates.Verdict != c.rates {
+				t.Errorf("rates: p %v, %s; wanted %v, %s", rates.P, rates.Verdict, c.p, c.rates)
+			}
+			// Of times less is better: the same copies, seen from the other side.
+			if times := rowOf(t, both, "last-done-sec"); times.Verdict != c.times || math.Abs(times.P-c.p) > 1e-9 {
+				t.Errorf("times: p %v, %s; wanted %v, %s", times.P, times.Verdict, c.p, c.times)
+			}
+		})
+	}
+}
+
+// Of 6 samples, the interval from the least to the greatest holds the median unless all
+// 6 fell on one side of it: 1 - 2/2^6.
+func TestCompareConfidence(t *testing.T) {
+	c := bench.Compare(measured(10, 20, 30, 40, 50, 60), measured(10, 20, 30))
+	r := rowOf(t, c, "B/s")
+	if r.Old.Center != 35 || r.Old.Lo != 10 || r.Old.Hi != 60 || r.Old.Confidence != 1-2.0/64 {
+		t.Errorf("of six: %+v", r.Old)
+	}
+	if r.New.Center != 20 || !math.IsInf(r.New.Lo, -1) || !math.IsInf(r.New.Hi, 1) {
+		t.Errorf("of three there is no such interval: %+v", r.New)
+	}
+	if r.NOld != 6 || r.NNew != 3 {
+		t.Errorf("%d and %d samples", r.NOld, r.NNew)
+	}
+}
+
+// Samples of one drive are no different from others of the same.
+func TestCompareSameDrive(t *testing.T) {
+	again := example.Cached()
+	again.Seed = 77
+	c := bench.Compare(example.Cached().Result(8), again.Result(8))
+	said := map[bench.Verdict]int{}
+	for _, r := range c.Rows {
+		said[r.Verdict]++
+	}
+	// At 0.05, one in twenty is wrong; twice that is no longer chance with so many.
+	if wrong := said[bench.Better] + said[bench.Worse]; wrong*10 > len(c.Rows) || said[bench.Same] == 0 {
+		t.Errorf("of %d rows: %v", len(c.Rows), said)
+	}
+}
+
+func TestCompareTable(t *testing.T) {
+	old, new := measured(1e9, 1.01e9, 1.02e9, 1.03e9, 1.04e9, 1.05e9), measured(2e9, 2.02e9, 2.04e9, 2.06e9, 2.08e9, 2.1e9)
+	kernel := "6.99.0-example"
+	new.Facts.Kernel = &kernel
+	new.Complete = false
+	// What was not measured is no measure: only the rate and the time until the last file are.
+	old.Ceilings = []bench.Ceiling{{Way: bench.Read, Block: 1000, Depth: 2, Rates: []float64{5}}}
+	var text strings.Builder
+	if _, err := bench.Compare(old, new).WriteTo(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"B/s (more is better)", "last-done-sec (less is better)",
+		"+100.0%", "-50.0%", "0.002", "6+6", "977.5Mi ± 2%", "2 measures: 2 better, 0 worse, 0 no difference, 0 too few samples",
+		"only in old: Ceiling/way=read/block=1000B/depth=2",
+		"note: kernel differs: not known, then 6.99.0-example", "note: the new run was ended early",
+	} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("the table does not say %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(text.String())
+	}
+}

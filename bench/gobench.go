@@ -1,0 +1,134 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/perf/benchfmt"
+)
+
+// WriteGoBench writes a result in the format of Go's benchmarks, which benchstat reads:
+// a line for each sample. Facts are lines "key: value"; missing ones have none.
+//
+// benchstat makes a table for each set of facts. To have two drives side by side,
+//
+//	benchstat -table .name old.txt new.txt
+func WriteGoBench(to io.Writer, r *Result) error {
+	if err := writeUnits(to, r); err != nil {
+		return err
+	}
+	w := benchfmt.NewWriter(to)
+	config := goBenchConfig(r)
+	for _, s := range r.shots() {
+		if len(s.values) == 0 {
+			continue
+		}
+		rec := &benchfmt.Result{Config: config, Name: benchfmt.Name(s.name), Iters: int(s.count)}
+		for _, v := range s.values {
+			rec.Values = append(rec.Values, benchfmt.Value{Value: v.value, Unit: v.unit})
+		}
+		if err := w.Write(rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeUnits says which way of each unit is better, so that benchstat knows.
+func writeUnits(to io.Writer, r *Result) error {
+	var units []string
+	for _, m := range r.Measures() {
+		units = append(units, m.Unit)
+	}
+	slices.Sort(units)
+	for _, unit := range slices.Compact(units) {
+		better := "lower"
+		if higherIsBetter(unit) {
+			better = "higher"
+		}
+		if _, err := fmt.Fprintf(to, "Unit %s better=%s\n", unit, better); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func goBenchConfig(r *Result) (list []benchfmt.Config) {
+	add := func(key, text string) {
+		// A value is the rest of a line.
+		if text = strings.Join(strings.Fields(text), " "); text != "" {
+			list = append(list, benchfmt.Config{Key: key, Value: []byte(text), File: true})
+		}
+	}
+	add("tool", r.Tool)
+	add("profile", r.Profile)
+	add("size", Bytes(r.Size))
+	add("caches", r.Cold)
+	for _, f := range r.Facts.List() {
+		add(strings.ReplaceAll(f.Key, "_", "-"), f.Text)
+	}
+	return list
+}
+
+// Fact is one that is known.
+type Fact struct {
+	Key  string // as in the file of results
+	Text string // its value, unscaled
+}
+
+// List are the facts that are known, the device's first. Temperatures are not in it:
+// they are a series.
+func (f *Facts) List() (list []Fact) {
+	text := func(key string, value *string) {
+		if value != nil {
+			list = append(list, Fact{key, *value})
+		}
+	}
+	number := func(key string, value *int64) {
+		if value != nil {
+			list = append(list, Fact{key, strconv.FormatInt(*value, 10)})
+		}
+	}
+	text("device", f.Device)
+	text("model", f.Model)
+	text("firmware", f.Firmware)
+	text("serial", f.Serial)
+	number("capacity", f.Capacity)
+	text("transport", f.Transport)
+	text("link_speed", f.LinkSpeed)
+	number("link_width", wide(f.LinkWidth))
+	text("link_speed_max", f.LinkSpeedMax)
+	number("link_width_max", wide(f.LinkWidthMax))
+	if f.Rotational != nil {
+		list = append(list, Fact{"rotational", strconv.FormatBool(*f.Rotational)})
+	}
+	text("scheduler", f.Scheduler)
+	number("queue_depth", wide(f.QueueDepth))
+	if len(f.Layers) > 0 {
+		list = append(list, Fact{"layers", strings.Join(f.Layers, " ")})
+	}
+	text("file_system", f.FileSystem)
+	text("mount_options", f.Mount)
+	number("fs_size", f.Size)
+	number("fs_free", f.Free)
+	text("kernel", f.Kernel)
+	text("cpu", f.CPU)
+	if f.CPUs > 0 {
+		list = append(list, Fact{"cpus", strconv.Itoa(f.CPUs)})
+	}
+	text("governor", f.Governor)
+	number("memory", f.Memory)
+	text("virtual", f.Virtual)
+	return list
+}
+
+func wide(n *int) *int64 {
+	if n == nil {
+		return nil
+	}
+	w := int64(*n)
+	return &w
+}

@@ -1,0 +1,95 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/sys"
+)
+
+// readSize is what the reader beside a copy reads at once, in bytes: a page.
+const readSize = 4096
+
+// measureReaders has a reader wait for random pages of the shard's largest file, alone
+// for a while, and then beside a copy of the shard.
+func (r *runner) measureReaders(ctx context.Context, from *shard, alone time.Duration) (*Readers, error) {
+	r.begin(2*from.plan.Bytes, "random reads, alone and beside a copy")
+	if _, err := r.cooler.cool(ctx, from); err != nil {
+		return nil, err
+	}
+	file, err := from.openLargest()
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // opened for reading
+	reader := &randomReader{file: file, size: from.largest.Size, random: rand.New(rand.NewPCG(r.Seed, 3))}
+	first, end := context.WithTimeout(ctx, alone)
+	defer end()
+	quiet, err := reader.read(first)
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	sample, beside, err := r.copyBeside(ctx, from, reader)
+	if err != nil {
+		return nil, err
+	}
+	r.written.Add(from.plan.Bytes)
+	return &Readers{Alone: latencyOf(quiet), Beside: latencyOf(beside), Rate: float64(from.plan.Bytes) / sample.Verified}, nil
+}
+
+// copyBeside copies the shard while the reader reads.
+func (r *runner) copyBeside(ctx context.Context, from *shard, reader *randomReader) (s Sample, h *hdrhistogram.Histogram, err error) {
+	r.copies++
+	name := fmt.Sprint("copy-", r.copies)
+	state, err := mkdir(r.work.File, name)
+	if err != nil {
+		return s, nil, err
+	}
+	defer func() { err = errors.Join(err, state.Close(), r.work.delete(ctx, name)) }()
+	reading, end := context.WithCancel(ctx)
+	read := make(chan error, 1)
+	go func() {
+		var err error
+		h, err = reader.read(reading)
+		read <- err
+	}()
+	how := copying{engine: copier.Direct, block: r.set.blocks[len(r.set.blocks)-1], jobs: r.set.jobs[len(r.set.jobs)-1], moved: r.moved, tool: r.Version}
+	s, _, err = how.run(ctx, from.path, state)
+	end()
+	return s, h, errors.Join(err, <-read)
+}
+
+// randomReader reads one page after the other past the page cache.
+type randomReader struct {
+	file   *sys.File
+	size   int64
+	random *rand.Rand
+}
+
+// read reads until ctx ends.
+func (r *randomReader) read(ctx context.Context) (*hdrhistogram.Histogram, error) {
+	h := newHistogram()
+	buf, err := sys.Buffer(readSize)
+	if err != nil {
+		return h, err
+	}
+	defer sys.FreeBuffer(buf) //nolint:errcheck // only memory
+	for ctx.Err() == nil {
+		off := r.random.Int64N(max(r.size/readSize, 1)) * readSize
+		start := time.Now()
+		if _, err := r.file.ReadAt(buf, 1, off); err != nil {
+			return h, err
+		}
+		record(h, time.Since(start))
+	}
+	return h, nil
+}

@@ -1,0 +1,287 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"shard_to_ssd/bench/data"
+)
+
+// makers is how many workers make a workload.
+const makers = 8
+
+// runner is one Run.
+type runner struct {
+	*Config
+	tracker
+	set    *settings
+	work   *workDir
+	cooler cooler
+	result *Result
+
+	sustainedBlock int64
+	written        atomic.Int64 // bytes
+	copies         int          // made so far
+	stamps         uint64       // of sustained writes, made so far
+	shards         []*shard     // that were made
+	given          *shard       // nil: none
+	open           []*shard     // all that are open
+}
+
+// Run measures, in a new directory under the target, which is gone when it returns. If
+// ctx ends, or something fails, the Result has what was measured until then and is not
+// Complete. Errors: ErrUsage, a *SpaceError, a *CostError, the cause of ctx, or any other
+// failure.
+func Run(ctx context.Context, c Config) (result *Result, err error) {
+	set, err := c.settings()
+	if err != nil {
+		return nil, err
+	}
+	if c.Seed == 0 {
+		c.Seed = uint64(time.Now().UnixNano())
+	}
+	r := &runner{Config: &c, set: set, sustainedBlock: sustainedBlock}
+	r.result = &Result{Version: ResultVersion, Tool: c.Version, Command: c.Command, Started: time.Now(), Profile: c.profile(),
+		Size: set.size, Seed: c.Seed, Warnings: []string{}, Ceilings: []Ceiling{}, Cases: []Case{}}
+	r.to = c.Progress
+	r.cooler = cooler{how: coldAll, warn: r.warn}
+	if r.work, err = makeWorkDir(c.Target); err != nil {
+		return nil, err
+	}
+	defer func() {
+		r.closeShards()
+		err = errors.Join(err, r.work.remove(ctx))
+		r.finish(err)
+		result = r.result
+	}()
+	return nil, r.run(ctx)
+}
+
+func (c *Config) profile() string {
+	if c.Profile == "" {
+		return string(Quick)
+	}
+	return string(c.Profile)
+}
+
+func (r *runner) finish(err error) {
+	r.result.Seconds = time.Since(r.result.Started).Seconds()
+	r.result.Written = r.written.Load()
+	r.result.Cold = r.cooler.how
+	r.result.Complete = err == nil
+}
+
+func (r *runner) warn(message string) { r.result.Warnings = append(r.result.Warnings, message) }
+
+// wrote is told of bytes that are written and moved.
+func (r *runner) wrote(bytes int64) {
+	r.written.Add(bytes)
+	r.moved(bytes)
+}
+
+func (r *runner) run(ctx context.Context) error {
+	workloads := data.Workloads(r.set.size)
+	if err := r.openGiven(ctx); err != nil {
+		return err
+	}
+	sustained, err := r.settle(workloads)
+	if err != nil {
+		return err
+	}
+	if err := r.measureCeilings(ctx); err != nil {
+		return err
+	}
+	if err := r.makeShards(ctx, workloads); err != nil {
+		return err
+	}
+	if err := r.measureCases(ctx); err != nil {
+		return err
+	}
+	if r.result.Readers, err = r.measureReaders(ctx, r.shards[0], r.set.reading); err != nil {
+		return err
+	}
+	if sustained == 0 {
+		return nil
+	}
+	if err := r.clear(ctx); err != nil {
+		return err
+	}
+	r.result.Sustained, err = r.measureSustained(ctx, sustained, r.set.pause)
+	return err
+}
+
+// openGiven looks at the real directory that is to be copied, if there is one.
+func (r *runner) openGiven(ctx context.Context) error {
+	if r.Source == "" {
+		return nil
+	}
+	from, err := r.openShard(ctx, sourceWorkload, r.Source)
+	if err != nil {
+		return err
+	}
+	r.given = from
+	if from.plan.Bytes == 0 {
+		return fmt.Errorf("%w: source %q has nothing in it", ErrUsage, r.Source)
+	}
+	return nil
+}
+
+// sourceWorkload is the name of the workload that is a real directory.
+const sourceWorkload = "source"
+
+// openShard looks at a shard. Its plan is in a directory of its own.
+func (r *runner) openShard(ctx context.Context, name, path string) (*shard, error) {
+	dir, err := mkdir(r.work.File, "plan-"+name)
+	if err != nil {
+		return nil, err
+	}
+	from, err := openShard(ctx, name, path, dir)
+	if err != nil {
+		dir.Close() //nolint:errcheck // opened for reading
+		return nil, err
+	}
+	r.open = append(r.open, from)
+	return from, nil
+}
+
+// settle adds up what the run will do, tells, and refuses what is too much. It returns
+// how much the sustained write writes.
+func (r *runner) settle(workloads []data.Workload) (sustained int64, err error) {
+	space, err := r.work.Space()
+	if err != nil {
+		return 0, err
+	}
+	b := &budget{set: r.set, free: space.Free, reserve: r.work.reserve}
+	for i, w := range workloads {
+		files, bytes := w.Total(r.Seed)
+		b.addMade(bytes)
+		b.addCases(files, bytes, i != onlySmall)
+		b.largest = max(b.largest, bytes)
+	}
+	if r.given != nil {
+		b.addCases(r.given.plan.Files, r.given.plan.Bytes, r.given.hasLarge())
+	}
+	cost := b.cost()
+	r.steps, r.planned, r.started = b.steps, b.moves, time.Now()
+	if r.Tell != nil {
+		r.Tell(cost)
+	}
+	return b.sustained(), cost.check(r.work.target.Path(), r.Yes)
+}
+
+// measureCeilings measures all ceilings, and takes what it needs for that away again.
+func (r *runner) measureCeilings(ctx context.Context) error {
+	dir, err := mkdir(r.work.File, "ceilings")
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // opened for reading
+	b := &ceilingBench{dir: dir, size: r.set.ceilingSize, seed: r.Seed, moved: r.moved}
+	r.begin(b.size, "write %d bytes to read", b.size)
+	r.written.Add(b.size)
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	if !b.direct() {
+		r.warn("this file system has no direct I/O: the ceilings are those of the page cache, and of no device")
+	}
+	all := r.result.Ceilings
+	for _, block := range r.set.ceilingBlocks {
+		for _, depth := range r.set.ceilingDepths {
+			for _, way := range []Way{Read, Write, Both} {
+				all = append(all, Ceiling{Way: way, Block: block, Depth: depth, Rates: []float64{}, Latency: []Latency{}})
+			}
+		}
+	}
+	r.result.Ceilings = all
+	err = rounds(r.Seed, r.set.samples, len(all), func(i int) error {
+		c := &all[i]
+		r.begin(b.size*int64(len(c.Way.each())), "ceiling: %s, blocks of %s, %d at once", c.Way, Bytes(c.Block), c.Depth)
+		if c.Way != Read {
+			r.written.Add(b.size)
+		}
+		return b.sample(ctx, c)
+	})
+	if err != nil {
+		return err
+	}
+	return r.work.delete(ctx, "ceilings")
+}
+
+// makeShards makes the workloads that are copied.
+func (r *runner) makeShards(ctx context.Context, workloads []data.Workload) error {
+	for _, w := range workloads {
+		_, bytes := w.Total(r.Seed)
+		r.begin(bytes, "make workload %s, %d bytes", w.Name, bytes)
+		dir, err := mkdir(r.work.File, "source-"+w.Name)
+		if err != nil {
+			return err
+		}
+		err = w.Write(ctx, dir, r.Seed, makers, r.wrote)
+		if err == nil {
+			err = dir.SyncFS()
+		}
+		path := dir.Path()
+		if closed := dir.Close(); err == nil {
+			err = closed
+		}
+		if err != nil {
+			return err
+		}
+		from, err := r.openShard(ctx, w.Name, path)
+		if err != nil {
+			return err
+		}
+		r.shards = append(r.shards, from)
+	}
+	return nil
+}
+
+// measureCases copies everything in every way.
+func (r *runner) measureCases(ctx context.Context) error {
+	shards := r.shards
+	if r.given != nil {
+		shards = append(shards[:len(shards):len(shards)], r.given)
+	}
+	m := makeMatrix(shards, r.set)
+	for i := range m.cases {
+		m.cases[i].Ceiling = r.ceilingOf(m.shards[i])
+	}
+	r.result.Cases = m.cases
+	return rounds(r.Seed, r.set.samples, len(m.cases), func(i int) error { return r.measureCase(ctx, m, i) })
+}
+
+// ceilingOf is what a copy of a shard cannot be faster than: on one device it is read
+// and written at once.
+func (r *runner) ceilingOf(from *shard) float64 {
+	s, err := r.work.Stat()
+	if err == nil && s.Dev != from.src.Stat.Dev {
+		return best(r.result.Ceilings, Write)
+	}
+	return best(r.result.Ceilings, Both)
+}
+
+// clear deletes all that the copies needed.
+func (r *runner) clear(ctx context.Context) error {
+	r.closeShards()
+	names, err := r.work.Names(make([]byte, 4096))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := r.work.delete(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) closeShards() {
+	for _, s := range r.open {
+		s.close()
+	}
+	r.open, r.shards, r.given = nil, nil, nil
+}

@@ -1,0 +1,250 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/testkit"
+)
+
+// tiny is a run that measures everything, and nothing of which means anything.
+func tiny(target string) Config {
+	return Config{Target: target, Size: leastSize, Engines: []copier.Engine{copier.Direct, copier.Buffered},
+		Blocks: []int64{256 * kib, 4 * mib}, Jobs: []int{4}, Samples: 2, Reading: 100 * time.Millisecond, Seed: 1, Yes: true, Version: "test"}
+}
+
+// heard is a Progress that remembers.
+type heard struct {
+	mu    sync.Mutex
+	steps []string
+	last  int // of how many
+	moved counter
+	begun func(step int)
+}
+
+func (h *heard) Begin(step, steps int, what string) {
+	h.mu.Lock()
+	h.steps, h.last = append(h.steps, what), steps
+	h.mu.Unlock()
+	if h.begun != nil {
+		h.begun(step)
+	}
+}
+func (h *heard) Moved(bytes int64)       { h.moved.add(bytes) }
+func (h *heard) Rest(left time.Duration) {}
+
+func expectEmpty(t *testing.T, dir string) {
+	t.Helper()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left in %s: %v %v", dir, left, err)
+	}
+}
+
+// A whole run has every sample it says, in numbers that can be, and leaves nothing.
+func TestRunMeasuresEverything(t *testing.T) {
+	dir := t.TempDir()
+	testkit.Apply(t, dir, testkit.Dir("target", 0o755), testkit.File("real/large", 9*mib, 1), testkit.File("real/small", 100, 2))
+	c := tiny(filepath.Join(dir, "target"))
+	c.Source = filepath.Join(dir, "real")
+	told, progress := Cost{}, &heard{}
+	c.Tell, c.Progress = func(cost Cost) { told = cost }, progress
+	r, err := Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectEmpty(t, c.Target)
+	if !r.Complete || len(r.Warnings) > 0 || r.Version != ResultVersion || r.Seconds <= 0 {
+		t.Errorf("complete %v, warnings %q, version %d, %v s", r.Complete, r.Warnings, r.Version, r.Seconds)
+	}
+	if r.Written != told.Writes {
+		t.Errorf("wrote %d bytes, told %d", r.Written, told.Writes)
+	}
+	if len(progress.steps) != progress.last {
+		t.Errorf("%d steps, %d were told: %q", len(progress.steps), progress.last, progress.steps)
+	}
+	if len(r.Ceilings) != 3*2 {
+		t.Errorf("%d ceilings", len(r.Ceilings))
+	}
+	for _, ceiling := range r.Ceilings {
+		if len(ceiling.Rates) != 2 || len(ceiling.Latency) != 2 {
+			t.Errorf("samples of ceiling %+v", ceiling)
+		}
+	}
+	seen := map[string]int{}
+	for _, one := range r.Cases {
+		seen[one.Workload]++
+		expectCase(t, one)
+	}
+	if fmt.Sprint(seen) != "map[huge:4 many:2 mixed:4 source:4]" {
+		t.Errorf("cases %v", seen)
+	}
+	if p := r.Readers; p == nil || p.Alone.Count == 0 || p.Beside.Count == 0 || p.Rate <= 0 {
+		t.Errorf("readers %+v", p)
+	}
+}
+
+func expectCase(t *testing.T, c Case) {
+	t.Helper()
+	if c.Refused != "" || len(c.Samples) != 2 || c.Ceiling <= 0 {
+		t.Errorf("%s, %s: refused %q, %d samples, ceiling %v", c.Workload, c.Engine, c.Refused, len(c.Samples), c.Ceiling)
+	}
+	for _, s := range c.Samples {
+		inOrder := 0 < s.FirstDone && s.FirstDone <= s.LastDone && 0 < s.Copied && s.Copied <= s.LastDone &&
+			s.LastDone <= s.Durable && s.Durable <= s.Verified
+		if !inOrder || s.CPU <= 0 || s.Memory <= 0 || s.Cached != 0 {
+			t.Errorf("%s, %s: %+v", c.Workload, c.Engine, s)
+		}
+		if s.File.Count != c.Files || s.Block.Count < c.Files || s.Sync.Count == 0 {
+			t.Errorf("%s, %s: latencies of %d files: %+v", c.Workload, c.Engine, c.Files, s)
+		}
+	}
+}
+
+// Wherever a run is stopped, nothing is left of it, and what was measured is there.
+func TestRunStoppedLeavesNothing(t *testing.T) {
+	why := errors.New("told to stop")
+	for _, step := range []int{1, 2, 8, 10, 11, 18, 21} {
+		c := tiny(t.TempDir())
+		c.Samples = 1
+		ctx, cancel := context.WithCancelCause(t.Context())
+		c.Progress = &heard{begun: func(n int) {
+			if n == step {
+				cancel(why)
+			}
+		}}
+		r, err := Run(ctx, c)
+		if !errors.Is(err, why) || r == nil || r.Complete {
+			t.Errorf("stopped at step %d: %v, with a result: %v", step, err, r != nil)
+		}
+		expectEmpty(t, c.Target)
+	}
+}
+
+// Nothing is written where there is no space for it, or where it would cost more than
+// was allowed.
+func TestRunRefusesWhatItMayNot(t *testing.T) {
+	small := testkit.Mount(t, "ext4", 64*mib)
+	r := []struct {
+		name   string
+		change func(*Config)
+		want   func(error) bool
+	}{
+		{"no space", func(c *Config) { c.Target = small }, func(err error) bool {
+			short := new(SpaceError)
+			return errors.As(err, &short)
+		}},
+		{"a tenth", func(c *Config) { c.Yes, c.Share = false, 0.5 }, func(err error) bool {
+			cost := new(CostError)
+			return errors.As(err, &cost)
+		}},
+		{"no target", func(c *Config) { c.Target = "" }, func(err error) bool { return errors.Is(err, ErrUsage) }},
+		{"not there", func(c *Config) { c.Target += "/none" }, func(err error) bool { return errors.Is(err, os.ErrNotExist) }},
+		{"odd block", func(c *Config) { c.Blocks = []int64{3 * mib} }, func(err error) bool { return errors.Is(err, ErrUsage) }},
+		{"large block", func(c *Config) { c.Blocks = []int64{8 * mib} }, func(err error) bool { return errors.Is(err, ErrUsage) }},
+		{"small size", func(c *Config) { c.Size = mib }, func(err error) bool { return errors.Is(err, ErrUsage) }},
+		{"no profile", func(c *Config) { c.Profile = "fast" }, func(err error) bool { return errors.Is(err, ErrUsage) }},
+		{"no jobs", func(c *Config) { c.Jobs = []int{0} }, func(err error) bool { return errors.Is(err, ErrUsage) }},
+	}
+	for _, one := range r {
+		c := tiny(t.TempDir())
+		target, progress := c.Target, &heard{}
+		c.Progress = progress
+		one.change(&c)
+		_, err := Run(t.Context(), c)
+		if !one.want(err) || len(progress.steps) > 0 {
+			t.Errorf("%s: %v after %q", one.name, err, progress.steps)
+		}
+		expectEmpty(t, target)
+	}
+	expectEmpty(t, small)
+}
+
+// An engine that shares extents moves nothing: that is no result, whether it says so
+// (clone) or the file system does it by itself (range). One that does not work here is
+// none either.
+func TestSharedExtentsAreNoResult(t *testing.T) {
+	for _, fs := range testkit.FileSystemsOf(t, gib) {
+		if fs.Name == "tmpfs" || fs.Name == "tempdir" {
+			continue
+		}
+		shares := fs.Name != "ext4"
+		c := tiny(fs.Dir)
+		c.Engines = []copier.Engine{copier.Auto, copier.Clone, copier.Range, copier.Direct}
+		c.Samples, c.Blocks = 1, []int64{4 * mib}
+		r, err := Run(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range r.Cases {
+			want := ""
+			switch {
+			case shares && one.Engine != "direct":
+				want = "extents are shared"
+			case one.Engine == "clone":
+				want = "does not work here"
+			}
+			if !strings.Contains(one.Refused, want) || (one.Refused == "") != (want == "") || (len(one.Samples) == 0) != (want != "") {
+				t.Errorf("%s: %s with %s: %d samples, refused %q, wanted %q", fs.Name, one.Workload, one.Engine, len(one.Samples), one.Refused, want)
+			}
+		}
+		expectEmpty(t, fs.Dir)
+	}
+}
+
+// A shard that is in the page cache is not after cooling, by either way, and what stays
+// is counted.
+func TestCoolAndProve(t *testing.T) {
+	for _, how := range []string{coldAll, coldEach} {
+		dir := t.TempDir()
+		testkit.Apply(t, dir, testkit.Dir("plan", 0o755), testkit.File("shard/a", 3*mib, 1), testkit.File("shard/b/c", 5000, 2))
+		s, err := openShard(t.Context(), "x", filepath.Join(dir, "shard"), openDir(t, filepath.Join(dir, "plan")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		warm := func() {
+			for _, name := range []string{"a", "b/c"} {
+				if _, err := os.ReadFile(filepath.Join(dir, "shard", name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		warm()
+		c := &cooler{how: how, warn: func(w string) { t.Log(w) }}
+		if cached, err := c.cool(t.Context(), s); err != nil || cached != 0 {
+			t.Errorf("%s: %d bytes are cached, %v", how, cached, err)
+		}
+		warm()
+		c.how = "not at all"
+		if cached, err := c.cool(t.Context(), s); err != nil || cached != 3*mib+8192 {
+			t.Errorf("%s: %d bytes are cached, %v, wanted all", how, cached, err)
+		}
+		s.plan.Close()
+		s.src.Close()
+	}
+}
+
+// Who is not root goes on file by file, and says so.
+func TestCoolWithoutRoot(t *testing.T) {
+	said := []string{}
+	c := &cooler{how: coldAll, warn: func(w string) { said = append(said, w) }}
+	if err := c.mayNot(&os.PathError{Op: "open", Path: "drop_caches", Err: unix.EACCES}); err != nil {
+		t.Error(err)
+	}
+	if c.how != coldEach || len(said) != 1 || !strings.Contains(said[0], "only root") {
+		t.Errorf("%s, %q", c.how, said)
+	}
+	if err := c.mayNot(&os.PathError{Op: "open", Path: "drop_caches", Err: unix.EIO}); !sys.Is(err, unix.EIO) {
+		t.Errorf("another error: %v", err)
+	}
+}

@@ -1,0 +1,94 @@
+package bench
+
+import (
+	"math"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"shard_to_ssd/internal/faultfs"
+	"shard_to_ssd/internal/testkit"
+)
+
+// A disk with a fast cache: it takes so many bytes fast, and then it is slow, until it
+// has rested, which here is when a new file is made.
+func cachedDisk(t *testing.T, size, cache, fast, slow int64) *faultfs.FS {
+	t.Helper()
+	disk := faultfs.New(t, size)
+	disk.SetRate(0, fast)
+	var taken atomic.Int64
+	disk.Watch(func(c faultfs.Call) {
+		switch c.Op {
+		case faultfs.Create:
+			taken.Store(0)
+			disk.SetRate(0, fast)
+		case faultfs.Write:
+			if n := taken.Add(c.Len); n >= cache && n-c.Len < cache {
+				disk.SetRate(0, slow)
+			}
+		}
+	})
+	return disk
+}
+
+// newRunner is a runner with nothing but a work directory.
+func newRunner(t *testing.T, target string) *runner {
+	t.Helper()
+	work, err := makeWorkDir(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := work.remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &runner{Config: &Config{Seed: 1}, work: work, result: &Result{}, sustainedBlock: mib, tracker: tracker{started: time.Now()}}
+}
+
+// The cliff of a disk that really becomes slower is where its cache is full, before and
+// after the rates are the disk's, and it recovers when it has rested.
+func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
+	testkit.NeedRoot(t)
+	const cache, fast, slow = int64(64 << 20), int64(16 << 20), int64(3 << 20)
+	disk := cachedDisk(t, 256*mib, cache, fast, slow)
+	r := newRunner(t, disk.Dir)
+	s, err := r.measureSustained(t.Context(), 80*mib, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near := func(got, want float64) bool { return math.Abs(got-want) < want/4 }
+	// Up to a block of each of the writers is not counted before it is through.
+	if c := s.Cliff; c == nil || !near(float64(c.Offset), float64(cache-8*mib)) || !near(c.Before, float64(fast)) || !near(c.After, float64(slow)) {
+		t.Fatalf("cliff %+v of %v", c, s.Points)
+	}
+	if len(s.Cliffs) != 1 || s.WorstSecond > float64(slow)*1.5 {
+		t.Errorf("cliffs %v, worst second %v", s.Cliffs, s.WorstSecond)
+	}
+	if s.Recovery == nil || !near(*s.Recovery, float64(cache-8*mib)) {
+		t.Errorf("recovered for %v bytes, wanted %d, of %v", s.Recovery, cache, s.AfterIt)
+	}
+}
+
+// When others fill the file system up, the write ends before it is full, and what was
+// measured stays.
+func TestSustainedKeepsTheReserve(t *testing.T) {
+	testkit.NeedRoot(t)
+	disk := faultfs.New(t, 256*mib)
+	r := newRunner(t, disk.Dir)
+	var once atomic.Bool
+	disk.Watch(func(c faultfs.Call) {
+		if c.Op == faultfs.Write && c.Off >= 32*mib && once.CompareAndSwap(false, true) {
+			disk.SetRate(0, 4*mib)
+			disk.SetSize(disk.Used()+r.work.reserve/2, false) // what is written has its space already
+		}
+	})
+	points, err := r.writeOn(t.Context(), 128*mib)
+	if err != nil || len(points) == 0 || points[len(points)-1].Offset > 64*mib {
+		t.Errorf("%v, points %v", err, points)
+	}
+	if len(r.result.Warnings) != 1 || !strings.Contains(r.result.Warnings[0], "are kept free") {
+		t.Errorf("warnings %q", r.result.Warnings)
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"shard_to_ssd/bench"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"ssdbench": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata"})
+}
+
+// Every flag is in the help, and nothing else.
+func TestHelpNamesEveryFlag(t *testing.T) {
+	text := help()
+	for _, flag := range []string{"target", "source", "profile", "size", "engines", "blocks", "jobs", "samples", "share", "pause", "seed",
+		"hide-serial", "yes", "output", "format"} {
+		if !strings.Contains(text, "--"+flag+" ") {
+			t.Errorf("--%s is not in the help", flag)
+		}
+		if _, err := parseRun([]string{"--target=x", "--" + flag}); err != nil && strings.Contains(err.Error(), "unknown") {
+			t.Error(err)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{"1": 1, "500000": 500000, "4K": 4096, "4M": 4 << 20, "4MiB": 4 << 20, "2G": 2 << 30, "1T": 1 << 40} {
+		var s size
+		if err := s.Set(text); err != nil || int64(s) != want {
+			t.Errorf("%s: %d, %v", text, s, err)
+		}
+	}
+	for _, text := range []string{"", "0", "-1", "K", "4X", "4KK", "1.5G", "9999999T", "4 M"} {
+		var s size
+		if err := s.Set(text); err == nil {
+			t.Errorf("%q was taken for %d", text, s)
+		}
+	}
+}
+
+// A signal ends a run wherever it is: status 128+n, nothing of it left on the SSD, and
+// what was measured is written.
+func TestSignalLeavesNothing(t *testing.T) {
+	for _, one := range []struct {
+		signal syscall.Signal
+		at     string // in a line of the progress
+		status int
+	}{{syscall.SIGINT, "1 of ", 130}, {syscall.SIGTERM, " make workload ", 143}, {syscall.SIGINT, " copy huge", 130}} {
+		dir := t.TempDir()
+		out := filepath.Join(t.TempDir(), "result.json")
+		cmd := exec.Command("ssdbench", "run", "--target", dir, "--size", "64M", "--samples", "1", "--yes", "-o", out)
+		stderr, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(stderr)
+		said, sent := "", false
+		for lines.Scan() {
+			said += lines.Text() + "\n"
+			if !sent && strings.Contains(lines.Text(), one.at) {
+				sent = true
+				if err := cmd.Process.Signal(one.signal); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		cmd.Wait() //nolint:errcheck // looked at as a status
+		if status := cmd.ProcessState.ExitCode(); status != one.status {
+			t.Errorf("%v: status %d, wanted %d:\n%s", one.signal, status, one.status, said)
+		}
+		if left, _ := os.ReadDir(dir); len(left) > 0 {
+			t.Errorf("%v: left %v", one.signal, left)
+		}
+		if r, err := bench.Load(out); one.at != "1 of " && (err != nil || r.Complete) {
+			t.Errorf("%v: result %v, complete %v", one.signal, err, r != nil && r.Complete)
+		}
+	}
+}
+
+// A line of the terminal is never longer than that, and tells how far it is.
+func TestProgressLine(t *testing.T) {
+	p := &progress{host: host{columns: 60}, left: -1}
+	if got := p.line(time.Unix(0, 0)); got != "" {
+		t.Errorf("before the first step: %q", got)
+	}
+	p.Begin(3, 40, strings.Repeat("copy huge ", 20))
+	p.line(time.Unix(10, 0))
+	p.Moved(3 << 30)
+	p.Rest(90 * time.Second)
+	got := p.line(time.Unix(11, 0))
+	if len([]rune(got)) != 59 || !strings.HasPrefix(got, "[3/40] 3.0 GiB/s, about 1m30s left: copy huge") {
+		t.Errorf("%d runes: %q", len([]rune(got)), got)
+	}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/bench"
+)
+
+// runCommand measures, and writes what came out.
+func runCommand(h host, line, args []string) error {
+	f, err := parseRun(args)
+	if errors.Is(err, errHelp) {
+		_, err := h.stdout.Write([]byte(help()))
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.checkOutput(); err != nil {
+		return err
+	}
+	known, err := watchFacts(f.config.Target, f.config.HideSerial)
+	if err != nil {
+		return err
+	}
+	ctx, stop := notifyContext(h)
+	p := startProgress(h)
+	f.config.Version, f.config.Command, f.config.Progress = programVersion(), line, p
+	f.config.Tell = func(c bench.Cost) {
+		h.say("this will write %s to %s, at most %s of them at once; %s are free, of which %s stay free",
+			shardtossd.FormatSize(c.Writes), f.config.Target, shardtossd.FormatSize(c.Peak), shardtossd.FormatSize(c.Free), shardtossd.FormatSize(c.Keeps))
+	}
+	result, err := bench.Run(ctx, f.config)
+	p.stop()
+	stop()
+	if about := known(); result != nil {
+		result.Facts = about
+	}
+	cost := new(bench.CostError)
+	if errors.As(err, &cost) {
+		return fmt.Errorf("%w: --yes does", err)
+	}
+	return errors.Join(withSignal(ctx, err), f.write(h, result))
+}
+
+// checkOutput finds out now what would be a pity to find out at the end.
+func (f *runFlags) checkOutput() error {
+	if f.output == "" {
+		return nil
+	}
+	dir, err := os.Stat(filepath.Dir(f.output))
+	if err == nil && !dir.IsDir() {
+		err = errors.New("not a directory")
+	}
+	if err != nil {
+		return fmt.Errorf("write result %s: %w", f.output, err)
+	}
+	return nil
+}
+
+// write writes what was measured, also of a run that did not come to its end.
+func (f *runFlags) write(h host, r *bench.Result) error {
+	if r == nil || len(r.Ceilings) == 0 {
+		return nil
+	}
+	for _, w := range r.Warnings {
+		h.say("warning: %s", w)
+	}
+	if f.output != "" && f.format == formatJSON {
+		return bench.Save(f.output, r)
+	}
+	var text bytes.Buffer
+	if err := f.encode(&text, r); err != nil {
+		return err
+	}
+	if f.output != "" {
+		return bench.WriteWhole(f.output, text.Bytes())
+	}
+	_, err := h.stdout.Write(text.Bytes())
+	return err
+}
+
+func (f *runFlags) encode(to *bytes.Buffer, r *bench.Result) error {
+	if f.format == formatBench {
+		return bench.WriteGoBench(to, r)
+	}
+	return bench.Encode(to, r)
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+
+	"shard_to_ssd/bench"
+)
+
+// Exit statuses, those of shard_to_ssd as far as there is a cause for them.
+const (
+	statusDone    = 0
+	statusFailed  = 1
+	statusUsage   = 2
+	statusNoSpace = 4
+	statusSignal  = 128 // plus the signal's number
+)
+
+// statusRow is one line of the table of exit statuses.
+type statusRow struct{ status, meaning string }
+
+func statusTable() []statusRow {
+	return []statusRow{
+		{"0", "done"},
+		{"1", "failed, or not allowed without --yes"},
+		{"2", "usage: the command line is wrong"},
+		{"4", "not enough space"},
+		{"128+n", "ended by signal n"},
+	}
+}
+
+func exitStatus(err error) int {
+	if stopped, ok := errors.AsType[*interrupted](err); ok {
+		return statusSignal + int(stopped.signal)
+	}
+	short, cost := new(bench.SpaceError), new(bench.CostError)
+	switch {
+	case err == nil:
+		return statusDone
+	case errors.Is(err, bench.ErrUsage):
+		return statusUsage
+	case errors.As(err, &cost):
+		return statusFailed
+	case errors.As(err, &short):
+		return statusNoSpace
+	}
+	return statusFailed
+}

@@ -1,0 +1,122 @@
+package copier_test
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/faultfs"
+	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/testkit"
+	"shard_to_ssd/internal/tree"
+	"shard_to_ssd/verify"
+)
+
+// counted is a Timer that counts, and notes what cannot be.
+type counted struct {
+	blocks, files, syncs atomic.Int64
+	wrong                sync.Map
+}
+
+func (c *counted) Block(took time.Duration) { c.heard(&c.blocks, "block", took) }
+func (c *counted) File(took time.Duration)  { c.heard(&c.files, "file", took) }
+func (c *counted) Sync(took time.Duration)  { c.heard(&c.syncs, "sync", took) }
+
+func (c *counted) heard(n *atomic.Int64, what string, took time.Duration) {
+	n.Add(1)
+	if took <= 0 || took > time.Minute {
+		c.wrong.Store(what, took)
+	}
+}
+
+type readBack struct{ *verify.Medium }
+
+func (r readBack) Open(dir *sys.File, name string, size int64) (copier.BlockReader, error) {
+	return r.Medium.Open(dir, name, size)
+}
+
+// copyOnce copies the tree at from into the directory at to.
+func copyOnce(t *testing.T, from, to string, o copier.Options, request int) {
+	t.Helper()
+	src, err := copier.OpenSource(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	state, err := sys.OpenDir(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	plan, err := copier.MakePlan(t.Context(), src, state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plan.Close()
+	stage, err := plan.OpenStage(t.Context(), false, o.Jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stage.Close()
+	o.ReadBack, o.Request = readBack{&verify.Medium{Own: true, Request: request}}, request
+	if _, err := plan.Copy(t.Context(), stage, o); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range testkit.Compare(from, filepath.Join(to, copier.StageName)) {
+		t.Error(line)
+	}
+}
+
+// A Timer hears of every block and every file once, also of empty ones, and of the
+// flushes.
+func TestTimerHearsOfEverything(t *testing.T) {
+	dir := t.TempDir()
+	steps := []testkit.Step{testkit.Dir("to", 0o755), testkit.File("from/large", 3*tree.BlockSize+1, 1),
+		testkit.File("from/empty", 0, 1), testkit.File("from/middling", 1<<20, 2)}
+	const many = sys.BatchAfter + 200 // so that some are read many at once
+	for i := range many {
+		steps = append(steps, testkit.File(filepath.Join("from/many", string(rune('a'+i%26)), time.Duration(i).String()), 100, uint64(i)))
+	}
+	testkit.Apply(t, dir, steps...)
+	heard := &counted{}
+	copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to"), copier.Options{Jobs: 4, Timer: heard}, 0)
+	if b, f := heard.blocks.Load(), heard.files.Load(); b != 4+2+many || f != 3+many || heard.syncs.Load() == 0 {
+		t.Errorf("heard of %d blocks, %d files and %d flushes, wanted %d, %d, some", b, f, heard.syncs.Load(), 4+2+many, 3+many)
+	}
+	heard.wrong.Range(func(what, took any) bool {
+		t.Errorf("a %v took %v", what, took)
+		return true
+	})
+}
+
+// With a Request, no call moves more than that: of the source, the copy, and reading it
+// back.
+func TestRequestBoundsEveryCall(t *testing.T) {
+	testkit.NeedRoot(t)
+	for _, engine := range []copier.Engine{copier.Direct, copier.Range} {
+		disk := faultfs.New(t, 64<<20)
+		testkit.Apply(t, disk.Dir, testkit.File("from/large", 2*tree.BlockSize+4097, 1), testkit.File("from/middling", 1<<20, 2))
+		if err := os.Mkdir(filepath.Join(disk.Dir, "to"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		disk.DropCache()
+		const request = 128 << 10
+		var most, moved atomic.Int64
+		disk.Watch(func(c faultfs.Call) {
+			if (c.Op == faultfs.Read || c.Op == faultfs.Write) && c.Direct || c.Op == faultfs.CopyRange {
+				moved.Add(c.Len)
+				for old := most.Load(); c.Len > old && !most.CompareAndSwap(old, c.Len); old = most.Load() {
+				}
+			}
+		})
+		copyOnce(t, filepath.Join(disk.Dir, "from"), filepath.Join(disk.Dir, "to"), copier.Options{Jobs: 2, Engine: engine}, request)
+		disk.Watch(nil)
+		if most.Load() != request || moved.Load() < 2*tree.BlockSize {
+			t.Errorf("%s: %d bytes in one call of %d in all, wanted %d", engine, most.Load(), moved.Load(), request)
+		}
+	}
+}
