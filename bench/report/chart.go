@@ -124,12 +124,23 @@ func (c *chart) scale(x, y func(v float64) string) {
 	stepX, stepY := nice(mostX), nice(mostY)
 	c.xMax, c.yMax = max(mostX, stepX), math.Ceil(mostY*1.02/stepY)*stepY
 	c.yMax = max(c.yMax, stepY)
-	for i := 0.0; i*stepX <= c.xMax; i++ {
-		c.XTicks = append(c.XTicks, tick{c.x(i * stepX), round(x(i * stepX))})
+	for _, v := range steps(stepX, c.xMax) {
+		c.XTicks = append(c.XTicks, tick{c.x(v), round(x(v))})
 	}
-	for i := 0.0; i*stepY <= c.yMax*1.001; i++ {
-		c.YTicks = append(c.YTicks, tick{c.y(i * stepY), round(y(i * stepY))})
+	for _, v := range steps(stepY, c.yMax) {
+		c.YTicks = append(c.YTicks, tick{c.y(v), round(y(v))})
 	}
+}
+
+// steps are the multiples of a step up to most. There are ten at most, whatever numbers
+// a file has.
+func steps(step, most float64) (list []float64) {
+	for i := range 10 {
+		if v := float64(i) * step; v <= most*1.001 {
+			list = append(list, v)
+		}
+	}
+	return list
 }
 
 // add puts a line into the chart.
@@ -239,6 +250,8 @@ func (c *chart) scaleLog() {
 			least, most = min(least, p.y), max(most, p.y)
 		}
 	}
+	// Nothing takes less than a nanosecond.
+	least = max(least, 1e-9)
 	c.log, c.xMax = true, 5
 	c.yMin, c.yMax = math.Pow(10, math.Floor(math.Log10(least))), math.Pow(10, math.Ceil(math.Log10(most)))
 	if c.yMax <= c.yMin {
@@ -247,7 +260,7 @@ func (c *chart) scaleLog() {
 	for i, name := range []string{"p50", "p90", "p99", "p99.9", "max"} {
 		c.XTicks = append(c.XTicks, tick{c.x(float64(i) + 0.5), name})
 	}
-	for v := c.yMin; v <= c.yMax*1.001; v *= 10 {
+	for v := c.yMin; v <= c.yMax*1.001 && len(c.YTicks) < 12; v *= 10 {
 		c.YTicks = append(c.YTicks, tick{c.y(v), round(span(v))})
 	}
 }

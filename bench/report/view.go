@@ -117,7 +117,7 @@ func (s source) notes(name string) (list []string) {
 	}
 	for _, c := range s.Cases {
 		if c.Refused != "" {
-			list = append(list, fmt.Sprintf("%s: %s is no result: %s", name, c.Name(), c.Refused))
+			list = append(list, fmt.Sprintf("%s: workload %s, %s, is no result: %s", name, c.Workload, setting(&c), c.Refused))
 		}
 	}
 	return list
