@@ -56,7 +56,7 @@ func (c *chart) x(v float64) float64 { return left + v/c.xMax*(width-left-right)
 func (c *chart) y(v float64) float64 {
 	part := (v - c.yMin) / (c.yMax - c.yMin)
 	if c.log {
-		part = math.Log(max(v, c.yMin)/c.yMin) / math.Log(c.yMax/c.yMin)
+		part = (math.Log(min(max(v, c.yMin), c.yMax)) - math.Log(c.yMin)) / (math.Log(c.yMax) - math.Log(c.yMin))
 	}
 	return height - bottom - part*(height-top-bottom)
 }
@@ -250,8 +250,8 @@ func (c *chart) scaleLog() {
 			least, most = min(least, p.y), max(most, p.y)
 		}
 	}
-	// Nothing takes less than a nanosecond.
-	least = max(least, 1e-9)
+	// Nothing takes less than a nanosecond, or 30 years.
+	least, most = max(least, 1e-9), min(max(most, 1e-9), 1e9)
 	c.log, c.xMax = true, 5
 	c.yMin, c.yMax = math.Pow(10, math.Floor(math.Log10(least))), math.Pow(10, math.Ceil(math.Log10(most)))
 	if c.yMax <= c.yMin {

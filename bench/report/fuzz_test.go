@@ -3,12 +3,16 @@ package report_test
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"testing"
 
 	"shard_to_ssd/bench"
 	"shard_to_ssd/bench/example"
 	"shard_to_ssd/bench/report"
 )
+
+// nowhere is a line with a point that is in no picture.
+var nowhere = regexp.MustCompile(`points="[^"]*(NaN|Inf)[^"]*"`)
 
 // Whatever a file of results has in it, the page is made, and is a page of some size.
 func FuzzWrite(f *testing.F) {
@@ -32,6 +36,9 @@ func FuzzWrite(f *testing.F) {
 		}
 		if page.Len() > 100_000+1000*len(text) {
 			t.Errorf("%d bytes of a file of %d", page.Len(), len(text))
+		}
+		if at := nowhere.Find(page.Bytes()); at != nil {
+			t.Errorf("a line goes nowhere: %s", at)
 		}
 	})
 }
