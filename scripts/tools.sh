@@ -10,7 +10,7 @@ missing() {
     local pair
     for pair in xxhsum:xxhash rsync:rsync strace:strace getfacl:acl setfattr:attr mkfs.xfs:xfsprogs \
         mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs gcc:gcc python3:python3 fio:fio rclone:rclone fpsync:fpart \
-        /usr/bin/time:time; do
+        /usr/bin/time:time chromium:chromium; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
     [ -e /usr/include/stdlib.h ] || echo libc6-dev # gcc alone does not bring it

@@ -178,9 +178,9 @@ func (m *maker) one(w workload, engine string, block int64, jobs int, ceiling, r
 // sustained writes 420 GiB, and has a wobble now and then that is no cliff.
 func (m *maker) sustained() *bench.Sustained {
 	s := &bench.Sustained{Block: mib, Depth: 32, WorstSecond: math.MaxFloat64, Pause: 60}
-	offset, rate := 0.0, m.Write
+	offset := 0.0
 	for t := 0.5; offset < 420*gib; t += 0.5 {
-		rate = m.Write
+		rate := m.Write
 		if m.Cliff > 0 && offset > m.Cliff {
 			rate = m.Slow * (1 + 0.12*math.Sin(t/3))
 			if s.Cliff == nil {

@@ -1,0 +1,288 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"shard_to_ssd/bench"
+)
+
+// view is what the page shows.
+type view struct {
+	Drives    []drive
+	Summary   []row
+	Notes     []string
+	Verdicts  []verdict
+	Sustained *chart
+	Ceilings  *bars
+	Matrices  []matrix
+	Latencies []*chart
+	Heat      *chart
+	Facts     []row
+	Setup     []row
+}
+
+type drive struct {
+	Class, Name string
+	Workload    string
+	Copy        *Num // of the workload, and how much of the ceiling
+	Share       *Num
+	Cliff       *Num // offset, and the rate behind it
+	After       *Num
+	Steady      bool // a long write found no cliff
+}
+
+// row is one line of a table: a cell for each result.
+type row struct {
+	Name, Help string
+	Cells      []cell
+}
+
+// cell is a number, or words.
+type cell struct {
+	*Num
+	Words string
+}
+
+func newView(results []*bench.Result) *view {
+	v := &view{}
+	var all []source
+	for i, r := range results {
+		all = append(all, source{r, i})
+	}
+	for i, name := range driveNames(all) {
+		v.Drives = append(v.Drives, all[i].drive(name))
+		v.Notes = append(v.Notes, all[i].notes(name)...)
+	}
+	v.Summary = summary(all)
+	v.Verdicts = verdicts(all, v.Drives)
+	v.Sustained, v.Heat = sustained(all), heat(all)
+	v.Ceilings, v.Matrices = shares(all), matrices(all, v.Drives)
+	v.Latencies = latencies(all)
+	v.Facts, v.Setup = facts(all), setup(all)
+	return v
+}
+
+// driveNames tells two results of one model apart.
+func driveNames(all []source) (names []string) {
+	seen := map[string]int{}
+	for i, s := range all {
+		name := fmt.Sprintf("drive %d", i+1)
+		if s.Facts.Model != nil {
+			name = *s.Facts.Model
+		} else if s.Facts.Device != nil {
+			name = *s.Facts.Device
+		}
+		if seen[name]++; seen[name] > 1 {
+			name = fmt.Sprintf("%s (%d)", name, seen[name])
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+func class(i int) string { return fmt.Sprintf("s%d", i+1) }
+
+// large is the workload that a drive is judged by: the first that there is.
+func (s source) large() int {
+	for _, c := range s.Cases {
+		if i := s.best(c.Workload); i >= 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+func (s source) drive(name string) drive {
+	d := drive{Class: class(s.index), Name: name}
+	if i := s.large(); i >= 0 {
+		d.Workload, d.Copy, d.Share = s.Cases[i].Workload, s.caseRate(i), s.caseShare(i)
+	}
+	if s.Sustained != nil {
+		if c := s.Sustained.Cliff; c != nil {
+			d.Cliff = s.bytes(float64(c.Offset), "/sustained/cliff/offset")
+			d.After = s.rate(c.After, "/sustained/cliff/after")
+		}
+		d.Steady = s.Sustained.Cliff == nil
+	}
+	return d
+}
+
+func (s source) notes(name string) (list []string) {
+	if !s.Complete {
+		list = append(list, name+": the run was ended early, what is here was measured")
+	}
+	for _, w := range s.Warnings {
+		list = append(list, name+": "+w)
+	}
+	for _, c := range s.Cases {
+		if c.Refused != "" {
+			list = append(list, fmt.Sprintf("%s: workload %s, %s, is no result: %s", name, c.Workload, setting(&c), c.Refused))
+		}
+	}
+	return list
+}
+
+// rowOf makes a line of a number of each result; none of it without any.
+func rowOf(all []source, name, help string, of func(s source) *Num) []row {
+	r, any := row{Name: name, Help: help}, false
+	for _, s := range all {
+		n := of(s)
+		any = any || n != nil
+		r.Cells = append(r.Cells, cell{Num: n})
+	}
+	if !any {
+		return nil
+	}
+	return []row{r}
+}
+
+func summary(all []source) (rows []row) {
+	add := func(name, help string, of func(s source) *Num) { rows = append(rows, rowOf(all, name, help, of)...) }
+	for _, w := range workloads(all) {
+		add("copy: "+w, "best setting, median, until all is read back", func(s source) *Num {
+			if i := s.best(w); i >= 0 {
+				return s.caseRate(i)
+			}
+			return nil
+		})
+	}
+	for _, way := range []bench.Way{bench.Read, bench.Write, bench.Both} {
+		add("ceiling: "+string(way), "what the drive does with nothing else to do", func(s source) *Num { return s.ceiling(way) })
+	}
+	rows = append(rows, cliff(all)...)
+	add("worst second", "of the long write", func(s source) *Num {
+		if s.Sustained == nil {
+			return nil
+		}
+		return s.rate(s.Sustained.WorstSecond, "/sustained/worst_second")
+	})
+	add("reader alone, p99", "a random read of 4 KiB", func(s source) *Num {
+		if s.Readers == nil {
+			return nil
+		}
+		return s.time(s.Readers.Alone.P99, "/readers/alone/p99")
+	})
+	add("reader beside a copy, p99", "a random read of 4 KiB", func(s source) *Num {
+		if s.Readers == nil {
+			return nil
+		}
+		return s.time(s.Readers.Beside.P99, "/readers/beside/p99")
+	})
+	return rows
+}
+
+// cliff are the rows of a long write. That there is no cliff is known, too.
+func cliff(all []source) (rows []row) {
+	add := func(name, help string, of func(s source, c *bench.Cliff) *Num) {
+		lines := rowOf(all, name, help, func(s source) *Num {
+			if s.Sustained == nil || s.Sustained.Cliff == nil {
+				return nil
+			}
+			return of(s, s.Sustained.Cliff)
+		})
+		for _, l := range lines {
+			for i, s := range all {
+				if s.Sustained != nil && s.Sustained.Cliff == nil {
+					l.Cells[i].Words = "no cliff"
+				}
+			}
+		}
+		rows = append(rows, lines...)
+	}
+	add("cliff at", "bytes written until it is slower for good", func(s source, c *bench.Cliff) *Num {
+		return s.bytes(float64(c.Offset), "/sustained/cliff/offset")
+	})
+	add("before the cliff", "long write", func(s source, c *bench.Cliff) *Num {
+		return s.rate(c.Before, "/sustained/cliff/before")
+	})
+	add("after the cliff", "long write", func(s source, c *bench.Cliff) *Num {
+		return s.rate(c.After, "/sustained/cliff/after")
+	})
+	add("fast again after a pause", "bytes until the cliff comes back", func(s source, c *bench.Cliff) *Num {
+		if s.Sustained.Recovery == nil {
+			return nil
+		}
+		return s.bytes(*s.Sustained.Recovery, "/sustained/recovery")
+	})
+	return rows
+}
+
+// workloads of all results, in order.
+func workloads(all []source) (list []string) {
+	seen := map[string]bool{}
+	for _, s := range all {
+		for _, c := range s.Cases {
+			if !seen[c.Workload] {
+				seen[c.Workload] = true
+				list = append(list, c.Workload)
+			}
+		}
+	}
+	return list
+}
+
+// verdict is what statistics say of a drive, against the first.
+type verdict struct {
+	Class, Name                  string
+	Better, Worse, Same, Unknown int
+	Notes                        []string
+}
+
+func verdicts(all []source, drives []drive) (list []verdict) {
+	for i := 1; i < len(all); i++ {
+		c := bench.Compare(all[0].Result, all[i].Result)
+		list = append(list, verdict{class(i), drives[i].Name, c.Count(bench.Better), c.Count(bench.Worse),
+			c.Count(bench.Same), c.Count(bench.Unknown), c.Notes})
+	}
+	return list
+}
+
+func facts(all []source) (rows []row) {
+	at := map[string]int{}
+	for _, s := range all {
+		for _, f := range s.Facts.List() {
+			if _, known := at[f.Key]; !known {
+				at[f.Key] = len(rows)
+				rows = append(rows, row{Name: strings.ReplaceAll(f.Key, "_", " "), Cells: make([]cell, len(all))})
+			}
+			rows[at[f.Key]].Cells[s.index] = s.fact(f)
+		}
+	}
+	return rows
+}
+
+// fact is in words, but for sizes, which nobody reads in bytes.
+func (s source) fact(f bench.Fact) cell {
+	var size *int64
+	switch f.Key {
+	case "capacity":
+		size = s.Facts.Capacity
+	case "fs_size":
+		size = s.Facts.Size
+	case "fs_free":
+		size = s.Facts.Free
+	case "memory":
+		size = s.Facts.Memory
+	default:
+		return cell{Words: f.Text}
+	}
+	return cell{Num: s.bytes(float64(*size), "/facts/"+f.Key)}
+}
+
+func setup(all []source) (rows []row) {
+	words := func(name string, of func(s source) string) {
+		r := row{Name: name}
+		for _, s := range all {
+			r.Cells = append(r.Cells, cell{Words: of(s)})
+		}
+		rows = append(rows, r)
+	}
+	words("measured", func(s source) string { return s.Started.UTC().Format("2006-01-02 15:04 UTC") })
+	words("profile", func(s source) string { return s.Profile })
+	words("version", func(s source) string { return s.Tool })
+	words("caches emptied by", func(s source) string { return s.Cold })
+	words("command", func(s source) string { return strings.Join(s.Command, " ") })
+	rows = append(rows, rowOf(all, "took", "", func(s source) *Num { return s.time(s.Seconds, "/seconds") })...)
+	return append(rows, rowOf(all, "written in all", "", func(s source) *Num { return s.bytes(float64(s.Written), "/written") })...)
+}
