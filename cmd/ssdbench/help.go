@@ -5,7 +5,10 @@ import (
 	"strings"
 )
 
-const helpHead = `usage: ssdbench COMMAND [flags]
+const helpHead = `usage: ssdbench run --target DIR [flags]
+       ssdbench report [-o report.html] RESULT…
+       ssdbench compare OLD NEW
+       ssdbench list
 
 Says how fast an SSD takes shards, for how long, and how that compares: with the
 copy engine of shard_to_ssd, on cold caches, with data that does not compress.
@@ -34,6 +37,9 @@ Flags of run:
   --yes             allow to write more than a tenth of the free space (default: off)
   -o, --output FILE where the result goes (default: standard output)
   --format F        json, benchfmt (default: json)
+
+Flags of report:
+  -o, --output FILE where the page goes (default: standard output)
 
 Exit status:
 `

@@ -2,7 +2,7 @@
 // shard_to_ssd uses.
 //
 //  1. flags.go reads the command line; what is wrong with it is said in one line,
-//     status 2. Each subcommand is a file: run.go, list.go.
+//     status 2. The subcommands are in run.go, report.go, list.go.
 //  2. signals.go turns SIGINT, SIGTERM and SIGHUP into the end of a context.
 //  3. progress.go shows how far a run is, on standard error.
 //  4. Package bench does the work.
@@ -49,6 +49,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"run", "measure a directory on an SSD", runCommand},
+		{"report", "one page of one to four results, which opens from disk", reportCommand},
+		{"compare", "how a result differs from an older one, and how sure that is", compareCommand},
 		{"list", "workloads, engines and profiles, each with what it is for", listCommand},
 	}
 }

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/pflag"
+
+	"shard_to_ssd/bench"
+	"shard_to_ssd/bench/report"
+)
+
+// reportCommand makes one page of results.
+func reportCommand(h host, _, args []string) error {
+	var file string
+	flags := pflag.NewFlagSet("report", pflag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVarP(&file, "output", "o", "", "")
+	err := flags.Parse(args)
+	switch n := flags.NArg(); {
+	case errors.Is(err, errHelp):
+		_, err := io.WriteString(h.stdout, help())
+		return err
+	case err != nil:
+		return &usageError{"report: " + err.Error()}
+	case n == 0:
+		return &usageError{"report: a result is missing: the file that run -o has written"}
+	case n > report.Most:
+		return &usageError{fmt.Sprintf("report: %d results, at most %d are told apart on a page", n, report.Most)}
+	}
+	return report.Files(h.stdout, file, flags.Args())
+}
+
+// compareCommand prints how a result differs from an older one.
+func compareCommand(h host, _, args []string) error {
+	flags := pflag.NewFlagSet("compare", pflag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, errHelp):
+		_, err := io.WriteString(h.stdout, help())
+		return err
+	case err != nil:
+		return &usageError{"compare: " + err.Error()}
+	case flags.NArg() != 2:
+		return &usageError{fmt.Sprintf("compare: %d results, wanted two: the older and the newer", flags.NArg())}
+	}
+	return bench.CompareFiles(h.stdout, flags.Arg(0), flags.Arg(1))
+}
