@@ -4,13 +4,15 @@ PREFIX  = /usr/local
 DESTDIR =
 TIME    = 30m
 SIZE    = quick
+TARGET  = logs
+PROFILE = quick
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # Programs are the directories of cmd.
 PROGRAMS := $(notdir $(wildcard cmd/*))
 
 .DEFAULT_GOAL := build
-.PHONY: build test torture bench-peers lint demo install clean help
+.PHONY: build test torture bench-peers lint demo qualify install clean help
 
 # Static, so that a program runs on any host, whatever its libc; no paths of the
 # build host inside. The version comes from git describe, not from Go's own stamp,
@@ -32,6 +34,11 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 
 demo: build ## two services share a sample shard, step by step
 	scripts/demo.sh bin/shard_to_ssd
+
+qualify: build ## ssdbench of PROFILE=quick on the disk of TARGET=DIR, and its page
+	mkdir -p logs
+	bin/ssdbench run --profile '$(PROFILE)' --target '$(TARGET)' --yes -o logs/ssdbench.json
+	bin/ssdbench report -o logs/ssdbench.html logs/ssdbench.json
 
 install: build ## programs in DESTDIR PREFIX/bin (PREFIX=/usr/local)
 	install -d '$(DESTDIR)$(PREFIX)/bin'

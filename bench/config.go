@@ -49,8 +49,9 @@ type Config struct {
 
 // Progress hears how a run goes on. Its methods return at once.
 type Progress interface {
-	// Begin is told of each step: what it is, and how many steps there are.
-	Begin(step, steps int, what string)
+	// Begin is told of each step: what it is, what comes after it ("": nothing), and
+	// how many steps there are.
+	Begin(step, steps int, what, next string)
 	// Moved is told of bytes as they are moved.
 	Moved(bytes int64)
 	// Rest is told how long all that is left will take, as far as is known.

@@ -46,27 +46,39 @@ func makeMatrix(shards []*shard, s *settings) *matrix {
 }
 
 // rounds calls do for each of n, in a new order each round, so that what changes with
-// time, such as heat, changes all alike.
-func rounds(seed uint64, rounds, n int, do func(i int) error) error {
+// time, such as heat, changes all alike. next comes after i, -1: nothing.
+func rounds(seed uint64, rounds, n int, do func(i, next int) error) error {
 	random := rand.New(rand.NewPCG(seed, 2))
+	var order []int
 	for range rounds {
-		for _, i := range random.Perm(n) {
-			if err := do(i); err != nil {
-				return err
-			}
+		order = append(order, random.Perm(n)...)
+	}
+	order = append(order, -1)
+	for k, i := range order[:len(order)-1] {
+		if err := do(i, order[k+1]); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// what a copy is called.
+func (c *Case) what() string {
+	return fmt.Sprintf("copy %s, engine %s, requests of %s, %d workers", c.Workload, c.Engine, Bytes(c.Block), c.Jobs)
+}
+
 // measureCase copies once for case i.
-func (r *runner) measureCase(ctx context.Context, m *matrix, i int) error {
+func (r *runner) measureCase(ctx context.Context, m *matrix, i, next int) error {
 	c, from := &m.cases[i], m.shards[i]
 	if c.Refused != "" {
 		r.skip(2 * c.Bytes)
 		return nil
 	}
-	r.begin(2*c.Bytes, "copy %s, engine %s, requests of %s, %d workers", c.Workload, c.Engine, Bytes(c.Block), c.Jobs)
+	after := readersStep
+	if next >= 0 {
+		after = m.cases[next].what()
+	}
+	r.begin(2*c.Bytes, c.what(), after)
 	if err := r.work.checkReserve(c.Bytes); err != nil {
 		return err
 	}

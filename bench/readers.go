@@ -16,10 +16,16 @@ import (
 // readSize is what the reader beside a copy reads at once, in bytes: a page.
 const readSize = 4096
 
+const readersStep = "random reads, alone and beside a copy"
+
 // measureReaders has a reader wait for random pages of the shard's largest file, alone
 // for a while, and then beside a copy of the shard.
 func (r *runner) measureReaders(ctx context.Context, from *shard, alone time.Duration) (*Readers, error) {
-	r.begin(2*from.plan.Bytes, "random reads, alone and beside a copy")
+	next := ""
+	if r.set.share > 0 {
+		next = sustainedStep
+	}
+	r.begin(2*from.plan.Bytes, readersStep, next)
 	if _, err := r.cooler.cool(ctx, from); err != nil {
 		return nil, err
 	}

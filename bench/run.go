@@ -180,7 +180,7 @@ func (r *runner) measureCeilings(ctx context.Context) error {
 	}
 	defer dir.Close() //nolint:errcheck // opened for reading
 	b := &ceilingBench{dir: dir, size: r.set.ceilingSize, seed: r.Seed, moved: r.moved}
-	r.begin(b.size, "write %d bytes to read", b.size)
+	r.begin(b.size, "write "+Bytes(b.size)+" to read", "ceilings")
 	r.written.Add(b.size)
 	if err := b.prepare(ctx); err != nil {
 		return err
@@ -197,9 +197,12 @@ func (r *runner) measureCeilings(ctx context.Context) error {
 		}
 	}
 	r.result.Ceilings = all
-	err = rounds(r.Seed, r.set.samples, len(all), func(i int) error {
-		c := &all[i]
-		r.begin(b.size*int64(len(c.Way.each())), "ceiling: %s, blocks of %s, %d at once", c.Way, Bytes(c.Block), c.Depth)
+	err = rounds(r.Seed, r.set.samples, len(all), func(i, next int) error {
+		c, after := &all[i], "workloads"
+		if next >= 0 {
+			after = all[next].what()
+		}
+		r.begin(b.size*int64(len(c.Way.each())), c.what(), after)
 		if c.Way != Read {
 			r.written.Add(b.size)
 		}
@@ -211,11 +214,20 @@ func (r *runner) measureCeilings(ctx context.Context) error {
 	return r.work.delete(ctx, "ceilings")
 }
 
+// what a ceiling is called.
+func (c *Ceiling) what() string {
+	return fmt.Sprintf("ceiling: %s, blocks of %s, %d at once", c.Way, Bytes(c.Block), c.Depth)
+}
+
 // makeShards makes the workloads that are copied.
 func (r *runner) makeShards(ctx context.Context, workloads []data.Workload) error {
-	for _, w := range workloads {
+	for i, w := range workloads {
 		_, bytes := w.Total(r.Seed)
-		r.begin(bytes, "make workload %s, %d bytes", w.Name, bytes)
+		next := "copies"
+		if i+1 < len(workloads) {
+			next = "make workload " + workloads[i+1].Name
+		}
+		r.begin(bytes, "make workload "+w.Name+", "+Bytes(bytes), next)
 		dir, err := mkdir(r.work.File, "source-"+w.Name)
 		if err != nil {
 			return err
@@ -251,7 +263,7 @@ func (r *runner) measureCases(ctx context.Context) error {
 		m.cases[i].Ceiling = r.ceilingOf(m.shards[i])
 	}
 	r.result.Cases = m.cases
-	return rounds(r.Seed, r.set.samples, len(m.cases), func(i int) error { return r.measureCase(ctx, m, i) })
+	return rounds(r.Seed, r.set.samples, len(m.cases), func(i, next int) error { return r.measureCase(ctx, m, i, next) })
 }
 
 // ceilingOf is what a copy of a shard cannot be faster than: on one device it is read

@@ -28,14 +28,15 @@ func tiny(target string) Config {
 type heard struct {
 	mu    sync.Mutex
 	steps []string
+	nexts []string
 	last  int // of how many
 	moved counter
 	begun func(step int)
 }
 
-func (h *heard) Begin(step, steps int, what string) {
+func (h *heard) Begin(step, steps int, what, next string) {
 	h.mu.Lock()
-	h.steps, h.last = append(h.steps, what), steps
+	h.steps, h.nexts, h.last = append(h.steps, what), append(h.nexts, next), steps
 	h.mu.Unlock()
 	if h.begun != nil {
 		h.begun(step)
@@ -72,6 +73,13 @@ func TestRunMeasuresEverything(t *testing.T) {
 	}
 	if len(progress.steps) != progress.last {
 		t.Errorf("%d steps, %d were told: %q", len(progress.steps), progress.last, progress.steps)
+	}
+	for i, next := range progress.nexts {
+		last := i+1 == len(progress.steps)
+		named := strings.HasPrefix(next, "ceiling:") || strings.HasPrefix(next, "copy ") // others are about
+		if (next == "") != last || (named && progress.steps[i+1] != next) {
+			t.Errorf("after %q comes %q", progress.steps[i:min(i+2, len(progress.steps))], next)
+		}
 	}
 	if len(r.Ceilings) != 3*2 {
 		t.Errorf("%d ceilings", len(r.Ceilings))

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"shard_to_ssd/bench/data"
@@ -15,12 +16,13 @@ const (
 	sustainedDepth = 16
 	sustainedFile  = "sustained"
 	tick           = 500 * time.Millisecond
+	sustainedStep  = "write on and on"
 )
 
 // measureSustained writes size bytes, has the device rest, and writes again.
 func (r *runner) measureSustained(ctx context.Context, size int64, pause time.Duration) (*Sustained, error) {
 	s := &Sustained{Block: r.sustainedBlock, Depth: sustainedDepth, Points: []Point{}, AfterIt: []Point{}, Cliffs: []Cliff{}, Pause: pause.Seconds()}
-	r.begin(size, "write %d bytes on and on", size)
+	r.begin(size, sustainedStep, fmt.Sprintf("rest for %v", pause))
 	var err error
 	if s.Points, err = r.writeOn(ctx, size); err != nil {
 		return s, err
@@ -30,7 +32,7 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause time.Du
 		s.Cliffs, s.Cliff = cliffs, &cliffs[0]
 	}
 	again := s.again(size)
-	r.begin(again, "rest for %v, then write %d bytes again", pause, again)
+	r.begin(again, fmt.Sprintf("rest for %v, then write %s again", pause, Bytes(again)), "")
 	select {
 	case <-time.After(pause):
 	case <-ctx.Done():

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -21,13 +20,13 @@ type tracker struct {
 // tellEvery is how often what is left is told.
 const tellEvery = int64(time.Second / 2)
 
-// begin says what is done next, and how many bytes that moves.
-func (t *tracker) begin(bytes int64, format string, args ...any) {
+// begin says what is done now, how many bytes that moves, and what will be after it.
+func (t *tracker) begin(bytes int64, what, next string) {
 	t.total.Store(t.begun) // what a step moves is known only about
 	t.step++
 	t.begun += bytes
 	if t.to != nil {
-		t.to.Begin(t.step, max(t.steps, t.step), fmt.Sprintf(format, args...))
+		t.to.Begin(t.step, max(t.steps, t.step), what, next)
 		t.rest()
 	}
 }

@@ -100,12 +100,17 @@ func TestProgressLine(t *testing.T) {
 	if got := p.line(time.Unix(0, 0)); got != "" {
 		t.Errorf("before the first step: %q", got)
 	}
-	p.Begin(3, 40, strings.Repeat("copy huge ", 20))
+	p.Begin(3, 40, strings.Repeat("copy huge ", 20), "")
 	p.line(time.Unix(10, 0))
 	p.Moved(3 << 30)
 	p.Rest(90 * time.Second)
 	got := p.line(time.Unix(11, 0))
 	if len([]rune(got)) != 59 || !strings.HasPrefix(got, "[3/40] 3.0 GiB/s, about 1m30s left: copy huge") {
 		t.Errorf("%d runes: %q", len([]rune(got)), got)
+	}
+	p.host.columns = 80
+	p.Begin(4, 40, "copy", "read")
+	if got := p.line(time.Unix(12, 0)); !strings.HasSuffix(got, ": copy; next: read") {
+		t.Errorf("what is next: %q", got)
 	}
 }

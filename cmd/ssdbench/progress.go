@@ -29,7 +29,7 @@ type progress struct {
 
 	mu          sync.Mutex
 	step, steps int
-	what        string
+	what, next  string
 	left        time.Duration // below 0: nobody knows
 	samples     []moved       // of the last while
 }
@@ -57,10 +57,10 @@ func (p *progress) stop() {
 }
 
 // Begin shows the next step.
-func (p *progress) Begin(step, steps int, what string) {
+func (p *progress) Begin(step, steps int, what, next string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.step, p.steps, p.what = step, steps, what
+	p.step, p.steps, p.what, p.next = step, steps, what, next
 	if p.host.columns == 0 {
 		p.host.say("%d of %d: %s%s", step, steps, what, leftText(p.left))
 	}
@@ -102,7 +102,11 @@ func (p *progress) line(now time.Time) string {
 	for len(p.samples) > 2 && now.Sub(p.samples[1].at) >= rateWindow {
 		p.samples = p.samples[1:]
 	}
-	text := []rune(fmt.Sprintf("[%d/%d] %s%s: %s", p.step, p.steps, rateText(p.samples), leftText(p.left), p.what))
+	line := fmt.Sprintf("[%d/%d] %s%s: %s", p.step, p.steps, rateText(p.samples), leftText(p.left), p.what)
+	if p.next != "" {
+		line += "; next: " + p.next
+	}
+	text := []rune(line)
 	return string(text[:min(len(text), max(p.host.columns-1, 1))])
 }
 
