@@ -1,11 +1,10 @@
 package shardtossd
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strings"
-
-	"maps"
 
 	"shard_to_ssd/internal/tree"
 	"shard_to_ssd/verify"
