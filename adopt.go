@@ -154,10 +154,10 @@ func (op *operation) recordAs(ctx context.Context, h *verify.Header, plan *copie
 	if err := op.writeEntries(ctx, w, plan, sums); err != nil {
 		return err
 	}
-	if err := w.Close(); err != nil {
+	if err := op.proveAdopted(ctx, h, plan, state, source); err != nil {
 		return err
 	}
-	if err := op.proveAdopted(ctx, h, plan, state, source); err != nil {
+	if err := w.Close(); err != nil {
 		return err
 	}
 	// What the older script wrote may never have been synced, and so the manifest.
@@ -182,7 +182,7 @@ func (op *operation) recordAs(ctx context.Context, h *verify.Header, plan *copie
 func (op *operation) stillThere(h *verify.Header) error {
 	pub, err := op.published()
 	if err == nil && (pub == nil || verify.RootOf(pub) != h.Root) {
-		err = op.errGone()
+		err = op.errGoneMeanwhile()
 	}
 	return err
 }

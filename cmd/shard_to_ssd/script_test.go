@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"regexp"
 	"strconv"
 	"strings"
@@ -38,6 +39,11 @@ import (
 //	ends NAME N              wait until it ends, with exit status N, -1 if killed
 //	[root]                   may mount, and give files away
 func TestScripts(t *testing.T) {
+	// Who runs the tests with nohup has SIGHUP ignored, which children inherit; of what is
+	// caught here they do not.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) }) // after the stories, which run beside each other
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
