@@ -83,24 +83,7 @@ func (op *operation) writeRegular(w *verify.Writer, stage *copier.Stage, it *cop
 	if err != nil {
 		return err
 	}
-	r.Sum = whole
-	if err := w.Write(r, whole); err != nil {
-		return err
-	}
-	blocks := tree.Blocks(r.Size)
-	if blocks < 2 {
-		return nil
-	}
-	for first := int64(0); first < blocks; first += tree.SumsPerLine {
-		sums, err := stage.BlockSums(it, first, min(tree.SumsPerLine, blocks-first))
-		if err != nil {
-			return err
-		}
-		if err := w.WriteSums(sums); err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.WriteRegular(r, whole, func(first, n int64) ([]uint64, error) { return stage.BlockSums(it, first, n) })
 }
 
 // proveStage holds names and metadata of the stage against the manifest that was

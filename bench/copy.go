@@ -150,33 +150,12 @@ func writeManifest(ctx context.Context, m *verify.Writer, plan *copier.Plan, sta
 		if err != nil {
 			return err
 		}
-		r.Sum = whole
-		if err := m.Write(&r, whole); err != nil {
-			return err
-		}
-		return writeSums(m, stage, it)
+		return m.WriteRegular(&r, whole, func(first, n int64) ([]uint64, error) { return stage.BlockSums(it, first, n) })
 	})
 	if err != nil {
 		return err
 	}
 	return m.Finish()
-}
-
-func writeSums(m *verify.Writer, stage *copier.Stage, it *copier.Item) error {
-	blocks := tree.Blocks(it.Size)
-	if blocks < 2 {
-		return nil
-	}
-	for first := int64(0); first < blocks; first += tree.SumsPerLine {
-		sums, err := stage.BlockSums(it, first, min(tree.SumsPerLine, blocks-first))
-		if err != nil {
-			return err
-		}
-		if err := m.WriteSums(sums); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func proveStage(ctx context.Context, state *sys.File) error {

@@ -157,6 +157,29 @@ func (w *Writer) Write(r *tree.Record, whole uint64) error {
 	return w.enc.Write(r)
 }
 
+// WriteRegular adds a regular file whose XXH64 is whole, and the sums of its blocks if it
+// has several: sums are those of n blocks from the first on.
+func (w *Writer) WriteRegular(r *tree.Record, whole uint64, sums func(first, n int64) ([]uint64, error)) error {
+	r.Sum = whole
+	if err := w.Write(r, whole); err != nil {
+		return err
+	}
+	blocks := tree.Blocks(r.Size)
+	if blocks < 2 {
+		return nil
+	}
+	for first := int64(0); first < blocks; first += tree.SumsPerLine {
+		some, err := sums(first, min(tree.SumsPerLine, blocks-first))
+		if err != nil {
+			return err
+		}
+		if err := w.WriteSums(some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // WriteSums adds sums of up to tree.SumsPerLine blocks of the file before.
 func (w *Writer) WriteSums(sums []uint64) error {
 	return w.enc.Write(&tree.Record{Kind: tree.Sums, Sums: sums})
