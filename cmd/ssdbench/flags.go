@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	shardtossd "shard_to_ssd"
 	"shard_to_ssd/bench"
 	"shard_to_ssd/copier"
 )
@@ -85,23 +86,17 @@ func (f *format) String() string { return string(*f) }
 // Type is the word for the value in a usage line.
 func (f *format) Type() string { return "FORMAT" }
 
-// size is a number of bytes: 4M, 1GiB, 500000.
+// size is a number of bytes, at least one.
 type size int64
 
-// Set reads a number and its suffix. K, M, G and T are powers of 1024.
+// Set is shardtossd.ParseSize, of a size that is one.
 func (s *size) Set(text string) error {
-	number := strings.TrimSuffix(strings.TrimSuffix(text, "B"), "i")
-	shift := 0
-	if i := strings.IndexAny(number, "KMGT"); i > 0 && i == len(number)-1 {
-		shift = 10 * (1 + strings.IndexByte("KMGT", number[i]))
-		number = number[:i]
+	n, err := shardtossd.ParseSize(text)
+	if err == nil && n == 0 {
+		err = errors.New("nothing is no size")
 	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n <= 0 || n > 1<<62>>shift {
-		return fmt.Errorf("%q is not a size such as 500000, 4M or 2GiB", text)
-	}
-	*s = size(n << shift)
-	return nil
+	*s = size(n)
+	return err
 }
 
 func (s *size) String() string { return strconv.FormatInt(int64(*s), 10) }

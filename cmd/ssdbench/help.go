@@ -22,8 +22,8 @@ Flags of run:
                     deleted at the end
   --source DIR      copy this real directory as well (default: only made ones)
   --profile P       quick, standard, sustained (default: quick); list says what they are
-  --size BYTES      of the largest workload. K, M, G and T are powers of 1024
-                    (default: by profile)
+  --size BYTES      of the largest workload. Suffixes K or KiB, M, G, T are powers of
+                    1024, KB, MB, GB, TB of 1000 (default: by profile)
   --engines E,…     engines to copy with (default: by profile)
   --blocks BYTES,…  bytes of one request, powers of two from 128K to 4M
                     (default: by profile)

@@ -206,7 +206,7 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 		"--verify --jobs=257 source/shard":      "at most 256",
 		"-c -i a --engine=fast source/shard":    "is not one of",
 		"-c -i a --engine= source/shard":        "is not one of",
-		"-c -i a --bwlimit=fast source/shard":   "is not a rate such as",
+		"-c -i a --bwlimit=fast source/shard":   "is not a number of bytes such as",
 		"-r -i a --bwlimit=1M shard":            "--bwlimit goes with -c, --verify, --repair or --adopt only",
 		"--list --bwlimit=1M":                   "--bwlimit goes with -c, --verify, --repair or --adopt only",
 		"-r -i a --engine=direct shard":         "--engine goes with -c or --repair only",
