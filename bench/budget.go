@@ -48,7 +48,7 @@ func (b *budget) sustained() int64 {
 }
 
 // cost adds what does not depend on the workloads. The rest of a sustained write, after
-// the pause, is never more than the first.
+// each pause, is never more than the first.
 func (b *budget) cost() Cost {
 	cells := int64(len(b.set.ceilingBlocks) * len(b.set.ceilingDepths) * b.set.samples)
 	ceilings := b.set.ceilingSize
@@ -58,10 +58,11 @@ func (b *budget) cost() Cost {
 	c.Writes = ceilings + 2*cells*ceilings + b.made + b.copied + b.largest
 	c.Peak = max(2*ceilings, b.made+b.kept+b.most)
 	if size := b.sustained(); size > 0 {
-		b.steps += 2
-		b.moves += size + size/10
-		c.Writes += 2 * size
-		c.Peak = max(c.Peak, size)
+		read := min(readersSize, size)
+		b.steps += 3
+		b.moves += size + 2*size/10 + read
+		c.Writes += 3*size + read
+		c.Peak = max(c.Peak, size+read)
 	}
 	return c
 }

@@ -67,7 +67,7 @@ func (r *Result) shots() (list []shot) {
 	for i := range r.Cases {
 		list = append(list, r.Cases[i].shots()...)
 	}
-	return append(append(list, r.Sustained.shots()...), r.Readers.shots()...)
+	return append(append(list, r.Sustained.shots()...), r.Readers.shots("Reader", "copy")...)
 }
 
 func (c *Ceiling) shots() (list []shot) {
@@ -147,16 +147,17 @@ func (s *Sustained) shots() (list []shot) {
 		add("after-cliff", value{s.Cliff.After, unitRate})
 	}
 	add("worst-second", value{s.WorstSecond, unitRate})
-	return list
+	return append(list, s.Readers.shots("SustainedReader", "write")...)
 }
 
-func (r *Readers) shots() []shot {
+// shots are of a reader beside something, and alone before that.
+func (r *Readers) shots(name, beside string) []shot {
 	if r == nil {
 		return nil
 	}
 	return []shot{
-		{"Reader/beside=nothing", max(1, r.Alone.Count), r.Alone.values("")},
-		{"Reader/beside=copy", max(1, r.Beside.Count), append(r.Beside.values(""), value{r.Rate, unitRate})},
+		{name + "/beside=nothing", max(1, r.Alone.Count), r.Alone.values("")},
+		{name + "/beside=" + beside, max(1, r.Beside.Count), append(r.Beside.values(""), value{r.Rate, unitRate})},
 	}
 }
 

@@ -34,44 +34,36 @@ func (r *runner) measureReaders(ctx context.Context, from *shard, alone time.Dur
 		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // opened for reading
-	reader := &randomReader{file: file, size: from.largest.Size, random: rand.New(rand.NewPCG(r.Seed, 3))}
-	first, end := context.WithTimeout(ctx, alone)
-	defer end()
-	quiet, err := reader.read(first)
-	if err == nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	reader := r.newReader(file, from.largest.Size)
+	readers := &Readers{}
+	if readers.Alone, err = reader.readFor(ctx, alone); err != nil {
 		return nil, err
 	}
-	sample, beside, err := r.copyBeside(ctx, from, reader)
+	var sample Sample
+	readers.Beside, err = reader.readBeside(ctx, func() (err error) {
+		sample, err = r.copyOnce(ctx, from)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	r.written.Add(from.plan.Bytes)
-	return &Readers{Alone: latencyOf(quiet), Beside: latencyOf(beside), Rate: float64(from.plan.Bytes) / sample.Verified}, nil
+	readers.Rate = float64(from.plan.Bytes) / sample.Verified
+	return readers, nil
 }
 
-// copyBeside copies the shard while the reader reads.
-func (r *runner) copyBeside(ctx context.Context, from *shard, reader *randomReader) (s Sample, h *hdrhistogram.Histogram, err error) {
+// copyOnce copies the shard in the way that comes last in the matrix.
+func (r *runner) copyOnce(ctx context.Context, from *shard) (s Sample, err error) {
 	r.copies++
 	name := fmt.Sprint("copy-", r.copies)
 	state, err := mkdir(r.work.File, name)
 	if err != nil {
-		return s, nil, err
+		return s, err
 	}
 	defer func() { err = errors.Join(err, state.Close(), r.work.delete(ctx, name)) }()
-	reading, end := context.WithCancel(ctx)
-	read := make(chan error, 1)
-	go func() {
-		var err error
-		h, err = reader.read(reading)
-		read <- err
-	}()
 	how := copying{engine: copier.Direct, block: r.set.blocks[len(r.set.blocks)-1], jobs: r.set.jobs[len(r.set.jobs)-1], moved: r.moved, tool: r.Version}
 	s, _, err = how.run(ctx, from.path, state)
-	end()
-	return s, h, errors.Join(err, <-read)
+	return s, err
 }
 
 // randomReader reads one page after the other past the page cache.
@@ -79,6 +71,38 @@ type randomReader struct {
 	file   *sys.File
 	size   int64
 	random *rand.Rand
+}
+
+func (r *runner) newReader(file *sys.File, size int64) *randomReader {
+	return &randomReader{file: file, size: size, random: rand.New(rand.NewPCG(r.Seed, 3))}
+}
+
+// readFor reads for a while.
+func (r *randomReader) readFor(ctx context.Context, d time.Duration) (Latency, error) {
+	reading, end := context.WithTimeout(ctx, d)
+	defer end()
+	h, err := r.read(reading)
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	return latencyOf(h), err
+}
+
+// readBeside reads until the work is done.
+func (r *randomReader) readBeside(ctx context.Context, work func() error) (Latency, error) {
+	reading, end := context.WithCancel(ctx)
+	defer end()
+	var h *hdrhistogram.Histogram
+	read := make(chan error, 1)
+	go func() {
+		var err error
+		h, err = r.read(reading)
+		read <- err
+	}()
+	err := work()
+	end()
+	err = errors.Join(err, <-read)
+	return latencyOf(h), err
 }
 
 // read reads until ctx ends.

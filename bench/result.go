@@ -118,6 +118,10 @@ type Sustained struct {
 	Pause    float64  `json:"pause"`    // seconds
 	AfterIt  []Point  `json:"after_it"` // of what was written then
 	Recovery *float64 `json:"recovery"` // bytes that were as fast as before the cliff again; null without a cliff
+
+	// After another pause it was tried with a reader beside it.
+	Beside  []Point  `json:"beside"`
+	Readers *Readers `json:"readers"` // null if it did not come to that
 }
 
 // Cliff is where a fast cache of the device is full.
@@ -128,11 +132,12 @@ type Cliff struct {
 	After  float64 `json:"after"`
 }
 
-// Readers is what a reader of random 4 KiB blocks waits, alone and beside a copy.
+// Readers is what a reader of random 4 KiB blocks waits, alone and beside a copy or a
+// sustained write.
 type Readers struct {
 	Alone  Latency `json:"alone"`
 	Beside Latency `json:"beside"`
-	Rate   float64 `json:"rate"` // of the copy beside it
+	Rate   float64 `json:"rate"` // of what is beside it
 }
 
 // Facts are what is known of the device and the machine. Nil: not known.

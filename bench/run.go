@@ -109,7 +109,7 @@ func (r *runner) run(ctx context.Context) error {
 	if err := r.clear(ctx); err != nil {
 		return err
 	}
-	r.result.Sustained, err = r.measureSustained(ctx, sustained, r.set.pause)
+	r.result.Sustained, err = r.measureSustained(ctx, sustained, r.set.pause, r.set.reading)
 	return err
 }
 

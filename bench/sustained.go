@@ -19,9 +19,11 @@ const (
 	sustainedStep  = "write on and on"
 )
 
-// measureSustained writes size bytes, has the device rest, and writes again.
-func (r *runner) measureSustained(ctx context.Context, size int64, pause time.Duration) (*Sustained, error) {
-	s := &Sustained{Block: r.sustainedBlock, Depth: sustainedDepth, Points: []Point{}, AfterIt: []Point{}, Cliffs: []Cliff{}, Pause: pause.Seconds()}
+// measureSustained writes size bytes, has the device rest, writes again, and after
+// another rest once more with a reader beside it, who before that reads alone for a
+// while.
+func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone time.Duration) (*Sustained, error) {
+	s := &Sustained{Block: r.sustainedBlock, Depth: sustainedDepth, Points: []Point{}, AfterIt: []Point{}, Beside: []Point{}, Cliffs: []Cliff{}, Pause: pause.Seconds()}
 	r.begin(size, sustainedStep, fmt.Sprintf("rest for %v", pause))
 	var err error
 	if s.Points, err = r.writeOn(ctx, size); err != nil {
@@ -32,11 +34,9 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause time.Du
 		s.Cliffs, s.Cliff = cliffs, &cliffs[0]
 	}
 	again := s.again(size)
-	r.begin(again, fmt.Sprintf("rest for %v, then write %s again", pause, Bytes(again)), "")
-	select {
-	case <-time.After(pause):
-	case <-ctx.Done():
-		return s, context.Cause(ctx)
+	r.begin(again, fmt.Sprintf("rest for %v, then write %s again", pause, Bytes(again)), "once more with a reader beside it")
+	if err := rest(ctx, pause); err != nil {
+		return s, err
 	}
 	if s.AfterIt, err = r.writeOn(ctx, again); err != nil {
 		return s, err
@@ -45,7 +45,68 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause time.Du
 		n := float64(recovered(s.AfterIt, *s.Cliff))
 		s.Recovery = &n
 	}
-	return s, nil
+	r.begin(again, fmt.Sprintf("rest for %v, then write %s with a reader beside it", pause, Bytes(again)), "")
+	err = r.writeBeside(ctx, s, again, pause, alone)
+	return s, err
+}
+
+func rest(ctx context.Context, pause time.Duration) error {
+	select {
+	case <-time.After(pause):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// readersSize is the file that a reader beside a sustained write reads, in bytes.
+const (
+	readersSize = 256 << 20
+	readersFile = "readers"
+)
+
+// writeBeside makes a file to read, rests, and writes size bytes while it is read.
+func (r *runner) writeBeside(ctx context.Context, s *Sustained, size int64, pause, alone time.Duration) (err error) {
+	file, err := r.makeFile(ctx, readersFile, min(readersSize, size))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close(), r.work.delete(ctx, readersFile)) }()
+	if err := rest(ctx, pause); err != nil {
+		return err
+	}
+	reader := r.newReader(file, min(readersSize, size))
+	readers := &Readers{}
+	if readers.Alone, err = reader.readFor(ctx, alone); err != nil {
+		return err
+	}
+	readers.Beside, err = reader.readBeside(ctx, func() (err error) {
+		s.Beside, err = r.writeOn(ctx, size)
+		return err
+	})
+	if n := len(s.Beside); n > 0 {
+		last := s.Beside[n-1]
+		readers.Rate = float64(last.Offset) / last.Second
+	}
+	s.Readers = readers
+	return err
+}
+
+// makeFile makes a file of so many bytes and opens it for direct reads.
+func (r *runner) makeFile(ctx context.Context, name string, size int64) (*sys.File, error) {
+	file, err := data.Create(r.work.File, name, size)
+	if err != nil {
+		return nil, err
+	}
+	r.stamps++
+	s, err := newStream(file, Write, size, min(r.sustainedBlock, size), sustainedDepth, r.Seed+r.stamps, r.wrote)
+	if err == nil {
+		err = errors.Join(s.run(ctx), s.close())
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // again is how much is written after the pause: somewhat more than to the cliff, to see

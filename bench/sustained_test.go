@@ -54,7 +54,7 @@ func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 	const cache, fast, slow = int64(64 << 20), int64(16 << 20), int64(3 << 20)
 	disk := cachedDisk(t, 256*mib, cache, fast, slow)
 	r := newRunner(t, disk.Dir)
-	s, err := r.measureSustained(t.Context(), 80*mib, time.Millisecond)
+	s, err := r.measureSustained(t.Context(), 80*mib, time.Millisecond, 50*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,17 @@ func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 	if s.Recovery == nil || !near(*s.Recovery, float64(cache-8*mib)) {
 		t.Errorf("recovered for %v bytes, wanted %d, of %v", s.Recovery, cache, s.AfterIt)
 	}
+	// With a reader beside it as much is written, and it was read before and meanwhile.
+	if end(s.Beside) != end(s.AfterIt) || s.Readers == nil || s.Readers.Alone.Count == 0 || s.Readers.Beside.Count <= s.Readers.Alone.Count {
+		t.Errorf("beside a reader %v, %+v", s.Beside, s.Readers)
+	}
+	if rate := float64(end(s.Beside)) / s.Beside[len(s.Beside)-1].Second; s.Readers.Rate != rate {
+		t.Errorf("beside a reader %v bytes a second, wanted %v", s.Readers.Rate, rate)
+	}
 }
+
+// end is how much was written.
+func end(points []Point) int64 { return points[len(points)-1].Offset }
 
 // When others fill the file system up, the write ends before it is full, and what was
 // measured stays.

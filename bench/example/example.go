@@ -196,6 +196,7 @@ func (m *maker) sustained() *bench.Sustained {
 		s.WorstSecond = min(s.WorstSecond, rate)
 	}
 	m.recover(s)
+	m.beside(s)
 	return s
 }
 
@@ -213,6 +214,18 @@ func (m *maker) recover(s *bench.Sustained) {
 		offset += rate / 2
 		s.AfterIt = append(s.AfterIt, bench.Point{Second: t, Offset: int64(offset), Rate: rate})
 	}
+}
+
+// beside writes a twentieth slower, with a reader beside it.
+func (m *maker) beside(s *bench.Sustained) {
+	offset := 0.0
+	for _, p := range s.AfterIt {
+		rate := m.about(0.95*p.Rate, 0.02)
+		offset += rate / 2
+		s.Beside = append(s.Beside, bench.Point{Second: p.Second, Offset: int64(offset), Rate: rate})
+	}
+	last := s.Beside[len(s.Beside)-1]
+	s.Readers = &bench.Readers{Alone: m.latency(78e-6, 60_000), Beside: m.latency(420e-6, 40_000), Rate: offset / last.Second}
 }
 
 func (m *maker) readers() *bench.Readers {

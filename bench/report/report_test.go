@@ -43,13 +43,14 @@ func TestOrder(t *testing.T) {
 func TestWords(t *testing.T) {
 	odd := example.Steady().Result(2)
 	odd.Complete = false
-	odd.Facts.Governor, odd.Facts.Heat = nil, nil
+	hot := true
+	odd.Facts.Governor, odd.Facts.Heat = nil, []bench.Heat{{Second: 1, Celsius: 70}, {Second: 93, Celsius: 88, Alarm: &hot}, {Second: 94, Celsius: 89, Alarm: &hot}}
 	name := `<b onclick="x">&"`
 	odd.Facts.Model = &name
 	two := written(t, example.Cached().Result(2), odd)
 	for _, want := range []string{
 		"cliff at 18", "no cliff", "&lt;b onclick=&#34;x&#34;&gt;&amp;&#34;: the run was ended early",
-		"extents were shared: nothing was copied", "not known", "these numbers are invented",
+		"extents were shared: nothing was copied", "not known", "from 93 s on, at 88 °C, the drive said", "these numbers are invented",
 	} {
 		if !strings.Contains(two, want) {
 			t.Errorf("the page does not say %s", want)

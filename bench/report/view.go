@@ -115,12 +115,25 @@ func (s source) notes(name string) (list []string) {
 	for _, w := range s.Warnings {
 		list = append(list, name+": "+w)
 	}
+	if hot := s.alarm(); hot != nil {
+		list = append(list, fmt.Sprintf("%s: from %.0f s on, at %.0f °C, the drive said that it is hotter than it may be: it throttles", name, hot.Second, hot.Celsius))
+	}
 	for _, c := range s.Cases {
 		if c.Refused != "" {
 			list = append(list, fmt.Sprintf("%s: workload %s, %s, is no result: %s", name, c.Workload, setting(&c), c.Refused))
 		}
 	}
 	return list
+}
+
+// alarm is when the drive first said that it is too hot, nil if it did not.
+func (s source) alarm() *bench.Heat {
+	for i, h := range s.Facts.Heat {
+		if h.Alarm != nil && *h.Alarm {
+			return &s.Facts.Heat[i]
+		}
+	}
+	return nil
 }
 
 // rowOf makes a line of a number of each result; none of it without any.
@@ -157,17 +170,34 @@ func summary(all []source) (rows []row) {
 		}
 		return s.rate(s.Sustained.WorstSecond, "/sustained/worst_second")
 	})
-	add("reader alone, p99", "a random read of 4 KiB", func(s source) *Num {
-		if s.Readers == nil {
+	rows = append(rows, readers(all, "a copy", "/readers", func(s source) *bench.Readers { return s.Readers })...)
+	rows = append(rows, readers(all, "a long write", "/sustained/readers", func(s source) *bench.Readers {
+		if s.Sustained == nil {
 			return nil
 		}
-		return s.time(s.Readers.Alone.P99, "/readers/alone/p99")
+		return s.Sustained.Readers
+	})...)
+	return rows
+}
+
+// readers are the rows of a reader beside something.
+func readers(all []source, beside, from string, of func(s source) *bench.Readers) (rows []row) {
+	add := func(name, help string, number func(s source, r *bench.Readers) *Num) {
+		rows = append(rows, rowOf(all, name, help, func(s source) *Num {
+			if r := of(s); r != nil {
+				return number(s, r)
+			}
+			return nil
+		})...)
+	}
+	add("reader before "+beside+", p99", "alone; a random read of 4 KiB", func(s source, r *bench.Readers) *Num {
+		return s.time(r.Alone.P99, from+"/alone/p99")
 	})
-	add("reader beside a copy, p99", "a random read of 4 KiB", func(s source) *Num {
-		if s.Readers == nil {
-			return nil
-		}
-		return s.time(s.Readers.Beside.P99, "/readers/beside/p99")
+	add("reader beside "+beside+", p99", "a random read of 4 KiB", func(s source, r *bench.Readers) *Num {
+		return s.time(r.Beside.P99, from+"/beside/p99")
+	})
+	add(beside+" beside a reader", "its rate", func(s source, r *bench.Readers) *Num {
+		return s.rate(r.Rate, from+"/rate")
 	})
 	return rows
 }
