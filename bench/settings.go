@@ -54,11 +54,11 @@ func (p Profile) settings() (settings, error) {
 	switch p {
 	case Quick, "":
 		return settings{size: gib, engines: []copier.Engine{copier.Direct, copier.Buffered}, blocks: []int64{mib, 4 * mib},
-			jobs: []int{usual}, samples: 3, ceilingBlocks: []int64{mib, 4 * mib}, ceilingDepths: []int{16},
+			jobs: []int{usual}, samples: 4, ceilingBlocks: []int64{mib, 4 * mib}, ceilingDepths: []int{16},
 			ceilingSize: gib / 2, reading: 3 * time.Second}, nil
 	case Standard:
-		return settings{size: 4 * gib, engines: []copier.Engine{copier.Auto, copier.Direct, copier.Range, copier.Buffered},
-			blocks: []int64{512 * kib, 4 * mib}, jobs: []int{4, usual}, samples: 3,
+		return settings{size: 2 * gib, engines: []copier.Engine{copier.Auto, copier.Direct, copier.Range, copier.Buffered},
+			blocks: []int64{512 * kib, 4 * mib}, jobs: []int{4, usual}, samples: 6,
 			ceilingBlocks: []int64{128 * kib, mib, 4 * mib}, ceilingDepths: []int{1, 4, 16}, ceilingSize: gib,
 			reading: 10 * time.Second, share: 0.05, pause: 30 * time.Second}, nil
 	case Long:
