@@ -73,6 +73,8 @@ func (op *operation) verify(ctx context.Context, r *reader) error {
 		op.remember(state, m, finding{when: time.Now(), mode: medium.Mode(), differences: damage})
 	case proven:
 		op.remember(state, m, finding{when: began, mode: medium.Mode()})
+	case errors.Is(err, verify.ErrManifest) && !verify.Ours(err):
+		op.forgetPass(state)
 	}
 	if err == nil {
 		op.result.Outcome = Verified
@@ -110,6 +112,14 @@ func (op *operation) remember(state *stateDir, m *verify.Manifest, f finding) {
 	}
 	if err := state.record(m, f); err != nil {
 		op.warn("what was found of shard %s could not be recorded: %v", op.name, err)
+	}
+}
+
+// forgetPass has a shard that can be proven no more count as never verified, so that
+// none skips it.
+func (op *operation) forgetPass(state *stateDir) {
+	if err := state.UnlinkIfThere(verifiedName); err != nil {
+		op.warn("that shard %s was verified once could not be forgotten: %v", op.name, err)
 	}
 }
 

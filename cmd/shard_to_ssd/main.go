@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	shardtossd "shard_to_ssd"
@@ -26,17 +27,26 @@ import (
 
 func main() { os.Exit(runHere(operations())) }
 
+// The kernel gives a signal to the main thread, and if that is in a call that hangs,
+// nobody hears of it: so the main thread is kept for the main goroutine, which only
+// waits.
+func init() { runtime.LockOSThread() }
+
 // runHere runs in the surroundings of this process.
 func runHere(operations map[mode]operation) int {
 	// A reader of the log that has gone away must not end a copy.
 	signal.Ignore(syscall.SIGPIPE)
-	return run(os.Args[1:], host{
-		getenv:     os.Getenv,
-		stdout:     os.Stdout,
-		stderr:     os.Stderr,
-		columns:    func() int { return terminalColumns(os.Stderr) },
-		operations: operations,
-	})
+	status := make(chan int)
+	go func() {
+		status <- run(os.Args[1:], host{
+			getenv:     os.Getenv,
+			stdout:     os.Stdout,
+			stderr:     os.Stderr,
+			columns:    func() int { return terminalColumns(os.Stderr) },
+			operations: operations,
+		})
+	}()
+	return <-status
 }
 
 // host is what run needs of the world around it, so that a test can be one.

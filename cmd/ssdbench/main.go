@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 )
@@ -21,8 +22,14 @@ import (
 func main() {
 	// A reader of the log that has gone away must not end a measurement.
 	signal.Ignore(syscall.SIGPIPE)
-	os.Exit(run(os.Args, host{os.Stdout, os.Stderr, terminalColumns(os.Stderr)}))
+	status := make(chan int)
+	go func() { status <- run(os.Args, host{os.Stdout, os.Stderr, terminalColumns(os.Stderr)}) }()
+	os.Exit(<-status)
 }
+
+// The main thread, which the kernel gives signals to, only waits: no call on a drive
+// that hangs keeps it from hearing them.
+func init() { runtime.LockOSThread() }
 
 // host is what run needs of the world around it, so that a test can be one.
 type host struct {

@@ -167,6 +167,38 @@ func (u *hung) sameCall(c faultfs.Call) bool {
 	return c.Op == hung.Op && c.Path == hung.Path && c.Off/blockSize == hung.Off/blockSize
 }
 
+// A signal is heard while the very first call on a disk hangs, not when it comes back.
+func TestSignalIsHeardWhileItHangs(t *testing.T) {
+	u := startHung(t, faultfs.Fault{Op: faultfs.Lookup, Name: "locks/shard.lock", Times: 1})
+	if err := u.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	eventually(t, func() bool { return heard(t, u.cmd.Process.Pid, syscall.SIGTERM) })
+	close(u.release)
+	<-u.ended
+	if got := status(u.cmd.ProcessState); got != 128+int(syscall.SIGTERM) {
+		t.Errorf("status %d\n%s", got, u.errors.String())
+	}
+	if err := errors.Join(u.h.notPublished(), u.h.recovers()); err != nil {
+		t.Error(err)
+	}
+}
+
+// heard reports whether a process has taken a signal: the kernel has it no more.
+func heard(t *testing.T, pid int, signal syscall.Signal) bool {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(text), "\nShdPnd:")
+	var pending uint64
+	if _, err := fmt.Sscanf(line, "%x", &pending); err != nil {
+		t.Fatalf("pending signals in %s: %v", text, err)
+	}
+	return pending&(1<<(signal-1)) == 0
+}
+
 // Until a call that hangs comes back nothing is published and nobody registered.
 func TestHangingPublishesNothing(t *testing.T) {
 	for i, f := range hangs {
