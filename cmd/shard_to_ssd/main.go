@@ -2,7 +2,7 @@
 //
 //  1. flags.go reads the command line into Options; what is wrong with it is
 //     said in one line, status 2.
-//  2. signals.go turns SIGINT, SIGTERM and SIGHUP into the end of a context.
+//  2. Package process turns SIGINT, SIGTERM and SIGHUP into the end of a context.
 //  3. progress.go listens to the operation and shows how far it is.
 //  4. The root package does the work.
 //  5. list.go or json.go writes what came out, on standard output; output.go
@@ -18,35 +18,24 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"runtime"
-	"syscall"
 
 	shardtossd "shard_to_ssd"
+	"shard_to_ssd/internal/process"
 )
 
 func main() { os.Exit(runHere(operations())) }
 
-// The kernel gives a signal to the main thread, and if that is in a call that hangs,
-// nobody hears of it: so the main thread is kept for the main goroutine, which only
-// waits.
-func init() { runtime.LockOSThread() }
-
 // runHere runs in the surroundings of this process.
 func runHere(operations map[mode]operation) int {
-	// A reader of the log that has gone away must not end a copy.
-	signal.Ignore(syscall.SIGPIPE)
-	status := make(chan int)
-	go func() {
-		status <- run(os.Args[1:], host{
+	return process.Run(func() int {
+		return run(os.Args[1:], host{
 			getenv:     os.Getenv,
 			stdout:     os.Stdout,
 			stderr:     os.Stderr,
-			columns:    func() int { return terminalColumns(os.Stderr) },
+			columns:    func() int { return process.TerminalColumns(os.Stderr) },
 			operations: operations,
 		})
-	}()
-	return <-status
+	})
 }
 
 // host is what run needs of the world around it, so that a test can be one.
@@ -98,7 +87,9 @@ func run(args []string, h host) int {
 // perform runs the operation. The cause is not nil if a signal came meanwhile,
 // whether or not it ended the operation.
 func perform(h host, out *output, c command) (result *shardtossd.Result, err, cause error) {
-	ctx, stopSignals := notifyContext(out)
+	ctx, stopSignals := process.NotifyContext(func(why *process.Interrupted) {
+		out.Log(shardtossd.Warning, "root", why.Error()+", stopping; a second signal kills at once")
+	})
 	observer, stopProgress := startProgress(h, out, c)
 	o := c.options
 	o.Version, o.Log, o.Observer, o.Stdin = programVersion(), out, observer, os.Stdin
@@ -106,7 +97,7 @@ func perform(h host, out *output, c command) (result *shardtossd.Result, err, ca
 	result, err = h.operations[c.mode](ctx, o)
 	stopProgress()
 	stopSignals()
-	cause = interruption(ctx)
+	cause = process.Interruption(ctx)
 	if err == nil && cause != nil {
 		out.Log(shardtossd.Warning, "root", cause.Error()+" too late: the operation is complete")
 	}
@@ -149,7 +140,7 @@ func report(h host, out *output, c command, result *shardtossd.Result, err, caus
 func reportShard(ctx context.Context, h host, out *output, c command, result *shardtossd.Result, err error) {
 	text := differencesText(result.Shard+"/", result.Differences, result.DifferenceCount)
 	if c.json {
-		text = jsonText(c, result, exitStatus(err, interruption(ctx)), err)
+		text = jsonText(c, result, exitStatus(err, process.Interruption(ctx)), err)
 	}
 	if text != "" {
 		write(h, out, text)

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	shardtossd "shard_to_ssd"
+	"shard_to_ssd/internal/process"
 )
 
 // Exit statuses. A Go panic would exit with 2, too: nothing may panic.
@@ -38,7 +39,7 @@ func statusTable() []statusRow {
 // or nil, to an exit status. A signal explains every failure except one that was
 // found independently of it: damage stays damage.
 func exitStatus(err, cause error) int {
-	why, signalled := errors.AsType[*interrupted](cause)
+	why, signalled := errors.AsType[*process.Interrupted](cause)
 	stopped := signalled && (errors.Is(err, context.Canceled) || errors.Is(err, cause))
 	switch {
 	case err == nil:
@@ -48,13 +49,13 @@ func exitStatus(err, cause error) int {
 	case errors.Is(err, shardtossd.ErrDamaged):
 		return statusDamaged
 	case stopped:
-		return statusSignal + int(why.signal)
+		return statusSignal + int(why.Signal)
 	case errors.Is(err, shardtossd.ErrNoSpace):
 		return statusNoSpace
 	case errors.Is(err, shardtossd.ErrLockTimeout):
 		return statusLockTimeout
 	case signalled:
-		return statusSignal + int(why.signal)
+		return statusSignal + int(why.Signal)
 	default:
 		return statusFailed
 	}

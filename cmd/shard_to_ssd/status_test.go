@@ -9,10 +9,11 @@ import (
 	"testing"
 
 	shardtossd "shard_to_ssd"
+	"shard_to_ssd/internal/process"
 )
 
 func TestExitStatus(t *testing.T) {
-	term := &interrupted{syscall.SIGTERM}
+	term := &process.Interrupted{Signal: syscall.SIGTERM}
 	for _, test := range []struct {
 		err, cause error
 		status     int
@@ -28,7 +29,7 @@ func TestExitStatus(t *testing.T) {
 		{nil, term, 0},
 		{errors.New("any"), term, 143},
 		{fmt.Errorf("above: %w", term), term, 143},
-		{context.Canceled, &interrupted{syscall.SIGINT}, 130},
+		{context.Canceled, &process.Interrupted{Signal: syscall.SIGINT}, 130},
 		{shardtossd.ErrDamaged, term, 3},
 		{shardtossd.ErrNoSpace, term, 4},
 		{shardtossd.ErrLockTimeout, term, 5},

@@ -3,7 +3,7 @@
 //
 //  1. flags.go reads the command line; what is wrong with it is said in one line,
 //     status 2. The subcommands are in run.go, report.go, list.go.
-//  2. signals.go turns SIGINT, SIGTERM and SIGHUP into the end of a context.
+//  2. Package process turns SIGINT, SIGTERM and SIGHUP into the end of a context.
 //  3. progress.go shows how far a run is, on standard error.
 //  4. Package bench does the work.
 //  5. The result goes to a file, or to standard output; status.go finds the exit status.
@@ -13,23 +13,16 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"runtime"
 	"runtime/debug"
-	"syscall"
+
+	"shard_to_ssd/internal/process"
 )
 
 func main() {
-	// A reader of the log that has gone away must not end a measurement.
-	signal.Ignore(syscall.SIGPIPE)
-	status := make(chan int)
-	go func() { status <- run(os.Args, host{os.Stdout, os.Stderr, terminalColumns(os.Stderr)}) }()
-	os.Exit(<-status)
+	os.Exit(process.Run(func() int {
+		return run(os.Args, host{os.Stdout, os.Stderr, process.TerminalColumns(os.Stderr)})
+	}))
 }
-
-// The main thread, which the kernel gives signals to, only waits: no call on a drive
-// that hangs keeps it from hearing them.
-func init() { runtime.LockOSThread() }
 
 // host is what run needs of the world around it, so that a test can be one.
 type host struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 
 	shardtossd "shard_to_ssd"
 	"shard_to_ssd/bench"
+	"shard_to_ssd/internal/process"
 )
 
 // runCommand measures, and writes what came out.
@@ -28,7 +30,9 @@ func runCommand(h host, line, args []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := notifyContext(h)
+	ctx, stop := process.NotifyContext(func(why *process.Interrupted) {
+		h.say("%v, cleaning up; a second signal kills at once and leaves its directory", why)
+	})
 	p := startProgress(h)
 	f.config.Version, f.config.Command, f.config.Progress = programVersion(), line, p
 	f.config.Tell = func(c bench.Cost) {
@@ -46,6 +50,15 @@ func runCommand(h host, line, args []string) error {
 		return fmt.Errorf("%w: --yes does", err)
 	}
 	return errors.Join(withSignal(ctx, err), f.write(h, result))
+}
+
+// withSignal names the signal that ended ctx in an error that does not.
+func withSignal(ctx context.Context, err error) error {
+	why := process.Interruption(ctx)
+	if err == nil || why == nil || errors.Is(err, why) {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", err, why)
 }
 
 // checkOutput finds out now what would be a pity to find out at the end.

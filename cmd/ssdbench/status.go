@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"shard_to_ssd/bench"
+	"shard_to_ssd/internal/process"
 )
 
 // Exit statuses, those of shard_to_ssd as far as there is a cause for them.
@@ -29,8 +30,8 @@ func statusTable() []statusRow {
 }
 
 func exitStatus(err error) int {
-	if stopped, ok := errors.AsType[*interrupted](err); ok {
-		return statusSignal + int(stopped.signal)
+	if stopped, ok := errors.AsType[*process.Interrupted](err); ok {
+		return statusSignal + int(stopped.Signal)
 	}
 	short, cost := new(bench.SpaceError), new(bench.CostError)
 	switch {

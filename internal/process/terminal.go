@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"os"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalColumns is the width of the terminal that file is, or 0 if it is none that can
-// redraw a line.
-func terminalColumns(file *os.File) int {
+// TerminalColumns is the width of the terminal that file is, or 0 if it is none
+// that can redraw a line.
+func TerminalColumns(file *os.File) int {
 	if term := os.Getenv("TERM"); term == "" || term == "dumb" {
 		return 0
 	}
@@ -16,7 +16,7 @@ func terminalColumns(file *os.File) int {
 	switch {
 	case err != nil:
 		return 0
-	case window.Col == 0:
+	case window.Col == 0: // a serial line, or a pty nobody told its size
 		return 80
 	}
 	return int(window.Col)

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"fmt"
@@ -53,7 +53,7 @@ func TestTerminalColumns(t *testing.T) {
 		{"xterm", file, 0},
 	} {
 		t.Setenv("TERM", test.term)
-		if got := terminalColumns(test.file); got != test.wanted {
+		if got := TerminalColumns(test.file); got != test.wanted {
 			t.Errorf("TERM %q, %s: %d, wanted %d", test.term, test.file.Name(), got, test.wanted)
 		}
 	}
