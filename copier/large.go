@@ -333,6 +333,9 @@ func (c *copying) openLargeCopy(ctx context.Context, dst *sys.File, it *Item, di
 	if err := tree.Remove(ctx, dst, name, 1); err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	delete(c.cloned, it.slot) // if it was, it is not any more
+	c.mu.Unlock()
 	return open()
 }
 

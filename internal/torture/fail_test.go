@@ -299,6 +299,27 @@ func TestCallsOnceMistaken(t *testing.T) {
 	s.group.Wait()
 }
 
+// A file of a stage that was cloned, and then cannot be opened, is made again whole: it
+// was taken for cloned all the same.
+func TestClonedFileThatCannotBeOpened(t *testing.T) {
+	s := newSweep(t, testkit.FS{Name: "btrfs", Dir: testkit.Mount(t, "btrfs", 256<<20)})
+	op, opens, tried := operationNamed("resume early"), 0, 0
+	for _, c := range s.base(op, 1) {
+		if c.op != "open" {
+			continue
+		}
+		opens++
+		if strings.Contains(c.path, "/"+shardName+"/stage/") {
+			tried++
+			s.each(op, fault{action: "EACCES", at: opens, only: "open"}, 1, (*trial).failsWell)
+		}
+	}
+	s.group.Wait()
+	if tried < 10 {
+		t.Errorf("only %d calls open what is in the stage", tried)
+	}
+}
+
 // What cannot be read of a complete stage, when it is held against its manifest,
 // is an error and no damage: the stage is kept.
 func TestStageThatCannotBeRead(t *testing.T) {
