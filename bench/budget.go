@@ -47,20 +47,31 @@ func (b *budget) sustained() int64 {
 	return max(size-size%sustainedBlock, 0)
 }
 
-// cost adds what does not depend on the workloads. The rest of a sustained write, after
-// each pause, is never more than the first.
-func (b *budget) cost() Cost {
-	cells := int64(len(b.set.ceilingBlocks) * len(b.set.ceilingDepths) * b.set.samples)
-	ceilings := b.set.ceilingSize
+// cells is how many samples of each way the ceilings have.
+func (b *budget) cells() int64 {
+	return int64(len(b.set.ceilingBlocks) * len(b.set.ceilingDepths) * b.set.samples)
+}
+
+// addRest adds the steps that do not depend on the workloads.
+func (b *budget) addRest() {
+	cells, ceilings := b.cells(), b.set.ceilingSize
 	b.steps += int(3*cells) + 2                          // with the file that is read, and the readers
 	b.moves += ceilings + 4*cells*ceilings + 2*b.largest // of each cell read, write, both
+	if size := b.sustained(); size > 0 {
+		b.steps += 3
+		b.moves += size + 2*withoutCliff(size) + min(readersSize, size)
+	}
+}
+
+// cost is what all that costs at the most. The rest of a sustained write, after each
+// pause, is never more than the first.
+func (b *budget) cost() Cost {
+	cells, ceilings := b.cells(), b.set.ceilingSize
 	c := Cost{Free: b.free, Keeps: b.reserve}
 	c.Writes = ceilings + 2*cells*ceilings + b.made + b.copied + b.largest
 	c.Peak = max(2*ceilings, b.made+b.kept+b.most)
 	if size := b.sustained(); size > 0 {
 		read := min(readersSize, size)
-		b.steps += 3
-		b.moves += size + 2*size/10 + read
 		c.Writes += 3*size + read
 		c.Peak = max(c.Peak, size+read)
 	}

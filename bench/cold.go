@@ -27,7 +27,7 @@ type cooler struct {
 // cool empties the caches of what is read next, and returns how many bytes of the
 // shard's files are in the page cache all the same: looked up, not believed.
 func (c *cooler) cool(ctx context.Context, s *shard) (cached int64, err error) {
-	if err := s.dir.SyncFS(); err != nil { // only what is clean can be dropped
+	if err := s.sync(); err != nil { // only what is clean can be dropped
 		return 0, err
 	}
 	if err := c.dropAll(); err != nil {
@@ -47,6 +47,16 @@ func (c *cooler) cool(ctx context.Context, s *shard) (cached int64, err error) {
 		return 0, err
 	}
 	return cached, c.dropAll() // looking has read names and inodes
+}
+
+// sync has all that was written to the file system of the shard on stable storage.
+func (s *shard) sync() error {
+	root, err := sys.Open(s.path, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // opened for reading
+	return root.SyncFS()
 }
 
 // dropAll empties all caches, as long as that is allowed.

@@ -143,6 +143,9 @@ func incomparable(old, new *Result) (notes []string) {
 	differ("kernel", text(old.Facts.Kernel), text(new.Facts.Kernel))
 	differ("CPU", text(old.Facts.CPU), text(new.Facts.CPU))
 	differ("governor", text(old.Facts.Governor), text(new.Facts.Governor))
+	differ("link speed", text(old.Facts.LinkSpeed), text(new.Facts.LinkSpeed))
+	differ("scheduler", text(old.Facts.Scheduler), text(new.Facts.Scheduler))
+	differ("number of CPUs", fmt.Sprint(old.Facts.CPUs), fmt.Sprint(new.Facts.CPUs))
 	differ("file system", text(old.Facts.FileSystem), text(new.Facts.FileSystem))
 	differ("mount options", text(old.Facts.Mount), text(new.Facts.Mount))
 	for _, r := range []struct {
@@ -236,6 +239,7 @@ func (c *Comparison) writeRest(text *strings.Builder) {
 		}
 	}
 	fmt.Fprintf(text, "medians with %.0f %% confidence intervals; a difference is one if p (Mann-Whitney U) is at most %.2f.\n", 100*confidence, alpha)
+	fmt.Fprintln(text, "One run each: what differs may be the day, and one cause may show in several measures.")
 	fmt.Fprintln(text, "±∞ and 'too few samples': 6 samples give an interval, 4 and 4 a verdict.")
 }
 

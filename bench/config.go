@@ -40,6 +40,10 @@ type Config struct {
 	Yes  bool
 	Tell func(Cost)
 
+	// SameDrive tells whether two paths of different file systems are on one drive
+	// nevertheless; nil: they are not.
+	SameDrive func(a, b string) bool
+
 	HideSerial bool
 	Seed       uint64 // 0: of the clock
 	Version    string // of the program

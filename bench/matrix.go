@@ -98,6 +98,10 @@ func (r *runner) measureCase(ctx context.Context, m *matrix, i, next int) error 
 	if err != nil {
 		return fmt.Errorf("copy %s with engine %s: %w", c.Workload, c.Engine, err)
 	}
+	r.written.Add(c.Bytes - did.Engines[copier.Clone].Bytes)
+	if cached > c.Bytes/100 {
+		r.warn(fmt.Sprintf("%s: %s of it were in the page cache before a copy: that was not read from the drive", c.Workload, Bytes(cached)))
+	}
 	if c.Refused, err = noResult(ctx, c, from, did, state); err != nil {
 		return err
 	}
@@ -107,9 +111,8 @@ func (r *runner) measureCase(ctx context.Context, m *matrix, i, next int) error 
 	} else {
 		sample.Cached = cached
 		c.Samples = append(c.Samples, sample)
-		r.written.Add(c.Bytes)
 	}
-	if c.Files >= manyFiles {
+	if c.Files >= manyFiles && !r.deletes {
 		return nil
 	}
 	return r.work.delete(ctx, name)

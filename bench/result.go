@@ -109,15 +109,23 @@ type Sustained struct {
 	Block  int64   `json:"block"`
 	Depth  int     `json:"depth"`
 	Points []Point `json:"points"`
+	Rate   float64 `json:"rate"` // of all of it
+	// Complete is false if it was ended early, by a signal or for want of space: then a
+	// cliff may not have been come to.
+	Complete bool `json:"complete"`
 	// Cliff is where it became slower for good, null if it did not.
 	Cliff       *Cliff  `json:"cliff"`
 	Cliffs      []Cliff `json:"cliffs"`       // all there are; Cliff is the first
 	WorstSecond float64 `json:"worst_second"` // the least rate of any second
 
 	// After an idle pause it was tried again.
-	Pause    float64  `json:"pause"`    // seconds
-	AfterIt  []Point  `json:"after_it"` // of what was written then
-	Recovery *float64 `json:"recovery"` // bytes that were as fast as before the cliff again; null without a cliff
+	Pause       float64 `json:"pause"`    // seconds
+	AfterIt     []Point `json:"after_it"` // of what was written then
+	AfterItRate float64 `json:"after_it_rate"`
+	// Recovery is how many bytes were as fast as before the cliff again, null without a
+	// cliff; at least so many, if Recovered: all that was written then was.
+	Recovery  *float64 `json:"recovery"`
+	Recovered bool     `json:"recovered"`
 
 	// After another pause it was tried with a reader beside it.
 	Beside  []Point  `json:"beside"`
@@ -177,6 +185,7 @@ type Facts struct {
 type Heat struct {
 	Second  float64 `json:"second"`
 	Celsius float64 `json:"celsius"`
-	// Alarm is what the drive says: it is hotter than it may be, and throttles.
+	// Alarm is what the sensor says: the temperature is out of the range that the drive
+	// has set.
 	Alarm *bool `json:"alarm"`
 }

@@ -25,6 +25,7 @@ type runner struct {
 	sustainedBlock int64
 	written        atomic.Int64 // bytes
 	copies         int          // made so far
+	deletes        bool         // each copy is deleted at once
 	stamps         uint64       // of sustained writes, made so far
 	shards         []*shard     // that were made
 	given          *shard       // nil: none
@@ -164,7 +165,13 @@ func (r *runner) settle(workloads []data.Workload) (sustained int64, err error) 
 	if r.given != nil {
 		b.addCases(r.given.plan.Files, r.given.plan.Bytes, r.given.hasLarge())
 	}
+	b.addRest()
 	cost := b.cost()
+	if !cost.fits() && b.kept > 0 {
+		r.warn("there is no space to keep copies of many files until the end: whoever makes files after others were deleted is slower on some file systems")
+		b.kept, r.deletes = 0, true
+		cost = b.cost()
+	}
 	r.steps, r.planned, r.started = b.steps, b.moves, time.Now()
 	if r.Tell != nil {
 		r.Tell(cost)
@@ -266,11 +273,11 @@ func (r *runner) measureCases(ctx context.Context) error {
 	return rounds(r.Seed, r.set.samples, len(m.cases), func(i, next int) error { return r.measureCase(ctx, m, i, next) })
 }
 
-// ceilingOf is what a copy of a shard cannot be faster than: on one device it is read
-// and written at once.
+// ceilingOf is what a copy of a shard cannot be faster than: on one drive it is read and
+// written at once.
 func (r *runner) ceilingOf(from *shard) float64 {
 	s, err := r.work.Stat()
-	if err == nil && s.Dev != from.src.Stat.Dev {
+	if err == nil && s.Dev != from.src.Stat.Dev && !(r.SameDrive != nil && r.SameDrive(r.work.target.Path(), from.path)) {
 		return best(r.result.Ceilings, Write)
 	}
 	return best(r.result.Ceilings, Both)

@@ -242,6 +242,21 @@ func TestCoolAndProve(t *testing.T) {
 	}
 }
 
+// A source that was just written, on a file system of its own, is cold too.
+func TestCoolSourceElsewhere(t *testing.T) {
+	elsewhere := testkit.Mount(t, "ext4", 64<<20)
+	testkit.Apply(t, elsewhere, testkit.File("shard/a", 3*mib, 1))
+	s, err := openShard(t.Context(), "x", filepath.Join(elsewhere, "shard"), openDir(t, t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	c := &cooler{how: coldEach, warn: func(w string) { t.Error(w) }}
+	if cached, err := c.cool(t.Context(), s); err != nil || cached != 0 {
+		t.Errorf("%d bytes are cached, %v", cached, err)
+	}
+}
+
 // Who is not root goes on file by file, and says so.
 func TestCoolWithoutRoot(t *testing.T) {
 	said := []string{}

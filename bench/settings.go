@@ -41,7 +41,7 @@ type ProfileInfo struct {
 func Profiles() []ProfileInfo {
 	return []ProfileInfo{
 		{Quick, "some 2 minutes: ceilings, copies with the engines that production chooses from, a reader beside one"},
-		{Standard, "some 15 minutes: more sizes, workers and samples, and a sustained write"},
+		{Standard, "some 15 minutes: all engines, more block sizes, depths, workers and samples, and a sustained write"},
 		{Long, "ceilings, few copies, and writing on until half of the free space is full"},
 	}
 }
@@ -55,14 +55,14 @@ func (p Profile) settings() (settings, error) {
 	case Quick, "":
 		return settings{size: gib, engines: []copier.Engine{copier.Direct, copier.Buffered}, blocks: []int64{mib, 4 * mib},
 			jobs: []int{usual}, samples: 4, ceilingBlocks: []int64{mib, 4 * mib}, ceilingDepths: []int{16},
-			ceilingSize: gib / 2, reading: 3 * time.Second}, nil
+			ceilingSize: gib / 2, reading: 3 * time.Second, pause: 30 * time.Second}, nil
 	case Standard:
-		return settings{size: 2 * gib, engines: []copier.Engine{copier.Auto, copier.Direct, copier.Range, copier.Buffered},
+		return settings{size: gib, engines: []copier.Engine{copier.Auto, copier.Direct, copier.Range, copier.Buffered},
 			blocks: []int64{512 * kib, 4 * mib}, jobs: []int{4, usual}, samples: 6,
-			ceilingBlocks: []int64{128 * kib, mib, 4 * mib}, ceilingDepths: []int{1, 4, 16}, ceilingSize: gib,
-			reading: 10 * time.Second, share: 0.05, pause: 30 * time.Second}, nil
+			ceilingBlocks: []int64{128 * kib, mib, 4 * mib}, ceilingDepths: []int{1, 4, 16}, ceilingSize: gib / 2,
+			reading: 10 * time.Second, share: 0.02, pause: 30 * time.Second}, nil
 	case Long:
-		return settings{size: 2 * gib, engines: []copier.Engine{copier.Direct}, blocks: []int64{4 * mib}, jobs: []int{usual}, samples: 3,
+		return settings{size: 2 * gib, engines: []copier.Engine{copier.Direct}, blocks: []int64{4 * mib}, jobs: []int{usual}, samples: 4,
 			ceilingBlocks: []int64{4 * mib}, ceilingDepths: []int{16}, ceilingSize: gib,
 			reading: 10 * time.Second, share: 0.5, pause: 5 * time.Minute}, nil
 	}
@@ -137,7 +137,7 @@ func (s *settings) check(c *Config) error {
 
 // Cost is what a run will cost the device.
 type Cost struct {
-	Writes int64 // bytes in all
+	Writes int64 // bytes in all, at the most
 	Peak   int64 // bytes that are there at once, at the most
 	Free   int64 // bytes that are free now
 	Keeps  int64 // bytes that stay free
@@ -154,9 +154,11 @@ func (e *CostError) Error() string {
 	return fmt.Sprintf("this would write %d bytes, more than a tenth of the %d that are free: it has to be allowed", e.Writes, e.Free)
 }
 
+func (c Cost) fits() bool { return c.Peak <= c.Free-c.Keeps }
+
 // check refuses a run that there is no space for, or that was not allowed.
 func (c Cost) check(target string, yes bool) error {
-	if c.Peak > c.Free-c.Keeps {
+	if !c.fits() {
 		return &SpaceError{Path: target, Need: c.Peak, Free: c.Free, Reserve: c.Keeps}
 	}
 	if c.Writes > c.Free/mustAsk && !yes {

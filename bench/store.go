@@ -27,8 +27,12 @@ func Save(path string, r *Result) error {
 	return WriteWhole(path, text)
 }
 
-// WriteWhole puts text into a file that appears complete, or not at all.
+// WriteWhole puts text into a file that appears complete, or not at all. What is there
+// and no regular file, such as a pipe or /dev/null, is written to, and not replaced.
 func WriteWhole(path string, text []byte) error {
+	if is, err := os.Lstat(path); err == nil && !is.Mode().IsRegular() {
+		return writeInto(path, text)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -41,6 +45,15 @@ func WriteWhole(path string, text []byte) error {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+func writeInto(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
 
 func fill(f *os.File, text []byte) error {

@@ -16,6 +16,23 @@ import (
 	"shard_to_ssd/bench/example"
 )
 
+// What is no regular file is written to, and stays what it is.
+func TestWriteWholeIntoWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(file, []byte("longer than the new text"), 0o600), os.Symlink(file, link)); err != nil {
+		t.Fatal(err)
+	}
+	if err := bench.WriteWhole(link, []byte("text")); err != nil {
+		t.Fatal(err)
+	}
+	is, err := os.Lstat(link)
+	text, err2 := os.ReadFile(file)
+	if err := errors.Join(err, err2); err != nil || is.Mode().Type() != os.ModeSymlink || string(text) != "text" {
+		t.Errorf("%v, %v, %q", err, is.Mode(), text)
+	}
+}
+
 func TestSaveAndLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "result.json")
 	for _, want := range []*bench.Result{example.Cached().Result(2), example.Steady().Result(1), measured(1)} {

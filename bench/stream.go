@@ -26,7 +26,8 @@ type stream struct {
 
 	stamp   uint64 // of what is written: another for each stream
 	next    atomic.Int64
-	done    atomic.Int64 // bytes
+	done    atomic.Int64              // bytes
+	ended   atomic.Pointer[time.Time] // when all of them had moved; nil until then
 	buffers [][]byte
 	hists   []*hdrhistogram.Histogram
 }
@@ -89,7 +90,10 @@ func (s *stream) work(ctx context.Context, buf []byte, h *hdrhistogram.Histogram
 			return err
 		}
 		record(h, time.Since(start))
-		s.done.Add(s.block)
+		if s.done.Add(s.block) == s.size {
+			now := time.Now()
+			s.ended.Store(&now)
+		}
 		s.moved(s.block)
 	}
 }

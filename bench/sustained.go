@@ -19,35 +19,62 @@ const (
 	sustainedStep  = "write on and on"
 )
 
-// measureSustained writes size bytes, has the device rest, writes again, and after
-// another rest once more with a reader beside it, who before that reads alone for a
-// while.
+// measureSustained has the device rest, so that no cache of it is full of what was before,
+// writes size bytes, has it rest, writes again, and after another rest once more with a
+// reader beside it, who before that reads alone for a while.
 func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone time.Duration) (*Sustained, error) {
 	s := &Sustained{Block: r.sustainedBlock, Depth: sustainedDepth, Points: []Point{}, AfterIt: []Point{}, Beside: []Point{}, Cliffs: []Cliff{}, Pause: pause.Seconds()}
-	r.begin(size, sustainedStep, fmt.Sprintf("rest for %v", pause))
-	var err error
-	if s.Points, err = r.writeOn(ctx, size); err != nil {
+	r.begin(size, fmt.Sprintf("rest for %v, then %s", pause, sustainedStep), fmt.Sprintf("rest for %v", pause))
+	err := rest(ctx, pause)
+	if err == nil {
+		s.Points, err = r.writeOn(ctx, size)
+	}
+	s.judge(size)
+	if err != nil || !s.Complete {
 		return s, err
 	}
-	s.WorstSecond = worstSecond(s.Points)
-	if cliffs := FindCliffs(s.Points); len(cliffs) > 0 {
-		s.Cliffs, s.Cliff = cliffs, &cliffs[0]
-	}
 	again := s.again(size)
+	r.planned += 2 * (again - withoutCliff(size))
 	r.begin(again, fmt.Sprintf("rest for %v, then write %s again", pause, Bytes(again)), "once more with a reader beside it")
 	if err := rest(ctx, pause); err != nil {
 		return s, err
 	}
-	if s.AfterIt, err = r.writeOn(ctx, again); err != nil {
-		return s, err
+	s.AfterIt, err = r.writeOn(ctx, again)
+	s.AfterItRate = meanRate(s.AfterIt)
+	if s.Cliff != nil && len(s.AfterIt) > 0 {
+		n := recovered(s.AfterIt, *s.Cliff)
+		s.Recovery, s.Recovered = new(float64(n)), n == offset(s.AfterIt)
 	}
-	if s.Cliff != nil {
-		n := float64(recovered(s.AfterIt, *s.Cliff))
-		s.Recovery = &n
+	if err != nil {
+		return s, err
 	}
 	r.begin(again, fmt.Sprintf("rest for %v, then write %s with a reader beside it", pause, Bytes(again)), "")
 	err = r.writeBeside(ctx, s, again, pause, alone)
 	return s, err
+}
+
+// judge says what there is to say of the first write, as far as it came.
+func (s *Sustained) judge(size int64) {
+	s.Complete = offset(s.Points) == size
+	s.Rate, s.WorstSecond = meanRate(s.Points), worstSecond(s.Points)
+	if cliffs := FindCliffs(s.Points); len(cliffs) > 0 {
+		s.Cliffs, s.Cliff = cliffs, &cliffs[0]
+	}
+}
+
+// withoutCliff is how much is written again if there was no cliff.
+func withoutCliff(size int64) int64 { return size / 10 }
+
+// offset is how much was written.
+func offset(points []Point) int64 { return before(points, len(points)) }
+
+// meanRate is that of all points together.
+func meanRate(points []Point) float64 {
+	if len(points) == 0 {
+		return 0
+	}
+	last := points[len(points)-1]
+	return float64(last.Offset) / last.Second
 }
 
 func rest(ctx context.Context, pause time.Duration) error {
@@ -84,10 +111,7 @@ func (r *runner) writeBeside(ctx context.Context, s *Sustained, size int64, paus
 		s.Beside, err = r.writeOn(ctx, size)
 		return err
 	})
-	if n := len(s.Beside); n > 0 {
-		last := s.Beside[n-1]
-		readers.Rate = float64(last.Offset) / last.Second
-	}
+	readers.Rate = meanRate(s.Beside)
 	s.Readers = readers
 	return err
 }
@@ -112,7 +136,7 @@ func (r *runner) makeFile(ctx context.Context, name string, size int64) (*sys.Fi
 // again is how much is written after the pause: somewhat more than to the cliff, to see
 // whether it is where it was, or without one a tenth.
 func (s *Sustained) again(size int64) int64 {
-	again := size / 10
+	again := withoutCliff(size)
 	if s.Cliff != nil {
 		again = min(s.Cliff.Offset+s.Cliff.Offset/4+int64(s.Cliff.After*4), size)
 	}
@@ -120,12 +144,15 @@ func (s *Sustained) again(size int64) int64 {
 }
 
 // writeOn writes a new file of so many bytes, deletes it, and returns the rate of each
-// half second. It ends early when others have used up the reserve.
+// half second. It ends early, or does not begin, when others have used up the reserve.
 func (r *runner) writeOn(ctx context.Context, size int64) (points []Point, err error) {
 	if err := r.work.checkReserve(size); err != nil {
-		return nil, err
+		return []Point{}, r.endedEarly(err)
 	}
 	file, err := data.Create(r.work.File, sustainedFile, size)
+	if sys.NoSpace(err) {
+		return []Point{}, errors.Join(r.endedEarly(err), r.work.delete(ctx, sustainedFile))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -147,13 +174,13 @@ func (r *runner) writeOn(ctx context.Context, size int64) (points []Point, err e
 	defer ticker.Stop()
 	for {
 		select {
-		case now := <-ticker.C:
-			watch.point(now)
+		case <-ticker.C:
+			watch.point()
 			if short := r.work.checkReserve(0); short != nil {
 				stop(short)
 			}
 		case err := <-done:
-			watch.end(time.Now())
+			watch.end()
 			return watch.points, r.endedEarly(err)
 		}
 	}
@@ -179,8 +206,16 @@ type watch struct {
 
 func newWatch(s *stream) *watch { return &watch{stream: s, start: time.Now(), points: []Point{}} }
 
-func (w *watch) point(now time.Time) {
-	p := Point{Second: now.Sub(w.start).Seconds(), Offset: w.stream.done.Load()}
+// now is until when bytes have moved: what waits for the last flush is no rate.
+func (w *watch) now() time.Time {
+	if ended := w.stream.ended.Load(); ended != nil {
+		return *ended
+	}
+	return time.Now()
+}
+
+func (w *watch) point() {
+	p := Point{Second: w.now().Sub(w.start).Seconds(), Offset: w.stream.done.Load()}
 	if p.Second <= w.last.Second {
 		return
 	}
@@ -189,9 +224,16 @@ func (w *watch) point(now time.Time) {
 	w.last = p
 }
 
-// end adds what came since the last tick, if that is long enough to have a rate.
-func (w *watch) end(now time.Time) {
-	if now.Sub(w.start).Seconds()-w.last.Second > tick.Seconds()/2 || len(w.points) == 0 {
-		w.point(now)
+// end adds what came since the last tick, if that is long enough to have a rate, or is
+// needed to say how far it came.
+func (w *watch) end() {
+	short := w.now().Sub(w.start).Seconds()-w.last.Second <= tick.Seconds()/2
+	if n := len(w.points); short && n > 0 { // a part of the last one
+		w.points = w.points[:n-1]
+		w.last = Point{}
+		if n > 1 {
+			w.last = w.points[n-2]
+		}
 	}
+	w.point()
 }

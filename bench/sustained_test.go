@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"context"
+	"errors"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -63,7 +65,7 @@ func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 	if c := s.Cliff; c == nil || !near(float64(c.Offset), float64(cache-8*mib)) || !near(c.Before, float64(fast)) || !near(c.After, float64(slow)) {
 		t.Fatalf("cliff %+v of %v", c, s.Points)
 	}
-	if len(s.Cliffs) != 1 || s.WorstSecond > float64(slow)*1.5 {
+	if !s.Complete || len(s.Cliffs) != 1 || s.WorstSecond > float64(slow)*1.5 {
 		t.Errorf("cliffs %v, worst second %v", s.Cliffs, s.WorstSecond)
 	}
 	if s.Recovery == nil || !near(*s.Recovery, float64(cache-8*mib)) {
@@ -80,6 +82,49 @@ func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 
 // end is how much was written.
 func end(points []Point) int64 { return points[len(points)-1].Offset }
+
+// What was measured before a signal is judged, and nobody takes it for a drive without a
+// cliff.
+func TestSustainedThatIsInterrupted(t *testing.T) {
+	testkit.NeedRoot(t)
+	disk := faultfs.New(t, 256*mib)
+	disk.SetRate(0, 16*mib)
+	r := newRunner(t, disk.Dir)
+	ctx, stop := context.WithCancelCause(t.Context())
+	why := errors.New("a signal")
+	disk.Watch(func(c faultfs.Call) {
+		if c.Op == faultfs.Write && c.Off >= 48*mib {
+			stop(why)
+		}
+	})
+	s, err := r.measureSustained(ctx, 128*mib, time.Millisecond, time.Millisecond)
+	if !errors.Is(err, why) || s.Complete || s.Rate == 0 || s.WorstSecond == 0 || len(s.Points) == 0 || len(s.AfterIt) > 0 {
+		t.Errorf("%v, %+v", err, s)
+	}
+}
+
+// A long flush at the end is no slow second of writing.
+func TestSustainedWithALongFlush(t *testing.T) {
+	testkit.NeedRoot(t)
+	disk := faultfs.New(t, 256*mib)
+	disk.SetRate(0, 16*mib)
+	r := newRunner(t, disk.Dir)
+	flushed := make(chan struct{})
+	flush := disk.Inject(faultfs.Fault{Op: faultfs.Sync, Name: "/" + sustainedFile, Hang: flushed, Times: 1})
+	go func() {
+		<-flush.Met()
+		time.AfterFunc(4*tick, func() { close(flushed) })
+	}()
+	points, err := r.writeOn(t.Context(), 64*mib)
+	if err != nil || offset(points) != 64*mib {
+		t.Fatalf("%v, %v", err, points)
+	}
+	for _, p := range points {
+		if p.Rate < 4*float64(mib) {
+			t.Errorf("%v bytes a second in %v", p.Rate, points)
+		}
+	}
+}
 
 // When others fill the file system up, the write ends before it is full, and what was
 // measured stays.

@@ -197,6 +197,10 @@ func (m *maker) sustained() *bench.Sustained {
 	}
 	m.recover(s)
 	m.beside(s)
+	last := s.Points[len(s.Points)-1]
+	s.Rate, s.Complete = float64(last.Offset)/last.Second, true
+	last = s.AfterIt[len(s.AfterIt)-1]
+	s.AfterItRate, s.Recovered = float64(last.Offset)/last.Second, s.Recovery != nil && *s.Recovery == float64(last.Offset)
 	return s
 }
 

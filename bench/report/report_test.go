@@ -42,19 +42,25 @@ func TestOrder(t *testing.T) {
 
 func TestWords(t *testing.T) {
 	odd := example.Steady().Result(2)
-	odd.Complete = false
+	odd.Complete, odd.Sustained.Complete = false, false
 	hot := true
 	odd.Facts.Governor, odd.Facts.Heat = nil, []bench.Heat{{Second: 1, Celsius: 70}, {Second: 93, Celsius: 88, Alarm: &hot}, {Second: 94, Celsius: 89, Alarm: &hot}}
 	name := `<b onclick="x">&"`
 	odd.Facts.Model = &name
 	two := written(t, example.Cached().Result(2), odd)
 	for _, want := range []string{
-		"cliff at 18", "no cliff", "&lt;b onclick=&#34;x&#34;&gt;&amp;&#34;: the run was ended early",
-		"extents were shared: nothing was copied", "not known", "from 93 s on, at 88 °C, the drive said", "these numbers are invented",
+		"cliff at 18", "the long write was ended early", "&lt;b onclick=&#34;x&#34;&gt;&amp;&#34;: the run was ended early",
+		"extents were shared: nothing was copied", "not known", "after 93 s, at 88 °C, its sensor said", "these numbers are invented",
 	} {
 		if !strings.Contains(two, want) {
 			t.Errorf("the page does not say %s", want)
 		}
+	}
+	if strings.Contains(two, "It stayed as fast") || strings.Contains(two, "no cliff") {
+		t.Error("a long write that was ended early is taken for one without a cliff")
+	}
+	if steady := written(t, example.Cached().Result(2), example.Steady().Result(2)); !strings.Contains(steady, "It stayed as fast") || !strings.Contains(steady, "no cliff") {
+		t.Error("a drive without a cliff is not said to have none")
 	}
 	same := written(t, example.Cached().Result(2), example.Cached().Result(2))
 	if !strings.Contains(same, "Example Drive A 2TB (2)") {

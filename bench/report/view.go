@@ -16,6 +16,7 @@ type view struct {
 	Sustained *chart
 	Ceilings  *bars
 	Matrices  []matrix
+	Moments   []row
 	Latencies []*chart
 	Heat      *chart
 	Facts     []row
@@ -58,6 +59,7 @@ func newView(results []*bench.Result) *view {
 	v.Verdicts = verdicts(all, v.Drives)
 	v.Sustained, v.Heat = sustained(all), heat(all)
 	v.Ceilings, v.Matrices = shares(all), matrices(all, v.Drives)
+	v.Moments = moments(all)
 	v.Latencies = latencies(all)
 	v.Facts, v.Setup = facts(all), setup(all)
 	return v
@@ -103,7 +105,7 @@ func (s source) drive(name string) drive {
 			d.Cliff = s.bytes(float64(c.Offset), "/sustained/cliff/offset")
 			d.After = s.rate(c.After, "/sustained/cliff/after")
 		}
-		d.Steady = s.Sustained.Cliff == nil
+		d.Steady = s.Sustained.Complete && s.Sustained.Cliff == nil
 	}
 	return d
 }
@@ -112,11 +114,14 @@ func (s source) notes(name string) (list []string) {
 	if !s.Complete {
 		list = append(list, name+": the run was ended early, what is here was measured")
 	}
+	if l := s.Sustained; l != nil && !l.Complete {
+		list = append(list, name+": the long write was ended early: there may be a cliff that it did not come to")
+	}
 	for _, w := range s.Warnings {
 		list = append(list, name+": "+w)
 	}
 	if hot := s.alarm(); hot != nil {
-		list = append(list, fmt.Sprintf("%s: from %.0f s on, at %.0f °C, the drive said that it is hotter than it may be: it throttles", name, hot.Second, hot.Celsius))
+		list = append(list, fmt.Sprintf("%s: after %.0f s, at %.0f °C, its sensor said that this is out of the range it may have: it may have throttled", name, hot.Second, hot.Celsius))
 	}
 	for _, c := range s.Cases {
 		if c.Refused != "" {
@@ -126,7 +131,7 @@ func (s source) notes(name string) (list []string) {
 	return list
 }
 
-// alarm is when the drive first said that it is too hot, nil if it did not.
+// alarm is when the sensor first gave one, nil if it did not.
 func (s source) alarm() *bench.Heat {
 	for i, h := range s.Facts.Heat {
 		if h.Alarm != nil && *h.Alarm {
@@ -164,12 +169,17 @@ func summary(all []source) (rows []row) {
 		add("ceiling: "+string(way), "what the drive does with nothing else to do", func(s source) *Num { return s.ceiling(way) })
 	}
 	rows = append(rows, cliff(all)...)
-	add("worst second", "of the long write", func(s source) *Num {
-		if s.Sustained == nil {
-			return nil
-		}
-		return s.rate(s.Sustained.WorstSecond, "/sustained/worst_second")
-	})
+	long := func(name, help, from string, of func(l *bench.Sustained) float64) {
+		add(name, help, func(s source) *Num {
+			if s.Sustained == nil || of(s.Sustained) == 0 {
+				return nil
+			}
+			return s.rate(of(s.Sustained), from)
+		})
+	}
+	long("a long write", "all of it", "/sustained/rate", func(l *bench.Sustained) float64 { return l.Rate })
+	long("worst second", "of the long write", "/sustained/worst_second", func(l *bench.Sustained) float64 { return l.WorstSecond })
+	long("a long write after a pause", "without a reader, for comparison", "/sustained/after_it_rate", func(l *bench.Sustained) float64 { return l.AfterItRate })
 	rows = append(rows, readers(all, "a copy", "/readers", func(s source) *bench.Readers { return s.Readers })...)
 	rows = append(rows, readers(all, "a long write", "/sustained/readers", func(s source) *bench.Readers {
 		if s.Sustained == nil {
@@ -196,7 +206,7 @@ func readers(all []source, beside, from string, of func(s source) *bench.Readers
 	add("reader beside "+beside+", p99", "a random read of 4 KiB", func(s source, r *bench.Readers) *Num {
 		return s.time(r.Beside.P99, from+"/beside/p99")
 	})
-	add(beside+" beside a reader", "its rate", func(s source, r *bench.Readers) *Num {
+	add(beside+" beside a reader", "its rate, until all is on stable storage", func(s source, r *bench.Readers) *Num {
 		return s.rate(r.Rate, from+"/rate")
 	})
 	return rows
@@ -213,7 +223,7 @@ func cliff(all []source) (rows []row) {
 		})
 		for _, l := range lines {
 			for i, s := range all {
-				if s.Sustained != nil && s.Sustained.Cliff == nil {
+				if s.Sustained != nil && s.Sustained.Complete && s.Sustained.Cliff == nil {
 					l.Cells[i].Words = "no cliff"
 				}
 			}
@@ -229,12 +239,40 @@ func cliff(all []source) (rows []row) {
 	add("after the cliff", "long write", func(s source, c *bench.Cliff) *Num {
 		return s.rate(c.After, "/sustained/cliff/after")
 	})
-	add("fast again after a pause", "bytes until the cliff comes back", func(s source, c *bench.Cliff) *Num {
+	add("fast again after a pause", "bytes until the cliff comes back, or all that was written then", func(s source, c *bench.Cliff) *Num {
 		if s.Sustained.Recovery == nil {
 			return nil
 		}
 		return s.bytes(*s.Sustained.Recovery, "/sustained/recovery")
 	})
+	return rows
+}
+
+// moments are what the best copy of each workload took, until when.
+func moments(all []source) (rows []row) {
+	for _, w := range workloads(all) {
+		add := func(name, help, field string, num func(s source) func(float64, string) *Num, of func(*bench.Sample) float64) {
+			rows = append(rows, rowOf(all, w+": "+name, help, func(s source) *Num {
+				i := s.best(w)
+				if i < 0 {
+					return nil
+				}
+				var values []float64
+				for k := range s.Cases[i].Samples {
+					values = append(values, of(&s.Cases[i].Samples[k]))
+				}
+				v, _ := median(values)
+				return num(s)(v, fmt.Sprintf("median /cases/%d/samples/*/%s", i, field))
+			})...)
+		}
+		seconds := func(s source) func(float64, string) *Num { return s.time }
+		add("copied", "the last byte is written", "copied", seconds, func(s *bench.Sample) float64 { return s.Copied })
+		add("read back", "the last byte is read back and equal: what rates are of", "last_done", seconds, func(s *bench.Sample) float64 { return s.LastDone })
+		add("durable", "all is on stable storage", "durable", seconds, func(s *bench.Sample) float64 { return s.Durable })
+		add("verified", "proven by its manifest: what production waits for", "verified", seconds, func(s *bench.Sample) float64 { return s.Verified })
+		add("CPU", "user and system", "cpu", seconds, func(s *bench.Sample) float64 { return s.CPU })
+		add("memory", "the most that was resident", "memory", func(s source) func(float64, string) *Num { return s.bytes }, func(s *bench.Sample) float64 { return float64(s.Memory) })
+	}
 	return rows
 }
 

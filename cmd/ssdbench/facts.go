@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"time"
 
 	"shard_to_ssd/bench"
@@ -28,4 +30,21 @@ func watchFacts(target string, hideSerial bool) (known func() bench.Facts, err e
 		f.Heat = <-heat
 		return f
 	}, nil
+}
+
+// sameDrive reports whether two paths are on one drive, as far as is known.
+func sameDrive(a, b string) bool {
+	x, y := driveOf(a), driveOf(b)
+	return x != nil && y != nil && *x == *y
+}
+
+func driveOf(path string) *string {
+	if is, err := os.Stat(path); err == nil && !is.IsDir() {
+		path = filepath.Dir(path)
+	}
+	f, err := facts.Look(facts.Roots{}, path, true)
+	if err != nil {
+		return nil
+	}
+	return f.Device
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	shardtossd "shard_to_ssd"
 	"shard_to_ssd/bench"
 	"shard_to_ssd/internal/process"
@@ -35,8 +37,9 @@ func runCommand(h host, line, args []string) error {
 	})
 	p := startProgress(h)
 	f.config.Version, f.config.Command, f.config.Progress = programVersion(), line, p
+	f.config.SameDrive = sameDrive
 	f.config.Tell = func(c bench.Cost) {
-		h.say("this will write %s to %s, at most %s of them at once; %s are free, of which %s stay free",
+		h.say("this will write %s to %s in all, at most %s of them at once; %s are free, of which %s stay free",
 			shardtossd.FormatSize(c.Writes), f.config.Target, shardtossd.FormatSize(c.Peak), shardtossd.FormatSize(c.Free), shardtossd.FormatSize(c.Keeps))
 	}
 	result, err := bench.Run(ctx, f.config)
@@ -66,9 +69,14 @@ func (f *runFlags) checkOutput() error {
 	if f.output == "" {
 		return nil
 	}
-	dir, err := os.Stat(filepath.Dir(f.output))
-	if err == nil && !dir.IsDir() {
-		err = errors.New("not a directory")
+	is, err := os.Stat(f.output)
+	switch {
+	case err == nil && is.IsDir():
+		err = errors.New("it is a directory")
+	case err == nil && !is.Mode().IsRegular(): // is written to
+		err = unix.Access(f.output, unix.W_OK)
+	default: // is put in the place of what is there
+		err = unix.Access(filepath.Dir(f.output), unix.W_OK|unix.X_OK)
 	}
 	if err != nil {
 		return fmt.Errorf("write result %s: %w", f.output, err)
@@ -84,18 +92,19 @@ func (f *runFlags) write(h host, r *bench.Result) error {
 	for _, w := range r.Warnings {
 		h.say("warning: %s", w)
 	}
-	if f.output != "" && f.format == formatJSON {
-		return bench.Save(f.output, r)
-	}
 	var text bytes.Buffer
 	if err := f.encode(&text, r); err != nil {
 		return err
 	}
+	var failed error
 	if f.output != "" {
-		return bench.WriteWhole(f.output, text.Bytes())
+		if failed = bench.WriteWhole(f.output, text.Bytes()); failed == nil {
+			return nil
+		}
+		failed = fmt.Errorf("write result %s: %w; it is on standard output instead", f.output, failed)
 	}
 	_, err := h.stdout.Write(text.Bytes())
-	return err
+	return errors.Join(failed, err)
 }
 
 func (f *runFlags) encode(to *bytes.Buffer, r *bench.Result) error {
