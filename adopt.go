@@ -139,7 +139,7 @@ func (op *operation) record(ctx context.Context, state *stateDir, pub *sys.Stat)
 
 // recordAs writes the manifest, proves it of both sides, and commits it.
 func (op *operation) recordAs(ctx context.Context, h *verify.Header, plan *copier.Plan, state *stateDir, source verify.Shard) error {
-	medium := &verify.Medium{Pace: pool.Pace(ctx, op.Bandwidth)}
+	medium := &verify.Medium{Pace: pool.NewPace(ctx, op.Bandwidth)}
 	sums, err := plan.Sum(ctx, copier.Options{Jobs: op.Jobs, ReadBack: readBack{medium}, Observer: op.Observer})
 	if err != nil {
 		return err

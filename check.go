@@ -130,7 +130,7 @@ func (op *operation) planCheck(ctx context.Context, list *verify.List, f *sys.Fi
 
 func (op *operation) compareList(ctx context.Context, list *verify.List, lines *verify.SumsReader) (*verify.Medium, error) {
 	op.result.Jobs = op.Jobs
-	medium := &verify.Medium{Pace: pool.Pace(ctx, op.Bandwidth)}
+	medium := &verify.Medium{Pace: pool.NewPace(ctx, op.Bandwidth)}
 	workers, err := pool.New(op.Jobs)
 	if err != nil {
 		return medium, err

@@ -6,7 +6,6 @@ import (
 
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/pool"
-	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
 
@@ -29,7 +28,7 @@ func (op *operation) chooseWorkers() {
 func (op *operation) chooseTransfers() {
 	op.chose("block", fmt.Sprint(tree.BlockSize), "bytes: the unit of reading, writing and summing large files")
 	if op.Bandwidth > 0 {
-		op.chose("pace", fmt.Sprint(op.Bandwidth), fmt.Sprintf("bytes a second as told, %d at once", sys.PaceSize))
+		op.chose("pace", fmt.Sprint(op.Bandwidth), fmt.Sprintf("bytes a second as told, in pieces of %d", pool.PieceOf(op.Bandwidth)))
 	}
 }
 

@@ -276,7 +276,7 @@ func (op *operation) sayStage(s *copier.Stage, p *copier.Plan) {
 }
 
 func (op *operation) copyAndReadBack(ctx context.Context, plan *copier.Plan, stage *copier.Stage) error {
-	pace := pool.Pace(ctx, op.Bandwidth)
+	pace := pool.NewPace(ctx, op.Bandwidth)
 	medium := &verify.Medium{Own: true, Pace: pace}
 	op.result.Jobs = op.Jobs
 	op.chooseTransfers()

@@ -286,7 +286,7 @@ func (op *operation) proveStaged(ctx context.Context, m *verify.Manifest, state 
 			found.add(d)
 		}
 	}
-	medium := &verify.Medium{Own: true, Pace: pool.Pace(ctx, op.Bandwidth)}
+	medium := &verify.Medium{Own: true, Pace: pool.NewPace(ctx, op.Bandwidth)}
 	shard := verify.Shard{In: state.File, Name: copier.StageName, Only: need.copied}
 	err = verify.ProveTree(ctx, m, shard, tell)
 	if err == nil && found.count == 0 {

@@ -11,7 +11,7 @@ import (
 
 	shardtossd "shard_to_ssd"
 	"shard_to_ssd/copier"
-	"shard_to_ssd/internal/sys"
+	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/testkit"
 )
 
@@ -88,7 +88,7 @@ func TestVerifyAllIsOneRun(t *testing.T) {
 		t.Errorf("got %+v, %+v", r, r.Scrub)
 	}
 	// Each shard alone would be through at once: that much is not waited for.
-	if least := time.Second * (4*size - sys.PaceSize) / perSecond; took < least {
+	if least := time.Second * time.Duration(4*size-pool.PieceOf(perSecond)) / perSecond; took < least {
 		t.Errorf("%d bytes at %d a second took %v, wanted %v or more", r.Bytes, perSecond, took, least)
 	}
 }

@@ -217,11 +217,11 @@ func (op *operation) errGone() error {
 type reader struct {
 	jobs    int
 	workers *pool.Pool // nil until there is something to read
-	pace    func(bytes int) error
+	pace    sys.Pace
 }
 
 func newReader(ctx context.Context, op *operation) *reader {
-	return &reader{jobs: op.Jobs, pace: pool.Pace(ctx, op.Bandwidth)}
+	return &reader{jobs: op.Jobs, pace: pool.NewPace(ctx, op.Bandwidth)}
 }
 
 func (r *reader) pool() (_ *pool.Pool, err error) {

@@ -40,7 +40,7 @@ type Options struct {
 	Observer Observer // nil: Nobody
 	// Pace bounds the bytes a second that are read from the source and written to the
 	// SSD, see sys.File; nil: no bound. What ReadBack reads is its own concern.
-	Pace func(bytes int) error
+	Pace sys.Pace
 	// Request is the most bytes of one read or write within a block, see sys.File; 0: the
 	// whole block.
 	Request int

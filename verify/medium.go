@@ -41,7 +41,7 @@ type Medium struct {
 	// have cached stays, unless a file can only be read through the cache.
 	Own bool
 	// Pace bounds the bytes a second that are read, see sys.File; nil: no bound.
-	Pace func(bytes int) error
+	Pace sys.Pace
 	// Request is the most bytes of one read, see sys.File; 0: a whole block.
 	Request int
 

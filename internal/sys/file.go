@@ -20,10 +20,9 @@ type File struct {
 	// DontCache asks reads and writes to leave nothing in the page cache
 	// (RWF_DONTCACHE, Linux 6.14). It is cleared when the file system refuses.
 	DontCache atomic.Bool
-	// Pace, if not nil, is asked before bytes are read or written, at most PaceSize at
-	// a time, and waits until they may be; its error is the transfer's. It is set
-	// before the file is used.
-	Pace func(bytes int) error
+	// Pace, if not nil, bounds how bytes are read and written. It is set before the
+	// file is used.
+	Pace Pace
 	// Request, if not 0, is the most bytes that one call reads or writes, a multiple of
 	// Align. It is set before the file is used.
 	Request int
@@ -36,20 +35,30 @@ type File struct {
 // bytes. It satisfies every logical block size in use (512 and 4096).
 const Align = 4096
 
-// PaceSize is how much a file with a Pace moves at once, in bytes: whoever else reads
-// from the device waits for so much at the most. It is a multiple of Align.
-const PaceSize = 256 << 10
+// A Pace bounds how many bytes a second the files that have it move, how many at once,
+// and in how many calls at a time.
+type Pace interface {
+	// Begin waits until some of the bytes may be moved, and returns how many: as many
+	// as are asked for, or a multiple of 2 × Align. An error is the transfer's.
+	Begin(bytes int) (int, error)
+	// End says that what was begun without an error is done.
+	End()
+}
 
-// paced is how many of n bytes may be moved now.
-func (f *File) paced(n int) (int, error) {
+// paced moves some of n bytes, as many as may be moved at once.
+func (f *File) paced(n int, move func(n int) (int, error)) (int, error) {
 	if f.Request > 0 {
 		n = min(n, f.Request)
 	}
 	if f.Pace == nil || n == 0 {
-		return n, nil
+		return move(n)
 	}
-	n = min(n, PaceSize)
-	return n, f.Pace(n)
+	n, err := f.Pace.Begin(n)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Pace.End()
+	return move(n)
 }
 
 const openFlags = unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
@@ -124,11 +133,10 @@ func (f *File) ReadAt(buf []byte, want int, off int64) (int, error) {
 }
 
 func (f *File) pread(buf []byte, off int64) (int, error) {
-	n, err := f.paced(len(buf))
-	if err != nil {
-		return 0, err
-	}
-	buf = buf[:n]
+	return f.paced(len(buf), func(n int) (int, error) { return f.readOnce(buf[:n], off) })
+}
+
+func (f *File) readOnce(buf []byte, off int64) (int, error) {
 	if f.DontCache.Load() {
 		n, err := transfer("read", f.where, len(buf), func(n int) (int, error) {
 			return unix.Preadv2(f.fd, [][]byte{buf[:n]}, off, unix.RWF_DONTCACHE)
@@ -162,11 +170,10 @@ func (f *File) WriteAt(buf []byte, off int64) error {
 }
 
 func (f *File) pwrite(buf []byte, off int64) (int, error) {
-	n, err := f.paced(len(buf))
-	if err != nil {
-		return 0, err
-	}
-	buf = buf[:n]
+	return f.paced(len(buf), func(n int) (int, error) { return f.writeOnce(buf[:n], off) })
+}
+
+func (f *File) writeOnce(buf []byte, off int64) (int, error) {
 	if f.DontCache.Load() {
 		n, err := transfer("write", f.where, len(buf), func(n int) (int, error) {
 			return unix.Pwritev2(f.fd, [][]byte{buf[:n]}, off, unix.RWF_DONTCACHE)
@@ -248,12 +255,14 @@ func (f *File) Clone(src *File) error {
 // CopyRange asks the kernel to copy up to n bytes at off of src to the same
 // place of f (copy_file_range), and returns how many it did.
 func (f *File) CopyRange(src *File, off int64, n int) (done int, err error) {
-	if n, err = f.paced(n); err != nil {
-		return 0, err
+	if f.Pace == nil {
+		return f.paced(n, func(n int) (int, error) { return f.copyRange(src, off, n) })
 	}
-	if _, err = f.paced(n); err != nil { // the bytes are read and written
-		return 0, err
-	}
+	// The bytes are read and written.
+	return f.paced(2*n, func(both int) (int, error) { return f.copyRange(src, off, both/2) })
+}
+
+func (f *File) copyRange(src *File, off int64, n int) (int, error) {
 	return transfer("copy_file_range", f.where, n, func(n int) (int, error) {
 		from, to := off, off
 		return unix.CopyFileRange(src.fd, &from, f.fd, &to, n, 0)
