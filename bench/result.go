@@ -126,6 +126,10 @@ type Sustained struct {
 	// cliff; at least so many, if Recovered: all that was written then was.
 	Recovery  *float64 `json:"recovery"`
 	Recovered bool     `json:"recovered"`
+	// RecoverySeconds is about how long a pause must be until as much is fast again as
+	// before the cliff, if the cache empties evenly; at most that long, if Recovered. Null
+	// without a cliff, and if nothing was fast again.
+	RecoverySeconds *float64 `json:"recovery_seconds"`
 
 	// After another pause it was tried with a reader beside it.
 	Beside  []Point  `json:"beside"`

@@ -44,6 +44,9 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 	if s.Cliff != nil && len(s.AfterIt) > 0 {
 		n := recovered(s.AfterIt, *s.Cliff)
 		s.Recovery, s.Recovered = new(float64(n)), n == offset(s.AfterIt)
+		if n > 0 {
+			s.RecoverySeconds = new(s.Pause * float64(s.Cliff.Offset) / float64(n))
+		}
 	}
 	if err != nil {
 		return s, err

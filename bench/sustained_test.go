@@ -71,6 +71,9 @@ func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 	if s.Recovery == nil || !near(*s.Recovery, float64(cache-8*mib)) {
 		t.Errorf("recovered for %v bytes, wanted %d, of %v", s.Recovery, cache, s.AfterIt)
 	}
+	if want := s.Pause * float64(s.Cliff.Offset) / *s.Recovery; s.RecoverySeconds == nil || *s.RecoverySeconds != want || s.Recovered {
+		t.Errorf("recovered, or would have after %v s, wanted %v: %+v", s.RecoverySeconds, want, s)
+	}
 	// With a reader beside it as much is written, and it was read before and meanwhile.
 	if end(s.Beside) != end(s.AfterIt) || s.Readers == nil || s.Readers.Alone.Count == 0 || s.Readers.Beside.Count <= s.Readers.Alone.Count {
 		t.Errorf("beside a reader %v, %+v", s.Beside, s.Readers)

@@ -212,6 +212,7 @@ func (m *maker) recover(s *bench.Sustained) {
 			rate = m.Slow
 			if s.Recovery == nil {
 				s.Recovery = ptr(math.Round(offset))
+				s.RecoverySeconds = ptr(s.Pause * float64(s.Cliff.Offset) / *s.Recovery)
 			}
 		}
 		rate = m.about(rate, 0.02)

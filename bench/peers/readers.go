@@ -17,6 +17,7 @@ const (
 	nothingBeside = "nothing beside"
 	besideCopy    = "-c beside"
 	besideLimited = "-c --bwlimit beside, half of what it moves without"
+	besideTenth   = "-c --bwlimit beside, a tenth of that"
 )
 
 // fio of so many MiB in one file of the SSD.
@@ -34,6 +35,8 @@ func readers(s sizes) []contender {
 		{name: nothingBeside, command: reads + fmt.Sprint("--runtime=", s.Reading), tools: []string{"fio"}, read: readLatency},
 		{name: besideCopy, command: beside, tools: []string{"fio"}, check: equal, after: release, read: readLatency},
 		{name: besideLimited, command: beside + ` --bwlimit "$(cat "$TMP/half")"`, tools: []string{"fio"},
+			check: equal, after: release, around: halfRate, read: readLatency},
+		{name: besideTenth, command: beside + ` --bwlimit "$(($(cat "$TMP/half") / 5))"`, tools: []string{"fio"},
 			check: equal, after: release, around: halfRate, read: readLatency},
 	}
 }

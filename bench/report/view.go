@@ -245,6 +245,12 @@ func cliff(all []source) (rows []row) {
 		}
 		return s.bytes(*s.Sustained.Recovery, "/sustained/recovery")
 	})
+	add("pause until all is fast again", "about, if the cache empties evenly", func(s source, c *bench.Cliff) *Num {
+		if s.Sustained.RecoverySeconds == nil {
+			return nil
+		}
+		return s.time(*s.Sustained.RecoverySeconds, "/sustained/recovery_seconds")
+	})
 	return rows
 }
 
