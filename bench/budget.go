@@ -59,7 +59,7 @@ func (b *budget) addRest() {
 	b.moves += ceilings + 4*cells*ceilings + 2*b.largest // of each cell read, write, both
 	if size := b.sustained(); size > 0 {
 		b.steps += 3
-		b.moves += size + 2*withoutCliff(size) + min(readersSize, size)
+		b.moves += size + 2*withoutCliff(size) + readersSize(size)
 	}
 }
 
@@ -71,7 +71,7 @@ func (b *budget) cost() Cost {
 	c.Writes = ceilings + 2*cells*ceilings + b.made + b.copied + b.largest
 	c.Peak = max(2*ceilings, b.made+b.kept+b.most)
 	if size := b.sustained(); size > 0 {
-		read := min(readersSize, size)
+		read := readersSize(size)
 		c.Writes += 3*size + read
 		c.Peak = max(c.Peak, size+read)
 	}

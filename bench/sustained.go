@@ -40,7 +40,7 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 		return s, err
 	}
 	s.AfterIt, err = r.writeOn(ctx, again)
-	s.AfterItRate = meanRate(s.AfterIt)
+	s.AfterItRate = MeanRate(s.AfterIt)
 	if s.Cliff != nil && len(s.AfterIt) > 0 {
 		n := recovered(s.AfterIt, *s.Cliff)
 		s.Recovery, s.Recovered = new(float64(n)), n == offset(s.AfterIt)
@@ -59,7 +59,7 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 // judge says what there is to say of the first write, as far as it came.
 func (s *Sustained) judge(size int64) {
 	s.Complete = offset(s.Points) == size
-	s.Rate, s.WorstSecond = meanRate(s.Points), worstSecond(s.Points)
+	s.Rate, s.WorstSecond = MeanRate(s.Points), worstSecond(s.Points)
 	if cliffs := FindCliffs(s.Points); len(cliffs) > 0 {
 		s.Cliffs, s.Cliff = cliffs, &cliffs[0]
 	}
@@ -71,8 +71,8 @@ func withoutCliff(size int64) int64 { return size / 10 }
 // offset is how much was written.
 func offset(points []Point) int64 { return before(points, len(points)) }
 
-// meanRate is that of all points together.
-func meanRate(points []Point) float64 {
+// MeanRate is that of all points together.
+func MeanRate(points []Point) float64 {
 	if len(points) == 0 {
 		return 0
 	}
@@ -89,15 +89,14 @@ func rest(ctx context.Context, pause time.Duration) error {
 	}
 }
 
-// readersSize is the file that a reader beside a sustained write reads, in bytes.
-const (
-	readersSize = 256 << 20
-	readersFile = "readers"
-)
+const readersFile = "readers"
+
+// readersSize is the file that a reader beside a sustained write of so many bytes reads.
+func readersSize(write int64) int64 { return min(256<<20, write) }
 
 // writeBeside makes a file to read, rests, and writes size bytes while it is read.
 func (r *runner) writeBeside(ctx context.Context, s *Sustained, size int64, pause, alone time.Duration) (err error) {
-	file, err := r.makeFile(ctx, readersFile, min(readersSize, size))
+	file, err := r.makeFile(ctx, readersFile, readersSize(size))
 	if err != nil {
 		return err
 	}
@@ -105,7 +104,7 @@ func (r *runner) writeBeside(ctx context.Context, s *Sustained, size int64, paus
 	if err := rest(ctx, pause); err != nil {
 		return err
 	}
-	reader := r.newReader(file, min(readersSize, size))
+	reader := r.newReader(file, readersSize(size))
 	readers := &Readers{}
 	if readers.Alone, err = reader.readFor(ctx, alone); err != nil {
 		return err
@@ -114,7 +113,7 @@ func (r *runner) writeBeside(ctx context.Context, s *Sustained, size int64, paus
 		s.Beside, err = r.writeOn(ctx, size)
 		return err
 	})
-	readers.Rate = meanRate(s.Beside)
+	readers.Rate = MeanRate(s.Beside)
 	s.Readers = readers
 	return err
 }
@@ -227,13 +226,12 @@ func (w *watch) point() {
 	w.last = p
 }
 
-// end adds what came since the last tick, if that is long enough to have a rate, or is
-// needed to say how far it came.
+// end adds what came since the last tick. If that is too short to have a rate of its own,
+// it is one with the point before.
 func (w *watch) end() {
-	short := w.now().Sub(w.start).Seconds()-w.last.Second <= tick.Seconds()/2
-	if n := len(w.points); short && n > 0 { // a part of the last one
-		w.points = w.points[:n-1]
-		w.last = Point{}
+	since := w.now().Sub(w.start).Seconds() - w.last.Second
+	if n := len(w.points); n > 0 && since > 0 && since <= tick.Seconds()/2 {
+		w.points, w.last = w.points[:n-1], Point{}
 		if n > 1 {
 			w.last = w.points[n-2]
 		}

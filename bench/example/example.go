@@ -197,10 +197,7 @@ func (m *maker) sustained() *bench.Sustained {
 	}
 	m.recover(s)
 	m.beside(s)
-	last := s.Points[len(s.Points)-1]
-	s.Rate, s.Complete = float64(last.Offset)/last.Second, true
-	last = s.AfterIt[len(s.AfterIt)-1]
-	s.AfterItRate, s.Recovered = float64(last.Offset)/last.Second, s.Recovery != nil && *s.Recovery == float64(last.Offset)
+	s.Rate, s.AfterItRate, s.Complete = bench.MeanRate(s.Points), bench.MeanRate(s.AfterIt), true
 	return s
 }
 
@@ -229,8 +226,7 @@ func (m *maker) beside(s *bench.Sustained) {
 		offset += rate / 2
 		s.Beside = append(s.Beside, bench.Point{Second: p.Second, Offset: int64(offset), Rate: rate})
 	}
-	last := s.Beside[len(s.Beside)-1]
-	s.Readers = &bench.Readers{Alone: m.latency(78e-6, 60_000), Beside: m.latency(420e-6, 40_000), Rate: offset / last.Second}
+	s.Readers = &bench.Readers{Alone: m.latency(78e-6, 60_000), Beside: m.latency(420e-6, 40_000), Rate: bench.MeanRate(s.Beside)}
 }
 
 func (m *maker) readers() *bench.Readers {

@@ -254,32 +254,46 @@ func cliff(all []source) (rows []row) {
 	return rows
 }
 
-// moments are what the best copy of each workload took, until when.
+// moment is a number of a copy, all of them from one field of its samples.
+type moment struct {
+	name, help, field string
+	of                func(*bench.Sample) float64
+	num               func(source, float64, string) *Num
+}
+
+var allMoments = []moment{
+	{"copied", "the last byte is written", "copied", func(s *bench.Sample) float64 { return s.Copied }, source.time},
+	{"read back", "the last byte is read back and equal: what rates are of", "last_done", func(s *bench.Sample) float64 { return s.LastDone }, source.time},
+	{"durable", "all is on stable storage", "durable", func(s *bench.Sample) float64 { return s.Durable }, source.time},
+	{"verified", "proven by its manifest: what production waits for", "verified", func(s *bench.Sample) float64 { return s.Verified }, source.time},
+	{"CPU", "user and system", "cpu", func(s *bench.Sample) float64 { return s.CPU }, source.time},
+	{"memory", "the most that was resident", "memory", func(s *bench.Sample) float64 { return float64(s.Memory) }, source.bytes},
+}
+
+// moments are what the best copy of each workload took, medians.
 func moments(all []source) (rows []row) {
 	for _, w := range workloads(all) {
-		add := func(name, help, field string, num func(s source) func(float64, string) *Num, of func(*bench.Sample) float64) {
-			rows = append(rows, rowOf(all, w+": "+name, help, func(s source) *Num {
-				i := s.best(w)
-				if i < 0 {
-					return nil
-				}
-				var values []float64
-				for k := range s.Cases[i].Samples {
-					values = append(values, of(&s.Cases[i].Samples[k]))
-				}
-				v, _ := median(values)
-				return num(s)(v, fmt.Sprintf("median /cases/%d/samples/*/%s", i, field))
-			})...)
+		for _, m := range allMoments {
+			rows = append(rows, rowOf(all, w+": "+m.name, m.help, func(s source) *Num { return s.moment(w, &m) })...)
 		}
-		seconds := func(s source) func(float64, string) *Num { return s.time }
-		add("copied", "the last byte is written", "copied", seconds, func(s *bench.Sample) float64 { return s.Copied })
-		add("read back", "the last byte is read back and equal: what rates are of", "last_done", seconds, func(s *bench.Sample) float64 { return s.LastDone })
-		add("durable", "all is on stable storage", "durable", seconds, func(s *bench.Sample) float64 { return s.Durable })
-		add("verified", "proven by its manifest: what production waits for", "verified", seconds, func(s *bench.Sample) float64 { return s.Verified })
-		add("CPU", "user and system", "cpu", seconds, func(s *bench.Sample) float64 { return s.CPU })
-		add("memory", "the most that was resident", "memory", func(s source) func(float64, string) *Num { return s.bytes }, func(s *bench.Sample) float64 { return float64(s.Memory) })
 	}
 	return rows
+}
+
+func (s source) moment(workload string, m *moment) *Num {
+	i := s.best(workload)
+	if i < 0 {
+		return nil
+	}
+	var values []float64
+	for k := range s.Cases[i].Samples {
+		values = append(values, m.of(&s.Cases[i].Samples[k]))
+	}
+	v, ok := median(values)
+	if !ok {
+		return nil
+	}
+	return m.num(s, v, fmt.Sprintf("median /cases/%d/samples/*/%s", i, m.field))
 }
 
 // workloads of all results, in order.

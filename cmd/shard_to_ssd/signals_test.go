@@ -8,14 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	shardtossd "shard_to_ssd"
 )
@@ -64,33 +59,9 @@ func TestNoSignal(t *testing.T) {
 	}
 }
 
-// onMainThread reports whether one of many goroutines that each wait in a thread of
-// their own is on the main one.
-func onMainThread() bool {
-	var found atomic.Bool
-	var all, there sync.WaitGroup
-	there.Add(64)
-	for range 64 {
-		all.Go(func() {
-			runtime.LockOSThread()
-			if unix.Gettid() == unix.Getpid() {
-				found.Store(true)
-			}
-			there.Done()
-			there.Wait()
-		})
-	}
-	all.Wait()
-	return found.Load()
-}
-
-// deaf is the program with an operation that does not heed its context. As no
-// operation it may be on the main thread, which the kernel gives signals to.
+// deaf is the program with an operation that does not heed its context.
 func deaf() {
 	o := func(_ context.Context, o shardtossd.Options) (*shardtossd.Result, error) {
-		if onMainThread() {
-			return nil, errors.New("the main thread is used")
-		}
 		o.Log.Log(shardtossd.Info, "root", "started")
 		_, err := io.Copy(io.Discard, os.Stdin) // until the test closes it
 		return nil, err

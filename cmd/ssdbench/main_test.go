@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"shard_to_ssd/bench"
+	"shard_to_ssd/bench/example"
 )
 
 func TestMain(m *testing.M) {
@@ -59,10 +61,10 @@ func TestSignalLeavesNothing(t *testing.T) {
 		signal syscall.Signal
 		at     string // in a line of the progress
 		status int
-	}{{syscall.SIGINT, "1 of ", 130}, {syscall.SIGTERM, " make workload ", 143}, {syscall.SIGINT, " copy huge", 130}} {
+	}{{syscall.SIGINT, "1 of ", 130}, {syscall.SIGTERM, " make workload ", 143}, {syscall.SIGINT, " copy huge", 130}, {syscall.SIGINT, " then write on and on", 130}} {
 		dir := t.TempDir()
 		out := filepath.Join(t.TempDir(), "result.json")
-		cmd := exec.Command("ssdbench", "run", "--target", dir, "--size", "64M", "--samples", "1", "--yes", "-o", out)
+		cmd := exec.Command("ssdbench", "run", "--target", dir, "--size", "64M", "--samples", "1", "--share", "0.05", "--pause", "1ms", "--yes", "-o", out)
 		stderr, err := cmd.StderrPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -90,7 +92,39 @@ func TestSignalLeavesNothing(t *testing.T) {
 		}
 		if r, err := bench.Load(out); one.at != "1 of " && (err != nil || r.Complete) {
 			t.Errorf("%v: result %v, complete %v", one.signal, err, r != nil && r.Complete)
+		} else if one.at == " then write on and on" && (r.Sustained == nil || r.Sustained.Complete) {
+			t.Errorf("%v: a long write that is taken for complete: %+v", one.signal, r.Sustained)
 		}
+	}
+}
+
+// A place that a result cannot be written to is refused before anything is measured.
+func TestOutputsThatAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	link, file := filepath.Join(dir, "link"), filepath.Join(dir, "file")
+	if err := errors.Join(os.Symlink(dir, link), os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for output, good := range map[string]bool{
+		"": true, file: true, filepath.Join(dir, "new"): true, os.DevNull: true,
+		dir: false, link: false, filepath.Join(dir, "none", "new"): false, filepath.Join(file, "new"): false,
+	} {
+		if err := (&runFlags{output: output}).checkOutput(); (err == nil) != good {
+			t.Errorf("%s: %v", output, err)
+		}
+	}
+}
+
+// What was measured is not lost because its file cannot be written.
+func TestResultThatCannotBeWritten(t *testing.T) {
+	var stdout, stderr strings.Builder
+	f := &runFlags{output: filepath.Join(t.TempDir(), "none", "result.json"), format: formatJSON}
+	err := f.write(host{&stdout, &stderr, 0}, example.Steady().Result(2))
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if r, err := bench.Decode(strings.NewReader(stdout.String())); err != nil || len(r.Cases) == 0 {
+		t.Errorf("standard output has %d bytes that are no result: %v", stdout.Len(), err)
 	}
 }
 

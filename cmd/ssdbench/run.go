@@ -69,10 +69,11 @@ func (f *runFlags) checkOutput() error {
 	if f.output == "" {
 		return nil
 	}
-	is, err := os.Stat(f.output)
+	is, err := os.Lstat(f.output)
+	if to, err := os.Stat(f.output); err == nil && to.IsDir() {
+		return fmt.Errorf("write result %s: it is a directory", f.output)
+	}
 	switch {
-	case err == nil && is.IsDir():
-		err = errors.New("it is a directory")
 	case err == nil && !is.Mode().IsRegular(): // is written to
 		err = unix.Access(f.output, unix.W_OK)
 	default: // is put in the place of what is there
