@@ -27,6 +27,7 @@ func (op *operation) chooseWorkers() {
 // chooseTransfers settles how bytes are moved.
 func (op *operation) chooseTransfers() {
 	op.chose("block", fmt.Sprint(tree.BlockSize), "bytes: the unit of reading, writing and summing large files")
+	op.chose("depth", fmt.Sprint(op.Jobs), "blocks of large files under way, one for each worker; of small files each reads up to 32 at once")
 	if op.Bandwidth > 0 {
 		op.chose("pace", fmt.Sprint(op.Bandwidth), fmt.Sprintf("bytes a second as told, in pieces of %d", pool.PieceOf(op.Bandwidth)))
 	}

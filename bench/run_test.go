@@ -257,6 +257,31 @@ func TestCoolSourceElsewhere(t *testing.T) {
 	}
 }
 
+// A source that stays in memory whatever is emptied, as all of a tmpfs does, is no cold
+// one: each sample says how much was there, and the result warns.
+func TestRunWarnsOfAWarmSource(t *testing.T) {
+	source := testkit.Mount(t, "tmpfs", 64*mib)
+	testkit.Apply(t, source, testkit.File("a", 9*mib, 1))
+	c := tiny(t.TempDir())
+	c.Source, c.Engines, c.Blocks, c.Samples = source, []copier.Engine{copier.Buffered}, []int64{4 * mib}, 1
+	r, err := Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range r.Cases {
+		want := int64(0)
+		if one.Workload == sourceWorkload {
+			want = 9 * mib
+		}
+		if len(one.Samples) != 1 || one.Samples[0].Cached != want {
+			t.Errorf("%s: %d bytes were cached, wanted %d", one.Workload, one.Samples[0].Cached, want)
+		}
+	}
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "source: 9MiB of it were in the page cache") {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+}
+
 // Who is not root goes on file by file, and says so.
 func TestCoolWithoutRoot(t *testing.T) {
 	said := []string{}

@@ -27,9 +27,23 @@ func Save(path string, r *Result) error {
 	return WriteWhole(path, text)
 }
 
+// NoDrive is an error if path is a drive, or a link to one: nothing is written over what
+// is on it, whatever name was given for a file.
+func NoDrive(path string) error {
+	is, err := os.Stat(path)
+	if err == nil && is.Mode()&(os.ModeDevice|os.ModeCharDevice) == os.ModeDevice {
+		return errors.New("it is a block device, and never written to")
+	}
+	return nil
+}
+
 // WriteWhole puts text into a file that appears complete, or not at all. What is there
-// and no regular file, such as a pipe or /dev/null, is written to, and not replaced.
+// and no regular file, such as a pipe or /dev/null, is written to, and not replaced; a
+// block device is refused.
 func WriteWhole(path string, text []byte) error {
+	if err := NoDrive(path); err != nil {
+		return &os.PathError{Op: "write", Path: path, Err: err}
+	}
 	if is, err := os.Lstat(path); err == nil && !is.Mode().IsRegular() {
 		return writeInto(path, text)
 	}

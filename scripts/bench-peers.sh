@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 . scripts/tools.sh
 
 [ "$(id -u)" = 0 ] || { echo "bench-peers: mounting file systems and dropping caches need root" >&2; exit 1; }
-SHARD_TO_SSD_TESTS=all install_tools
+install_tools
 
 mkdir -p logs
 CGO_ENABLED=0 go build -buildvcs=false -o bin/bench-peers ./bench/peers
@@ -26,6 +26,9 @@ fi
 if [ -n "${3:-}" ]; then
     flags+=(--samples "$3")
     repeat+=" SAMPLES=$3"
+fi
+if [ -n "${BENCH_FLAGS:-}" ]; then
+    repeat+=" BENCH_FLAGS='$BENCH_FLAGS'"
 fi
 # exec, so that signals reach it.
 # shellcheck disable=SC2086 # several flags

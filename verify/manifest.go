@@ -216,12 +216,14 @@ func (w *Writer) Commit() error {
 	return nil
 }
 
-// Close closes the files; it may be called again.
+// Close closes the files, and leaves nothing of them in the page cache, as far as they
+// were synced; it may be called again.
 func (w *Writer) Close() (err error) {
 	for i, f := range w.files {
 		if f == nil {
 			continue
 		}
+		f.Forget(0, 0) //nolint:errcheck // costs memory only
 		if closed := f.Close(); err == nil {
 			err = closed
 		}
@@ -233,7 +235,9 @@ func (w *Writer) Close() (err error) {
 // Manifest is an open manifest.
 type Manifest struct {
 	Header
-	file *sys.File
+	file  *sys.File
+	whole bool // it was read to its end
+	warm  bool // it was in the page cache before
 }
 
 // OpenManifest opens the manifest in a state dir and reads its header, no more.
@@ -252,7 +256,7 @@ func openManifest(state *sys.File, name string) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manifest{file: f}
+	m := &Manifest{file: f, warm: isWarm(f)}
 	d, err := m.decoder()
 	if err == nil {
 		var h *Header
@@ -269,8 +273,29 @@ func (m *Manifest) decoder() (*tree.Decoder, error) {
 	return tree.NewDecoder(m.file.Stream(), tree.ManifestKind, ManifestVersion)
 }
 
-// Close closes the manifest.
-func (m *Manifest) Close() error { return m.file.Close() }
+// Close closes the manifest. If all of it was read, it leaves the page cache as it was:
+// what is opened for its header, again and again, may stay.
+func (m *Manifest) Close() error {
+	if m.whole && !m.warm {
+		m.file.Forget(0, 0) //nolint:errcheck // costs memory only
+	}
+	return m.file.Close()
+}
+
+// headerPages is the most that reading a header brings into the page cache, in bytes: it
+// reads ahead.
+const headerPages = 256 << 10
+
+// isWarm reports whether more of the file is in the page cache than whoever looked at its
+// header has left there, or may be.
+func isWarm(f *sys.File) bool {
+	s, err := f.Stat()
+	if err != nil {
+		return true
+	}
+	n, err := f.Cached(0, s.Size)
+	return n > headerPages || err != nil
+}
 
 // BoundTo reports whether the manifest was written for this very file or
 // directory.
@@ -314,6 +339,7 @@ func (m *Manifest) each(f func(*tree.Record) error) error {
 		}
 	}
 	if err == io.EOF {
+		m.whole = true
 		return nil
 	}
 	return fmt.Errorf("manifest %s: %w", m.file.Path(), err)

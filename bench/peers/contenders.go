@@ -173,6 +173,15 @@ func cloning() contender {
 	c.command = `"$BIN" -c --json --progress none -l "$LOCKS" -s "$DST" -i a "$MOUNT/shard"`
 	c.check = `cmp "$MOUNT"/shard/* "$DST"/shard/*`
 	c.after = release
+	c.read = func(p place, stdout []byte, s *sample) error {
+		if err := readTool(p, stdout, s); err != nil {
+			return err
+		}
+		if !strings.Contains(s.Chose, "engines clone,") {
+			return fmt.Errorf("nothing was cloned, or not all: %s", s.Chose)
+		}
+		return nil
+	}
 	return c
 }
 

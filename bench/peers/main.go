@@ -61,7 +61,7 @@ func (o options) start() error {
 	if err != nil {
 		return err
 	}
-	return o.write(r)
+	return errors.Join(o.write(r), r.failed())
 }
 
 // options are the command line.
@@ -259,6 +259,6 @@ func (o options) write(r record) error {
 	if err != nil {
 		return err
 	}
-	fmt.Print(summary(rows, r.Results))
+	fmt.Print(everything(rows, r.Results), "\n", summary(rows, r.Results))
 	return nil
 }

@@ -35,9 +35,9 @@ func readers(s sizes) []contender {
 		{name: nothingBeside, command: reads + fmt.Sprint("--runtime=", s.Reading), tools: []string{"fio"}, read: readLatency},
 		{name: besideCopy, command: beside, tools: []string{"fio"}, check: equal, after: release, read: readLatency},
 		{name: besideLimited, command: beside + ` --bwlimit "$(cat "$TMP/half")"`, tools: []string{"fio"},
-			check: equal, after: release, around: halfRate, read: readLatency},
+			check: equal, after: release, around: halfRate, read: readLimited(1)},
 		{name: besideTenth, command: beside + ` --bwlimit "$(($(cat "$TMP/half") / 5))"`, tools: []string{"fio"},
-			check: equal, after: release, around: halfRate, read: readLatency},
+			check: equal, after: release, around: halfRate, read: readLimited(0.2)},
 	}
 }
 
@@ -48,19 +48,41 @@ func halfRate(ctx context.Context, p place) (func(*sample) error, error) {
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("copy without a limit: %w: %s", err, tail(stderr.String()))
 	}
-	var r struct {
-		Bytes   int64   `json:"bytes"`
-		Seconds float64 `json:"seconds"`
+	rate, err := toolRate(stdout.Bytes())
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
-		return nil, fmt.Errorf("read the output of --json: %w", err)
-	}
-	half := int64(3 * float64(r.Bytes) / r.Seconds / 2) // read, written and read back
-	err := os.WriteFile(filepath.Join(p.temp, "half"), []byte(strconv.FormatInt(half, 10)), 0o600)
+	half := int64(rate / 2)
+	err = os.WriteFile(filepath.Join(p.temp, "half"), []byte(strconv.FormatInt(half, 10)), 0o600)
 	if err == nil {
 		err = p.shell(ctx, release)
 	}
 	return func(s *sample) error { s.set("limit", float64(half)); return nil }, err
+}
+
+// readLimited says besides how much of its limit a copy has used.
+func readLimited(part float64) func(place, []byte, *sample) error {
+	return func(p place, stdout []byte, s *sample) error {
+		if err := readLatency(p, stdout, s); err != nil {
+			return err
+		}
+		rate, err := toolRate(stdout)
+		limit := s.Values["limit"] * part
+		s.Chose = fmt.Sprintf("in the last sample %.0f MB/s were read and written of a limit of %.0f", rate/1e6, limit/1e6)
+		return err
+	}
+}
+
+// toolRate is how much a copy has read, written and read back, in bytes a second.
+func toolRate(stdout []byte) (float64, error) {
+	var r struct {
+		Bytes   int64   `json:"bytes"`
+		Seconds float64 `json:"seconds"`
+	}
+	if err := json.Unmarshal(stdout, &r); err != nil {
+		return 0, fmt.Errorf("read the output of --json: %w", err)
+	}
+	return 3 * float64(r.Bytes) / r.Seconds, nil
 }
 
 func readLatency(p place, _ []byte, s *sample) error {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -41,6 +44,17 @@ func (r record) builds() []build {
 	return all
 }
 
+// failed is an error that names the lanes that failed, each with why.
+func (r record) failed() error {
+	var all []error
+	for _, key := range slices.Sorted(maps.Keys(r.Results)) {
+		if why := r.Results[key].Failed; why != "" {
+			all = append(all, fmt.Errorf("%s failed: %s", key, why))
+		}
+	}
+	return errors.Join(all...)
+}
+
 // report is the whole text.
 func report(r record, n notes) (string, error) {
 	rows, s, err := r.rows(r.builds())
@@ -68,9 +82,10 @@ func report(r record, n notes) (string, error) {
 }
 
 const howMeasured = `Times are from a cold cache until everything is durable: peers are followed by ` + "`sync -f`" + `. Contenders of a table run in
-turn, A B A B. Before each sample the SSD is a fresh file system, caches are dropped, and programs are brought back into the
-page cache. Source and SSD are loop devices with direct I/O over files on the same disk; the source is ext4, read-only.
-After its last sample every copy is compared with its source. Only ratios mean something: absolute numbers are those of one
+turn, A B A B. Before each sample the SSD is a fresh file system (rows 10, 12, 14 and 15 keep one for all their samples), caches
+are dropped, and programs are brought back into the page cache. Source and SSD are loop devices with direct I/O over files on
+the same disk; the source is ext4, read-only. After its last sample every copy is compared with its source, that of fio only
+by the sizes of files. Only ratios mean something: absolute numbers are those of one
 machine on one day. A ratio is that of a median to the first line's. CPU is user and system time of the processes; the kernel's own threads are nobody's.
 `
 

@@ -65,6 +65,37 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+// All that was measured is in one table, and what failed is an error.
+func TestEverything(t *testing.T) {
+	r, results := oneRow()
+	const want = `| row | work | contender | median | min – max | samples | ratio |
+|--:|---|---|--:|--:|--:|--:|
+| 3 | 2 × 1 GiB on ext4, time | a | 2.00 s | 1.00 – 3.00 | 3 | 1.00 |
+| 3 | 2 × 1 GiB on ext4, time | b \| b | 4.00 s | 3.00 – 5.00 | 3 | 2.00 |
+| 3 | 2 × 1 GiB on ext4, time | c | failed | | 1 | |
+| 3 | 2 × 1 GiB on ext4, time | d | not measured | | | |
+`
+	if diff := cmp.Diff(want, everything([]row{r}, results)); diff != "" {
+		t.Errorf("wanted -, got +:\n%s", diff)
+	}
+	if err := (record{Results: results}).failed(); err == nil || !strings.Contains(err.Error(), "c failed: c: exit status 1") {
+		t.Errorf("a contender failed, and the error is %v", err)
+	}
+	if err := (record{}).failed(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A copy that moved data is no sample of a clone.
+func TestCloningIsCloning(t *testing.T) {
+	for engines, good := range map[string]bool{`"clone":{"bytes":5}`: true, `"direct":{"bytes":5}`: false, `"clone":{"bytes":4},"direct":{"bytes":1}`: false} {
+		var s sample
+		if err := cloning().read(place{}, []byte(`{"jobs":16,"read_back":"clone","engines":{`+engines+`},"phases":[{"name":"clone","seconds":0.001}]}`), &s); (err == nil) != good {
+			t.Errorf("%s: %v", engines, err)
+		}
+	}
+}
+
 // The report of samples that were kept is the report of those that were just taken.
 func TestReportWrittenAgain(t *testing.T) {
 	o := options{raw: filepath.Join(t.TempDir(), "raw.json")}

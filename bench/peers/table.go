@@ -52,18 +52,24 @@ func (t table) text(lines []line) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "| %s, %s | median | min – max | samples | ratio |\n|---|--:|--:|--:|--:|\n", t.quantity.name, t.quantity.unit)
 	for _, x := range lines {
-		label := cell(x.label)
-		switch {
-		case x.failed != "":
-			fmt.Fprintf(&out, "| %s | failed | | %d | |\n", label, x.samples)
-		case x.samples == 0:
-			fmt.Fprintf(&out, "| %s | not measured | | | |\n", label)
-		default:
-			q := t.quantity
-			fmt.Fprintf(&out, "| %s | %s | %s – %s | %d | %s |\n", label, q.text(x.median), q.text(x.least), q.text(x.most), x.samples, ratio(x, lines[0]))
-		}
+		fmt.Fprintln(&out, t.cells(x, lines[0], ""))
 	}
 	return out.String()
+}
+
+// cells are those of a line, the median with its unit.
+func (t table) cells(x, first line, unit string) string {
+	label, q := cell(x.label), t.quantity
+	if unit != "" {
+		unit = " " + unit
+	}
+	switch {
+	case x.failed != "":
+		return fmt.Sprintf("| %s | failed | | %d | |", label, x.samples)
+	case x.samples == 0:
+		return fmt.Sprintf("| %s | not measured | | | |", label)
+	}
+	return fmt.Sprintf("| %s | %s%s | %s – %s | %d | %s |", label, q.text(x.median), unit, q.text(x.least), q.text(x.most), x.samples, ratio(x, first))
 }
 
 // cell keeps a name such as tar | tar from ending the cell that it is in.
@@ -74,6 +80,21 @@ func ratio(x, first line) string {
 		return "–"
 	}
 	return fmt.Sprintf("%.2f", x.median/first.median)
+}
+
+// everything is one table of all that was measured: a line for each lane of each row.
+func everything(rows []row, results map[string]*series) string {
+	var out strings.Builder
+	out.WriteString("| row | work | contender | median | min – max | samples | ratio |\n|--:|---|---|--:|--:|--:|--:|\n")
+	for _, r := range rows {
+		for _, t := range r.tables {
+			lines := linesOf(t, results)
+			for _, x := range lines {
+				fmt.Fprintf(&out, "| %d | %s, %s %s |\n", r.number, t.title, t.quantity.name, strings.TrimSuffix(t.cells(x, lines[0], t.quantity.unit), " |"))
+			}
+		}
+	}
+	return out.String()
 }
 
 // summary is one line for each target of all rows.

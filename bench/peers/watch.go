@@ -17,7 +17,7 @@ import (
 
 // watchCache reads every fourth file of the source into the page cache, as a
 // service would have it there. Afterwards it counts what is there of these, and of
-// all other files of source and copy.
+// all other files of the source and of the directory on the SSD, whatever they are for.
 func watchCache(_ context.Context, p place) (func(*sample) error, error) {
 	var used, unused []string
 	err := files(p.source, func(path string) error {
@@ -40,7 +40,7 @@ func watchCache(_ context.Context, p place) (func(*sample) error, error) {
 		if err != nil {
 			return err
 		}
-		if err := files(p.copied(), func(path string) error { unused = append(unused, path); return nil }); err != nil {
+		if err := files(p.ssd(), func(path string) error { unused = append(unused, path); return nil }); err != nil {
 			return err
 		}
 		left, err := cached(unused)

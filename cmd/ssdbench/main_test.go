@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/bench"
 	"shard_to_ssd/bench/example"
+	"shard_to_ssd/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -105,12 +107,23 @@ func TestOutputsThatAreRefused(t *testing.T) {
 	if err := errors.Join(os.Symlink(dir, link), os.WriteFile(file, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
+	testkit.NeedRoot(t)
+	drive, toDrive := filepath.Join(dir, "drive"), filepath.Join(dir, "to-drive")
+	if err := errors.Join(unix.Mknod(drive, unix.S_IFBLK|0o600, int(unix.Mkdev(240, 7))), os.Symlink(drive, toDrive)); err != nil {
+		t.Fatal(err)
+	}
 	for output, good := range map[string]bool{
+		drive: false, toDrive: false,
 		"": true, file: true, filepath.Join(dir, "new"): true, os.DevNull: true,
 		dir: false, link: false, filepath.Join(dir, "none", "new"): false, filepath.Join(file, "new"): false,
 	} {
 		if err := (&runFlags{output: output}).checkOutput(); (err == nil) != good {
 			t.Errorf("%s: %v", output, err)
+		}
+	}
+	for _, drive := range []string{drive, toDrive} {
+		if err := bench.WriteWhole(drive, []byte("text")); err == nil || !strings.Contains(err.Error(), "block device") {
+			t.Errorf("write %s: %v", drive, err)
 		}
 	}
 }

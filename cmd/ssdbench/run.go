@@ -69,6 +69,9 @@ func (f *runFlags) checkOutput() error {
 	if f.output == "" {
 		return nil
 	}
+	if err := bench.NoDrive(f.output); err != nil {
+		return fmt.Errorf("write result %s: %w", f.output, err)
+	}
 	is, err := os.Lstat(f.output)
 	if to, err := os.Stat(f.output); err == nil && to.IsDir() {
 		return fmt.Errorf("write result %s: it is a directory", f.output)
