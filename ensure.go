@@ -158,7 +158,7 @@ func (op *operation) copy(ctx context.Context, found presence) error {
 	}
 	// From the rename in publish until the user is registered no signal is looked
 	// at: whoever sees the shard must be able to rely on its user.
-	if err := op.publish(context.WithoutCancel(ctx), state, found); err != nil {
+	if err := op.timed("publish", func() error { return op.publish(context.WithoutCancel(ctx), state, found) }); err != nil {
 		return op.afterFailure(ctx, state, err)
 	}
 	if err := op.register(); err != nil {
@@ -231,13 +231,18 @@ func (op *operation) build(ctx context.Context, src *copier.Source, state *state
 	}
 	defer plan.Close() //nolint:errcheck // not needed after
 	op.sayPlan(plan)
-	stage, err := plan.OpenStage(ctx, !op.NoResume, op.Jobs)
-	if err != nil {
-		return err
+	var stage *copier.Stage
+	err = op.timed("stage", func() (err error) {
+		if stage, err = plan.OpenStage(ctx, !op.NoResume, op.Jobs); err != nil {
+			return err
+		}
+		op.sayStage(stage, plan)
+		return op.findSpace(ctx, plan, stage)
+	})
+	if stage != nil {
+		defer stage.Close() //nolint:errcheck // the journal is not needed after
 	}
-	defer stage.Close() //nolint:errcheck // the journal is not needed after
-	op.sayStage(stage, plan)
-	if err := op.findSpace(ctx, plan, stage); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := op.copyAndReadBack(ctx, plan, stage); err != nil {

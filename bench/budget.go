@@ -1,43 +1,51 @@
 package bench
 
+import "shard_to_ssd/bench/data"
+
 // budget adds up what a run will write, hold and move, and in how many steps.
 type budget struct {
 	set           *settings
 	free, reserve int64 // bytes
 
-	made    int64 // bytes of the workloads that are made
-	largest int64 // bytes of the largest of them
-	copied  int64 // bytes of all copies
-	kept    int64 // bytes of copies that stay until the end
-	most    int64 // bytes of the largest copy
-	steps   int
-	moves   int64 // bytes that are read or written
+	// Bytes that are taken on the SSD.
+	made    int64 // by the workloads that are made
+	largest int64 // by the largest of them
+	copied  int64 // by all copies
+	kept    int64 // by copies that stay until the end
+	most    int64 // by the largest copy
+
+	steps int
+	moves int64 // bytes that are read or written
 }
+
+// listed is how many bytes plan, journal and manifest take for a file, about.
+const listed = 512
 
 // onlySmall is the index of the workload that has no large files, see data.Workloads.
 const onlySmall = 1
 
 // addMade adds a workload that is made.
-func (b *budget) addMade(bytes int64) {
-	b.made += bytes
-	b.moves += bytes
+func (b *budget) addMade(t data.Total) {
+	b.made += t.Stored
+	b.largest = max(b.largest, t.Stored)
+	b.moves += t.Bytes
 	b.steps++
 }
 
 // addCases adds all copies of a shard.
-func (b *budget) addCases(files, bytes int64, large bool) {
+func (b *budget) addCases(t data.Total, large bool) {
 	blocks := len(b.set.blocks)
 	if !large {
 		blocks = 1
 	}
 	copies := len(b.set.engines) * blocks * len(b.set.jobs) * b.set.samples
-	all := int64(copies) * bytes
 	b.steps += copies
-	b.copied += all
-	b.moves += 2 * all
-	b.most = max(b.most, bytes)
-	if files >= manyFiles {
-		b.kept += all
+	b.copied += int64(copies) * t.Stored
+	b.moves += 2 * int64(copies) * t.Bytes
+	held := t.Stored + t.Files*listed
+	b.most = max(b.most, held)
+	if t.Files >= manyFiles {
+		b.kept += int64(copies) * held
 	}
 }
 

@@ -58,10 +58,9 @@ func budgetOf(t *testing.T, profile Profile, free int64) *budget {
 	}
 	b := &budget{set: set, free: free, reserve: reserveOf(free)}
 	for i, w := range data.Workloads(set.size) {
-		files, bytes := w.Total(1)
-		b.addMade(bytes)
-		b.addCases(files, bytes, i != onlySmall)
-		b.largest = max(b.largest, bytes)
+		t := w.Total(1)
+		b.addMade(t)
+		b.addCases(t, i != onlySmall)
 	}
 	b.addRest()
 	return b

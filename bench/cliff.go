@@ -68,6 +68,10 @@ func FindCliffs(points []Point) []Cliff {
 	return cliffs
 }
 
+// Telling reports whether it went on to its end, and for so long that a cliff would have
+// been found: for two rates that each held.
+func (s *Sustained) Telling() bool { return s.Complete && len(s.Points) >= 2*shortestLevel }
+
 // forGood reports whether from level i on it is slower than the one before, for longer
 // than anything before it was.
 func forGood(levels []level, i int) bool {

@@ -22,17 +22,31 @@ const (
 type cooler struct {
 	how  string
 	warn func(string)
+	said map[string]bool
+}
+
+// warnOnce leaves out what was said before.
+func (c *cooler) warnOnce(message string) {
+	if c.said == nil {
+		c.said = map[string]bool{}
+	}
+	if !c.said[message] {
+		c.said[message] = true
+		c.warn(message)
+	}
 }
 
 // cool empties the caches of what is read next, and returns how many bytes of the
-// shard's files are in the page cache all the same: looked up, not believed.
-func (c *cooler) cool(ctx context.Context, s *shard) (cached int64, err error) {
+// shard's files are in the page cache all the same: looked up, not believed. It is nil if
+// that is not known: the kernel tells only who may write to a file.
+func (c *cooler) cool(ctx context.Context, s *shard) (cached *int64, err error) {
 	if err := s.sync(); err != nil { // only what is clean can be dropped
-		return 0, err
+		return nil, err
 	}
 	if err := c.dropAll(); err != nil {
-		return 0, err
+		return nil, err
 	}
+	all, known := int64(0), true
 	err = s.each(ctx, func(f *sys.File, size int64) error {
 		if c.how == coldEach {
 			if err := f.Forget(0, 0); err != nil {
@@ -40,11 +54,20 @@ func (c *cooler) cool(ctx context.Context, s *shard) (cached int64, err error) {
 			}
 		}
 		n, err := f.Cached(0, size)
-		cached += n
+		if sys.Is(err, unix.EPERM) {
+			known = false
+			return nil
+		}
+		all += n
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
+	}
+	if known {
+		cached = &all
+	} else {
+		c.warnOnce(fmt.Sprintf("whether %s was in the page cache is not known: the kernel tells only who owns it, and root", s.name))
 	}
 	return cached, c.dropAll() // looking has read names and inodes
 }
@@ -85,6 +108,7 @@ type shard struct {
 	dir  *sys.File // where its plan is
 	plan *copier.Plan
 
+	stored  int64       // bytes that a copy takes on the SSD
 	largest copier.Item // of its regular files
 }
 
@@ -99,7 +123,7 @@ func openShard(ctx context.Context, name, path string, dir *sys.File) (*shard, e
 		src.Close() //nolint:errcheck // opened for reading
 		return nil, err
 	}
-	s := &shard{name: name, path: path, src: src, dir: dir, plan: plan}
+	s := &shard{name: name, path: path, src: src, dir: dir, plan: plan, stored: plan.Allocated}
 	err = plan.Each(ctx, func(it *copier.Item) error {
 		if it.Kind == tree.Regular && it.Size >= s.largest.Size {
 			s.largest = *it

@@ -148,6 +148,12 @@ func incomparable(old, new *Result) (notes []string) {
 	differ("number of CPUs", fmt.Sprint(old.Facts.CPUs), fmt.Sprint(new.Facts.CPUs))
 	differ("file system", text(old.Facts.FileSystem), text(new.Facts.FileSystem))
 	differ("mount options", text(old.Facts.Mount), text(new.Facts.Mount))
+	for _, c := range old.Cases {
+		if i := slices.IndexFunc(new.Cases, func(n Case) bool { return n.Workload == c.Workload }); i >= 0 {
+			differ("workload "+c.Workload, c.holds(), new.Cases[i].holds())
+		}
+	}
+	notes = distinctInOrder(notes)
 	for _, r := range []struct {
 		which string
 		of    *Result
@@ -157,6 +163,19 @@ func incomparable(old, new *Result) (notes []string) {
 		}
 	}
 	return notes
+}
+
+// holds is what is copied, in words.
+func (c *Case) holds() string { return fmt.Sprintf("%d files, %d bytes", c.Files, c.Bytes) }
+
+// distinctInOrder leaves out what was there before.
+func distinctInOrder(list []string) (once []string) {
+	for _, s := range list {
+		if !slices.Contains(once, s) {
+			once = append(once, s)
+		}
+	}
+	return once
 }
 
 // Count is how many measures have this verdict.
@@ -240,7 +259,7 @@ func (c *Comparison) writeRest(text *strings.Builder) {
 	}
 	fmt.Fprintf(text, "medians with %.0f %% confidence intervals; a difference is one if p (Mann-Whitney U) is at most %.2f.\n", 100*confidence, alpha)
 	fmt.Fprintln(text, "One run each: what differs may be the day, and one cause may show in several measures.")
-	fmt.Fprintln(text, "±∞ and 'too few samples': 6 samples give an interval, 4 and 4 a verdict.")
+	fmt.Fprintln(text, "±∞ and 'too few samples': 6 samples give an interval, 4 and 4 a verdict. The long write and the readers are measured once a run, and never have one.")
 }
 
 // CompareFiles prints how a new result differs from an old one.

@@ -99,6 +99,7 @@ func TestCompareTable(t *testing.T) {
 	kernel := "6.99.0-example"
 	new.Facts.Kernel = &kernel
 	new.Complete = false
+	new.Cases[0].Files++
 	// What was not measured is no measure: only the rate and the time until the last file are.
 	old.Ceilings = []bench.Ceiling{{Way: bench.Read, Block: 1000, Depth: 2, Rates: []float64{5}}}
 	var text strings.Builder
@@ -110,6 +111,7 @@ func TestCompareTable(t *testing.T) {
 		"+100.0%", "-50.0%", "0.002", "6+6", "977.5Mi ± 2%", "2 measures: 2 better, 0 worse, 0 no difference, 0 too few samples",
 		"only in old: Ceiling/way=read/block=1000B/depth=2",
 		"note: kernel differs: not known, then 6.99.0-example", "note: the new run was ended early",
+		"note: workload huge differs: 0 files, 1073741824 bytes, then 1 files, 1073741824 bytes",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the table does not say %q", want)

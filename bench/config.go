@@ -40,11 +40,14 @@ type Config struct {
 	Yes  bool
 	Tell func(Cost)
 
-	// SameDrive tells whether two paths of different file systems are on one drive
-	// nevertheless; nil: they are not.
+	// Watch finds out what device the target is on, and on what machine, and its
+	// temperature until known is called. SameDrive tells whether two paths of different
+	// file systems are on one drive nevertheless. Package facts has both; with nil nothing
+	// is known, and they are not.
+	Watch     func(target string, hideSerial bool) (known func() Facts, err error)
 	SameDrive func(a, b string) bool
 
-	HideSerial bool
+	HideSerial bool   // from Watch
 	Seed       uint64 // 0: of the clock
 	Version    string // of the program
 	Command    []string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -26,11 +27,14 @@ type copying struct {
 	jobs   int
 	moved  func(bytes int64)
 	tool   string // for the manifest
+
+	processors int // of Go's, when it begins
 }
 
 // run copies the shard into state, an empty directory, and measures that.
 func (c *copying) run(ctx context.Context, from string, state *sys.File) (s Sample, did *copier.Result, err error) {
-	debug.FreeOSMemory() // of what was before; memory is this copy's
+	debug.FreeOSMemory()             // of what was before; memory is this copy's
+	runtime.GOMAXPROCS(c.processors) // streams had more; the copier asks for its own
 	if err := sys.ResetPeakMemory(); err != nil {
 		return s, nil, err
 	}

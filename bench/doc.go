@@ -1,7 +1,8 @@
 // Package bench says how fast an SSD takes shards, with the copy engine that
 // production uses. A run, see Run,
 //
-//  1. looks at the machine: model, file system, kernel, what is known of each (Facts);
+//  1. looks at the machine: model, file system, kernel, what is known of each (Facts, if
+//     its Config has somebody look);
 //  2. measures what the device can do on the same directory with nothing else: direct
 //     reads, writes, and both at once, over block sizes and depths (Ceiling);
 //  3. copies workloads with each engine, block size and number of workers, in shuffled

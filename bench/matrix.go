@@ -79,7 +79,7 @@ func (r *runner) measureCase(ctx context.Context, m *matrix, i, next int) error 
 		after = m.cases[next].what()
 	}
 	r.begin(2*c.Bytes, c.what(), after)
-	if err := r.work.checkReserve(c.Bytes); err != nil {
+	if err := r.work.checkReserve(from.stored); err != nil {
 		return err
 	}
 	cached, err := r.cooler.cool(ctx, from)
@@ -93,16 +93,16 @@ func (r *runner) measureCase(ctx context.Context, m *matrix, i, next int) error 
 		return err
 	}
 	defer state.Close() //nolint:errcheck // opened for reading
-	how := copying{engine: copier.Engine(c.Engine), block: c.Block, jobs: c.Jobs, moved: r.moved, tool: r.Version}
+	how := copying{engine: copier.Engine(c.Engine), block: c.Block, jobs: c.Jobs, moved: r.moved, tool: r.Version, processors: r.processors}
 	sample, did, err := how.run(ctx, from.path, state)
 	if err != nil {
 		return fmt.Errorf("copy %s with engine %s: %w", c.Workload, c.Engine, err)
 	}
-	r.written.Add(c.Bytes - did.Engines[copier.Clone].Bytes)
-	if cached > c.Bytes/100 {
-		r.warn(fmt.Sprintf("%s: %s of it were in the page cache before a copy: that was not read from the drive", c.Workload, Bytes(cached)))
+	r.written.Add(max(from.stored-did.Engines[copier.Clone].Bytes, 0))
+	if cached != nil && *cached > c.Bytes/100 {
+		r.warn(fmt.Sprintf("%s: %s of it were in the page cache before a copy: that was not read from the drive", c.Workload, Bytes(*cached)))
 	}
-	if c.Refused, err = noResult(ctx, c, from, did, state); err != nil {
+	if c.Refused, err = r.noResult(ctx, c, from, did, state); err != nil {
 		return err
 	}
 	if c.Refused != "" {
@@ -119,7 +119,7 @@ func (r *runner) measureCase(ctx context.Context, m *matrix, i, next int) error 
 }
 
 // noResult says why a copy says nothing of the engine or the device, or "".
-func noResult(ctx context.Context, c *Case, from *shard, did *copier.Result, state *sys.File) (string, error) {
+func (r *runner) noResult(ctx context.Context, c *Case, from *shard, did *copier.Result, state *sys.File) (string, error) {
 	if u := did.Engines[copier.Clone]; u.Bytes > 0 {
 		return fmt.Sprintf("extents are shared: %d of %d bytes were cloned, and did not move", u.Bytes, c.Bytes), nil
 	}
@@ -130,9 +130,13 @@ func noResult(ctx context.Context, c *Case, from *shard, did *copier.Result, sta
 			}
 		}
 	}
-	path, err := sharedFile(ctx, from, state)
+	path, known, err := sharedFile(ctx, from, state)
 	if path != "" {
 		return fmt.Sprintf("extents are shared: those of %q with its source, and did not move", path), err
+	}
+	if err == nil && !known && !r.untold {
+		r.untold = true
+		r.warn("this file system does not tell whether files have extents in common: that all of them moved is not proven")
 	}
 	return "", err
 }
@@ -141,9 +145,11 @@ func noResult(ctx context.Context, c *Case, from *shard, did *copier.Result, sta
 // that shares does so from the first on.
 const sharedFiles = 256
 
-// sharedFile is the first file of the copy that has extents in common with another.
-func sharedFile(ctx context.Context, from *shard, state *sys.File) (path string, err error) {
+// sharedFile is the first file of the copy that has extents in common with another. known
+// is false if the file system does not tell.
+func sharedFile(ctx context.Context, from *shard, state *sys.File) (path string, known bool, err error) {
 	looked, enough := 0, errors.New("enough")
+	known = true
 	err = from.plan.Each(ctx, func(it *copier.Item) error {
 		if it.Kind != tree.Regular || it.Size == 0 {
 			return nil
@@ -156,16 +162,23 @@ func sharedFile(ctx context.Context, from *shard, state *sys.File) (path string,
 			return err
 		}
 		defer f.Close() //nolint:errcheck // opened for reading
-		shared, _, err := f.Shared()
-		if shared {
-			path, err = it.Below(), enough
+		shared, told, err := f.Shared()
+		switch {
+		case err != nil:
+			return err
+		case shared:
+			path = it.Below()
+		case !told:
+			known = false
+		default:
+			return nil
 		}
-		return err
+		return enough
 	})
 	if err == enough {
 		err = nil
 	}
-	return path, err
+	return path, known, err
 }
 
 func openCopy(from *shard, state *sys.File, it *copier.Item) (*sys.File, error) {

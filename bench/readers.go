@@ -47,7 +47,7 @@ func (r *runner) measureReaders(ctx context.Context, from *shard, alone time.Dur
 	if err != nil {
 		return nil, err
 	}
-	r.written.Add(from.plan.Bytes)
+	r.written.Add(from.stored)
 	readers.Rate = float64(from.plan.Bytes) / sample.Verified
 	return readers, nil
 }
@@ -61,7 +61,8 @@ func (r *runner) copyOnce(ctx context.Context, from *shard) (s Sample, err error
 		return s, err
 	}
 	defer func() { err = errors.Join(err, state.Close(), r.work.delete(ctx, name)) }()
-	how := copying{engine: copier.Direct, block: r.set.blocks[len(r.set.blocks)-1], jobs: r.set.jobs[len(r.set.jobs)-1], moved: r.moved, tool: r.Version}
+	how := copying{engine: copier.Direct, block: r.set.blocks[len(r.set.blocks)-1], jobs: r.set.jobs[len(r.set.jobs)-1], moved: r.moved,
+		tool: r.Version, processors: r.processors}
 	s, _, err = how.run(ctx, from.path, state)
 	return s, err
 }

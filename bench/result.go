@@ -80,7 +80,7 @@ type Sample struct {
 
 	CPU    float64 `json:"cpu"`    // user and system
 	Memory int64   `json:"memory"` // the most that was resident
-	Cached int64   `json:"cached"` // bytes of the source in the page cache before it: proves that it was cold
+	Cached *int64  `json:"cached"` // bytes of the source in the page cache before it: proves that it was cold
 
 	Block Latency `json:"block_latency"` // of a block, read, hashed and written
 	File  Latency `json:"file_latency"`  // of a file, from opening it to its being read back
@@ -111,7 +111,7 @@ type Sustained struct {
 	Points []Point `json:"points"`
 	Rate   float64 `json:"rate"` // of all of it
 	// Complete is false if it was ended early, by a signal or for want of space: then a
-	// cliff may not have been come to.
+	// cliff may not have been come to. See Telling, too.
 	Complete bool `json:"complete"`
 	// Cliff is where it became slower for good, null if it did not.
 	Cliff       *Cliff  `json:"cliff"`

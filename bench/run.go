@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"shard_to_ssd/bench/data"
+	"shard_to_ssd/internal/sys"
 )
 
 // makers is how many workers make a workload.
@@ -24,7 +27,9 @@ type runner struct {
 
 	sustainedBlock int64
 	written        atomic.Int64 // bytes
+	processors     int          // of Go's, at the beginning
 	copies         int          // made so far
+	untold         bool         // it was said that extents are not told of
 	deletes        bool         // each copy is deleted at once
 	stamps         uint64       // of sustained writes, made so far
 	shards         []*shard     // that were made
@@ -44,18 +49,27 @@ func Run(ctx context.Context, c Config) (result *Result, err error) {
 	if c.Seed == 0 {
 		c.Seed = uint64(time.Now().UnixNano())
 	}
-	r := &runner{Config: &c, set: set, sustainedBlock: sustainedBlock}
+	r := &runner{Config: &c, set: set, sustainedBlock: sustainedBlock, processors: runtime.GOMAXPROCS(0)}
 	r.result = &Result{Version: ResultVersion, Tool: c.Version, Command: c.Command, Started: time.Now(), Profile: c.profile(),
 		Size: set.size, Seed: c.Seed, Warnings: []string{}, Ceilings: []Ceiling{}, Cases: []Case{}}
 	r.to = c.Progress
 	r.cooler = cooler{how: coldAll, warn: r.warn}
+	known := func() Facts { return Facts{} }
+	if c.Watch != nil {
+		if known, err = c.Watch(c.Target, c.HideSerial); err != nil {
+			return nil, err
+		}
+	}
 	if r.work, err = makeWorkDir(c.Target); err != nil {
+		known()
 		return nil, err
 	}
 	defer func() {
 		r.closeShards()
 		err = errors.Join(err, r.work.remove(ctx))
 		r.finish(err)
+		r.result.Facts = known()
+		runtime.GOMAXPROCS(r.processors)
 		result = r.result
 	}()
 	return nil, r.run(ctx)
@@ -119,6 +133,9 @@ func (r *runner) openGiven(ctx context.Context) error {
 	if r.Source == "" {
 		return nil
 	}
+	if err := r.checkApart(); err != nil {
+		return err
+	}
 	from, err := r.openShard(ctx, sourceWorkload, r.Source)
 	if err != nil {
 		return err
@@ -126,6 +143,21 @@ func (r *runner) openGiven(ctx context.Context) error {
 	r.given = from
 	if from.plan.Bytes == 0 {
 		return fmt.Errorf("%w: source %q has nothing in it", ErrUsage, r.Source)
+	}
+	if b := from.plan.Bytes; from.stored < b-b/10 {
+		r.warn(fmt.Sprintf("%s: of %s only %s are stored, the rest are holes: its rates count them, too", sourceWorkload, Bytes(b), Bytes(from.stored)))
+	}
+	return nil
+}
+
+// checkApart refuses a source that the target is in: it would copy what is made there.
+func (r *runner) checkApart() error {
+	source, err := sys.RealPath(r.Source)
+	if err != nil {
+		return err
+	}
+	if target := r.work.target.Path(); strings.HasPrefix(target+"/", strings.TrimSuffix(source, "/")+"/") {
+		return fmt.Errorf("%w: the target %q is in the source %q", ErrUsage, target, source)
 	}
 	return nil
 }
@@ -157,13 +189,12 @@ func (r *runner) settle(workloads []data.Workload) (sustained int64, err error) 
 	}
 	b := &budget{set: r.set, free: space.Free, reserve: r.work.reserve}
 	for i, w := range workloads {
-		files, bytes := w.Total(r.Seed)
-		b.addMade(bytes)
-		b.addCases(files, bytes, i != onlySmall)
-		b.largest = max(b.largest, bytes)
+		t := w.Total(r.Seed)
+		b.addMade(t)
+		b.addCases(t, i != onlySmall)
 	}
 	if r.given != nil {
-		b.addCases(r.given.plan.Files, r.given.plan.Bytes, r.given.hasLarge())
+		b.addCases(data.Total{Files: r.given.plan.Files, Bytes: r.given.plan.Bytes, Stored: r.given.stored}, r.given.hasLarge())
 	}
 	b.addRest()
 	cost := b.cost()
@@ -229,17 +260,18 @@ func (c *Ceiling) what() string {
 // makeShards makes the workloads that are copied.
 func (r *runner) makeShards(ctx context.Context, workloads []data.Workload) error {
 	for i, w := range workloads {
-		_, bytes := w.Total(r.Seed)
+		t := w.Total(r.Seed)
 		next := "copies"
 		if i+1 < len(workloads) {
 			next = "make workload " + workloads[i+1].Name
 		}
-		r.begin(bytes, "make workload "+w.Name+", "+Bytes(bytes), next)
+		r.begin(t.Bytes, "make workload "+w.Name+", "+Bytes(t.Bytes), next)
 		dir, err := mkdir(r.work.File, "source-"+w.Name)
 		if err != nil {
 			return err
 		}
 		err = w.Write(ctx, dir, r.Seed, makers, r.wrote)
+		r.written.Add(t.Stored - t.Bytes)
 		if err == nil {
 			err = dir.SyncFS()
 		}

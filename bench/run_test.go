@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +34,9 @@ type heard struct {
 	last  int // of how many
 	moved counter
 	begun func(step int)
+
+	rests      int // how often it was told how long the rest takes
+	processors int // the most that Go had in a copy
 }
 
 func (h *heard) Begin(step, steps int, what, next string) {
@@ -42,8 +47,21 @@ func (h *heard) Begin(step, steps int, what, next string) {
 		h.begun(step)
 	}
 }
-func (h *heard) Moved(bytes int64)       { h.moved.add(bytes) }
-func (h *heard) Rest(left time.Duration) {}
+
+func (h *heard) Moved(bytes int64) {
+	h.moved.add(bytes)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if strings.HasPrefix(h.steps[len(h.steps)-1], "copy ") {
+		h.processors = max(h.processors, runtime.GOMAXPROCS(0))
+	}
+}
+
+func (h *heard) Rest(time.Duration) {
+	h.mu.Lock()
+	h.rests++
+	h.mu.Unlock()
+}
 
 func expectEmpty(t *testing.T, dir string) {
 	t.Helper()
@@ -58,8 +76,11 @@ func TestRunMeasuresEverything(t *testing.T) {
 	testkit.Apply(t, dir, testkit.Dir("target", 0o755), testkit.File("real/large", 9*mib, 1), testkit.File("real/small", 100, 2))
 	c := tiny(filepath.Join(dir, "target"))
 	c.Source = filepath.Join(dir, "real")
-	told, progress := Cost{}, &heard{}
+	told, progress, processors := Cost{}, &heard{}, runtime.GOMAXPROCS(0)
 	c.Tell, c.Progress = func(cost Cost) { told = cost }, progress
+	c.Watch = func(target string, hide bool) (func() Facts, error) {
+		return func() Facts { return Facts{Model: &target, CPUs: 7} }, nil
+	}
 	r, err := Run(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +101,13 @@ func TestRunMeasuresEverything(t *testing.T) {
 		if (next == "") != last || (named && progress.steps[i+1] != next) {
 			t.Errorf("after %q comes %q", progress.steps[i:min(i+2, len(progress.steps))], next)
 		}
+	}
+	// Streams have twice as many as requests; a copy has what production gives it.
+	if want := max(processors, c.Jobs[0]); progress.processors != want || runtime.GOMAXPROCS(0) != processors {
+		t.Errorf("copies had %d processors, wanted %d; there were %d before, and now are %d", progress.processors, want, processors, runtime.GOMAXPROCS(0))
+	}
+	if progress.rests < progress.last || r.Facts.CPUs != 7 || *r.Facts.Model != c.Target {
+		t.Errorf("told of the rest %d times; facts %+v", progress.rests, r.Facts)
 	}
 	if len(r.Ceilings) != 3*2 {
 		t.Errorf("%d ceilings", len(r.Ceilings))
@@ -110,7 +138,7 @@ func expectCase(t *testing.T, c Case) {
 	for _, s := range c.Samples {
 		inOrder := 0 < s.FirstDone && s.FirstDone <= s.LastDone && 0 < s.Copied && s.Copied <= s.LastDone &&
 			s.LastDone <= s.Durable && s.Durable <= s.Verified
-		if !inOrder || s.CPU <= 0 || s.Memory <= 0 || s.Cached != 0 {
+		if !inOrder || s.CPU <= 0 || s.Memory <= 0 || s.Cached == nil || *s.Cached != 0 {
 			t.Errorf("%s, %s: %+v", c.Workload, c.Engine, s)
 		}
 		if s.File.Count != c.Files || s.Block.Count < c.Files || s.Sync.Count == 0 {
@@ -210,6 +238,74 @@ func TestSharedExtentsAreNoResult(t *testing.T) {
 	}
 }
 
+// A file system that does not tell of extents does not prove that all of them moved; it
+// is said once.
+func TestRunWhereExtentsAreNotTold(t *testing.T) {
+	c := tiny(testkit.Mount(t, "tmpfs", gib))
+	c.Engines, c.Blocks, c.Samples = []copier.Engine{copier.Buffered}, []int64{4 * mib}, 1
+	r, err := Run(t.Context(), c)
+	if err != nil || len(r.Cases) != 3 || len(r.Cases[0].Samples) != 1 {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	if n := strings.Count(strings.Join(r.Warnings, "\n"), "does not tell whether files have extents in common"); n != 1 {
+		t.Errorf("said %d times in %q", n, r.Warnings)
+	}
+}
+
+// Each round is of all, in an order of its own, and what comes next is told.
+func TestRoundsAreShuffled(t *testing.T) {
+	const many, n = 6, 12
+	var order, next []int
+	err := rounds(1, many, n, func(i, after int) error {
+		order, next = append(order, i), append(next, after)
+		return nil
+	})
+	if err != nil || len(order) != many*n || !slices.Equal(next, append(order[1:len(order):len(order)], -1)) {
+		t.Fatalf("%v: %v, next %v", err, order, next)
+	}
+	seen := map[string]bool{}
+	for round := range slices.Chunk(order, n) {
+		seen[fmt.Sprint(round)] = true
+		if slices.IsSorted(round) || !slices.Equal(slices.Sorted(slices.Values(round)), slices.Sorted(slices.Values(order[:n]))) {
+			t.Errorf("round %v", round)
+		}
+	}
+	if len(seen) != many {
+		t.Errorf("%d orders in %d rounds", len(seen), many)
+	}
+	again := []int(nil)
+	rounds(1, many, n, func(i, _ int) error { again = append(again, i); return nil }) //nolint:errcheck // returns none
+	if !slices.Equal(order, again) {
+		t.Errorf("the same seed gives %v and %v", order, again)
+	}
+}
+
+// left is a Progress that only hears of the rest.
+type left struct{ time.Duration }
+
+func (l *left) Begin(int, int, string, string) {}
+func (l *left) Moved(int64)                    {}
+func (l *left) Rest(d time.Duration)           { l.Duration = d }
+
+// What is left takes as long for its bytes as what was.
+func TestTimeLeft(t *testing.T) {
+	l := &left{}
+	at := tracker{to: l, started: time.Now().Add(-time.Minute), planned: 400, steps: 2}
+	at.begin(200, "one", "two")
+	if l.Duration != 0 {
+		t.Errorf("%v are left, and nothing was moved", l.Duration)
+	}
+	at.nextToTell.Store(0)
+	at.moved(100)
+	if l.Round(time.Second) != 3*time.Minute {
+		t.Errorf("%v are left of what took a minute for a quarter", l.Duration)
+	}
+	at.begin(200, "two", "") // and all of the first step is done
+	if l.Round(time.Second) != time.Minute {
+		t.Errorf("%v are left of what took a minute for a half", l.Duration)
+	}
+}
+
 // A shard that is in the page cache is not after cooling, by either way, and what stays
 // is counted.
 func TestCoolAndProve(t *testing.T) {
@@ -229,12 +325,12 @@ func TestCoolAndProve(t *testing.T) {
 		}
 		warm()
 		c := &cooler{how: how, warn: func(w string) { t.Log(w) }}
-		if cached, err := c.cool(t.Context(), s); err != nil || cached != 0 {
+		if cached, err := c.cool(t.Context(), s); err != nil || *cached != 0 {
 			t.Errorf("%s: %d bytes are cached, %v", how, cached, err)
 		}
 		warm()
 		c.how = "not at all"
-		if cached, err := c.cool(t.Context(), s); err != nil || cached != 3*mib+8192 {
+		if cached, err := c.cool(t.Context(), s); err != nil || *cached != 3*mib+8192 {
 			t.Errorf("%s: %d bytes are cached, %v, wanted all", how, cached, err)
 		}
 		s.plan.Close()
@@ -252,7 +348,7 @@ func TestCoolSourceElsewhere(t *testing.T) {
 	}
 	defer s.close()
 	c := &cooler{how: coldEach, warn: func(w string) { t.Error(w) }}
-	if cached, err := c.cool(t.Context(), s); err != nil || cached != 0 {
+	if cached, err := c.cool(t.Context(), s); err != nil || *cached != 0 {
 		t.Errorf("%d bytes are cached, %v", cached, err)
 	}
 }
@@ -273,8 +369,8 @@ func TestRunWarnsOfAWarmSource(t *testing.T) {
 		if one.Workload == sourceWorkload {
 			want = 9 * mib
 		}
-		if len(one.Samples) != 1 || one.Samples[0].Cached != want {
-			t.Errorf("%s: %d bytes were cached, wanted %d", one.Workload, one.Samples[0].Cached, want)
+		if len(one.Samples) != 1 || *one.Samples[0].Cached != want {
+			t.Errorf("%s: %d bytes were cached, wanted %d", one.Workload, *one.Samples[0].Cached, want)
 		}
 	}
 	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "source: 9MiB of it were in the page cache") {

@@ -40,7 +40,7 @@ type ProfileInfo struct {
 // Profiles are those there are.
 func Profiles() []ProfileInfo {
 	return []ProfileInfo{
-		{Quick, "some 2 minutes: ceilings, copies with the engines that production chooses from, a reader beside one"},
+		{Quick, "some 2 minutes: ceilings, copies as production does them and with each engine that moves data, a reader beside one"},
 		{Standard, "some 15 minutes: all engines, more block sizes, depths, workers and samples, and a sustained write"},
 		{Long, "ceilings, few copies, and writing on until half of the free space is full"},
 	}
@@ -53,7 +53,7 @@ func (p Profile) settings() (settings, error) {
 	usual := pool.Default(runtime.NumCPU(), 0)
 	switch p {
 	case Quick, "":
-		return settings{size: gib, engines: []copier.Engine{copier.Direct, copier.Buffered}, blocks: []int64{mib, 4 * mib},
+		return settings{size: gib, engines: []copier.Engine{copier.Auto, copier.Direct, copier.Buffered}, blocks: []int64{mib, 4 * mib},
 			jobs: []int{usual}, samples: 4, ceilingBlocks: []int64{mib, 4 * mib}, ceilingDepths: []int{16},
 			ceilingSize: gib / 2, reading: 3 * time.Second, pause: 30 * time.Second}, nil
 	case Standard:
@@ -62,7 +62,7 @@ func (p Profile) settings() (settings, error) {
 			ceilingBlocks: []int64{128 * kib, mib, 4 * mib}, ceilingDepths: []int{1, 4, 16}, ceilingSize: gib / 2,
 			reading: 10 * time.Second, share: 0.02, pause: 30 * time.Second}, nil
 	case Long:
-		return settings{size: 2 * gib, engines: []copier.Engine{copier.Direct}, blocks: []int64{4 * mib}, jobs: []int{usual}, samples: 4,
+		return settings{size: 2 * gib, engines: []copier.Engine{copier.Auto, copier.Direct}, blocks: []int64{4 * mib}, jobs: []int{usual}, samples: 4,
 			ceilingBlocks: []int64{4 * mib}, ceilingDepths: []int{16}, ceilingSize: gib,
 			reading: 10 * time.Second, share: 0.5, pause: 5 * time.Minute}, nil
 	}

@@ -37,7 +37,7 @@ type stream struct {
 func newStream(file *sys.File, way Way, size, block int64, depth int, stamp uint64, moved func(int64)) (*stream, error) {
 	s := &stream{file: file, write: way == Write, size: size - size%block, block: block, stamp: stamp, moved: moved}
 	// Every request waits in a system call, of which Go's scheduler learns late, see
-	// pool.New.
+	// pool.New. Whoever measures something else then gives them back.
 	if runtime.GOMAXPROCS(0) < 2*depth {
 		runtime.GOMAXPROCS(2 * depth)
 	}

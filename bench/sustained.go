@@ -33,6 +33,9 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 	if err != nil || !s.Complete {
 		return s, err
 	}
+	if !s.Telling() {
+		r.warn(fmt.Sprintf("the long write took %.1f s, too short for a cliff to be found: a larger share makes it longer", s.Points[len(s.Points)-1].Second))
+	}
 	again := s.again(size)
 	r.planned += 2 * (again - withoutCliff(size))
 	r.begin(again, fmt.Sprintf("rest for %v, then write %s again", pause, Bytes(again)), "once more with a reader beside it")
@@ -41,16 +44,10 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 	}
 	s.AfterIt, err = r.writeOn(ctx, again)
 	s.AfterItRate = MeanRate(s.AfterIt)
-	if s.Cliff != nil && len(s.AfterIt) > 0 {
-		n := recovered(s.AfterIt, *s.Cliff)
-		s.Recovery, s.Recovered = new(float64(n)), n == offset(s.AfterIt)
-		if n > 0 {
-			s.RecoverySeconds = new(s.Pause * float64(s.Cliff.Offset) / float64(n))
-		}
-	}
 	if err != nil {
 		return s, err
 	}
+	s.judgeRecovery(again)
 	r.begin(again, fmt.Sprintf("rest for %v, then write %s with a reader beside it", pause, Bytes(again)), "")
 	err = r.writeBeside(ctx, s, again, pause, alone)
 	return s, err
@@ -62,6 +59,22 @@ func (s *Sustained) judge(size int64) {
 	s.Rate, s.WorstSecond = MeanRate(s.Points), worstSecond(s.Points)
 	if cliffs := FindCliffs(s.Points); len(cliffs) > 0 {
 		s.Cliffs, s.Cliff = cliffs, &cliffs[0]
+	}
+}
+
+// judgeRecovery says what there is to say of the write after the pause, of so many bytes,
+// if it came to its end.
+func (s *Sustained) judgeRecovery(again int64) {
+	if s.Cliff == nil || offset(s.AfterIt) < again {
+		return
+	}
+	n := recovered(s.AfterIt, *s.Cliff)
+	s.Recovery, s.Recovered = new(float64(n)), n == again
+	switch {
+	case s.Recovered:
+		s.RecoverySeconds = new(s.Pause)
+	case n > 0:
+		s.RecoverySeconds = new(s.Pause * float64(s.Cliff.Offset) / float64(n))
 	}
 }
 

@@ -83,6 +83,46 @@ func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 	}
 }
 
+// Of what came after the pause only a whole write says how the drive recovers, and one
+// that was fast to its end that the pause was long enough.
+func TestJudgeRecovery(t *testing.T) {
+	cliff := &Cliff{Offset: 100e9, Before: 1000e6, After: 100e6}
+	for _, c := range []struct {
+		name      string
+		after     []Point
+		again     int64
+		want      float64 // bytes; -1: null
+		recovered bool
+		seconds   float64 // 0: null
+	}{
+		{"nothing", nil, 10e9, -1, false, 0},
+		{"ended early", series(0, 1, stretch{4, 1000}), 10e9, -1, false, 0},
+		{"fast to the end", series(0, 1, stretch{20, 1000}), 10e9, 10e9, true, 60},
+		{"for a while", series(0, 1, stretch{10, 1000}, stretch{100, 100}), 10e9, 5e9, false, 60 * 100 / 5},
+		{"not at all", series(0, 1, stretch{200, 100}), 10e9, 0, false, 0},
+	} {
+		s := Sustained{Cliff: cliff, Pause: 60, AfterIt: c.after}
+		s.judgeRecovery(c.again)
+		if (s.Recovery == nil) != (c.want < 0) || s.Recovery != nil && *s.Recovery != c.want || s.Recovered != c.recovered {
+			t.Errorf("%s: recovered for %v, to the end %v", c.name, s.Recovery, s.Recovered)
+		}
+		if (s.RecoverySeconds == nil) != (c.seconds == 0) || s.RecoverySeconds != nil && *s.RecoverySeconds != c.seconds {
+			t.Errorf("%s: seconds %v", c.name, s.RecoverySeconds)
+		}
+	}
+}
+
+// A write that is over before a cliff could have been found says so.
+func TestSustainedThatIsShort(t *testing.T) {
+	testkit.NeedRoot(t)
+	disk := faultfs.New(t, 256*mib)
+	r := newRunner(t, disk.Dir)
+	s, err := r.measureSustained(t.Context(), 16*mib, time.Millisecond, time.Millisecond)
+	if err != nil || !s.Complete || s.Telling() || len(r.result.Warnings) != 1 || !strings.Contains(r.result.Warnings[0], "too short for a cliff") {
+		t.Errorf("%v, %+v, %q", err, s, r.result.Warnings)
+	}
+}
+
 // end is how much was written.
 func end(points []Point) int64 { return points[len(points)-1].Offset }
 

@@ -14,7 +14,7 @@ import (
 
 // The hot loops, for benchstat:
 //
-//	go test ./copier ./verify ./internal/tree -run '^$' -bench . -benchmem -count 10 | tee new.txt
+//	go test ./copier ./verify -run '^$' -bench . -benchmem -count 10 | tee new.txt
 //	benchstat old.txt new.txt
 
 // BenchmarkSum hashes one block that is not in the processor's cache.

@@ -136,10 +136,11 @@ func (c *copying) run(ctx context.Context) error {
 	} {
 		start := time.Now()
 		c.moved.Store(0)
-		if err := phase.run(); err != nil {
+		err := phase.run()
+		c.result.Phases = append(c.result.Phases, Phase{phase.name, time.Since(start), c.moved.Load()})
+		if err != nil {
 			return err
 		}
-		c.result.Phases = append(c.result.Phases, Phase{phase.name, time.Since(start), c.moved.Load()})
 	}
 	return nil
 }

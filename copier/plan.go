@@ -27,7 +27,7 @@ type Totals struct {
 	Dirs, Files, Symlinks, HardLinks int64
 
 	Bytes     int64
-	allocated int64 // bytes that the copy takes on a file system of 4 KiB blocks
+	Allocated int64 // bytes that the copy takes on a file system of 4 KiB blocks
 	segments  int64 // of files of more than a block
 	slots     int64 // in the journal
 
@@ -47,7 +47,7 @@ func (t *Totals) addFile(r *tree.Record) {
 	if blocks := tree.Blocks(r.Size); blocks > 1 {
 		t.segments += segments(blocks)
 	}
-	t.allocated += allocated(r)
+	t.Allocated += allocated(r)
 }
 
 // fsBlock is what space is counted in: the usual block of a file system, bytes.

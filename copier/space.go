@@ -33,7 +33,7 @@ func (p *Plan) CheckSpace(ctx context.Context, s *Stage, engine Engine) error {
 	if err != nil {
 		return err
 	}
-	need := p.allocated
+	need := p.Allocated
 	nodes := p.Entries() - p.HardLinks
 	if s.clones = p.canClone(ctx, s, engine); s.clones {
 		need = 0

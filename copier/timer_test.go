@@ -62,7 +62,7 @@ func copyOnce(t *testing.T, from, to string, o copier.Options, request int) {
 		t.Fatal(err)
 	}
 	defer stage.Close()
-	o.ReadBack, o.Request = readBack{&verify.Medium{Own: true, Request: request}}, request
+	o.ReadBack, o.Request = readBack{&verify.Medium{Own: true, Request: request, Pace: o.Pace}}, request
 	if _, err := plan.Copy(t.Context(), stage, o); err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +91,31 @@ func TestTimerHearsOfEverything(t *testing.T) {
 		t.Errorf("a %v took %v", what, took)
 		return true
 	})
+}
+
+// asked is a Pace that never waits, and counts.
+type asked struct{ bytes atomic.Int64 }
+
+func (a *asked) Begin(bytes int) (int, error) { a.bytes.Add(int64(bytes)); return bytes, nil }
+func (a *asked) End()                         {}
+
+// A Pace is asked for every byte of small and large files, of the source, the copy, and
+// reading it back, by each engine that moves data.
+func TestPaceIsAskedForEveryByte(t *testing.T) {
+	const many, small, large = sys.BatchAfter + 200, 3000, 2*tree.BlockSize + 4097
+	for _, engine := range []copier.Engine{copier.Auto, copier.Direct, copier.Buffered, copier.Range} {
+		dir := t.TempDir()
+		steps := []testkit.Step{testkit.Dir("to", 0o755), testkit.File("from/large", large, 1)}
+		for i := range many {
+			steps = append(steps, testkit.File(filepath.Join("from/many", string(rune('a'+i%26)), time.Duration(i).String()), small, uint64(i)))
+		}
+		testkit.Apply(t, dir, steps...)
+		pace := &asked{}
+		copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to"), copier.Options{Jobs: 4, Engine: engine, Pace: pace}, 0)
+		if got, least := pace.bytes.Load(), int64(3*(many*small+large)); got < least {
+			t.Errorf("%s: asked for %d bytes, wanted at least %d", engine, got, least)
+		}
+	}
 }
 
 // With a Request, no call moves more than that: of the source, the copy, and reading it

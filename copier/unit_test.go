@@ -340,7 +340,7 @@ func TestCheckSpace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.allocated += free.Free
+	p.Allocated += free.Free
 	var short *SpaceError
 	if err := p.CheckSpace(t.Context(), stage, Buffered); !errors.As(err, &short) {
 		t.Fatalf("more than there is: %v", err)

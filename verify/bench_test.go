@@ -94,4 +94,7 @@ func BenchmarkReadBack(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	if mode := medium.Mode(); mode != FromDevice {
+		b.Errorf("read back by %s: with TMPDIR on a file system that has direct I/O, this is of its device", mode)
+	}
 }

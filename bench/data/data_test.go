@@ -76,7 +76,8 @@ func TestWriteMakesWhatTheWorkloadSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := contents(t, dir)
-	files, size := w.Total(7)
+	total := w.Total(7)
+	files, size := total.Files, total.Bytes
 	if int64(len(found)) != files || told != size || files != 12 {
 		t.Errorf("%d files, %d bytes told; wanted %d, %d", len(found), told, files, size)
 	}

@@ -71,11 +71,22 @@ func (w Workload) Files(seed uint64) iter.Seq2[uint64, File] {
 	}
 }
 
-// Total is how many files there are and how many bytes they hold.
-func (w Workload) Total(seed uint64) (files, bytes int64) {
+// Total is what a shard is in all.
+type Total struct {
+	Files  int64
+	Bytes  int64 // that files hold
+	Stored int64 // that they take
+}
+
+// fsBlock is what space is given out in: the usual block of a file system, bytes.
+const fsBlock = 4096
+
+// Total adds up all files.
+func (w Workload) Total(seed uint64) (t Total) {
 	for _, f := range w.Files(seed) {
-		files++
-		bytes += f.Size
+		t.Files++
+		t.Bytes += f.Size
+		t.Stored += (f.Size + fsBlock - 1) / fsBlock * fsBlock
 	}
-	return files, bytes
+	return t
 }

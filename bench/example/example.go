@@ -167,7 +167,7 @@ func (m *maker) one(w workload, engine string, block int64, jobs int, ceiling, r
 		c.Samples = append(c.Samples, bench.Sample{
 			FirstDone: min(last, m.about(each, 0.05)), LastDone: last, Copied: last * 0.93, Durable: last * 0.97,
 			Verified: last * 1.01, CPU: m.about(0.11*float64(w.bytes)/gib+1e-5*float64(w.files), 0.03),
-			Memory: int64(jobs)*block + 40*mib, Cached: 0,
+			Memory: int64(jobs)*block + 40*mib, Cached: ptr(int64(0)),
 			Block: m.latency(float64(block)*float64(jobs)/rate, w.bytes/block),
 			File:  m.latency(each, w.files), Sync: m.latency(0.004, max(w.files/1000, 1)),
 		})

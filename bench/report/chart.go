@@ -149,30 +149,43 @@ func (c *chart) add(l line) {
 	c.Lines = append(c.Lines, l)
 }
 
-func sustained(all []source) *chart {
-	c := &chart{Title: "Throughput of a long write", Help: "Each half second of one write without end. A dashed line is the cliff: from there on the drive is slower for good.",
-		XLabel: "written", YLabel: "rate"}
+// sustained are the first long write, with its cliff, and what came after a pause.
+func sustained(all []source) (list []*chart) {
+	first := &chart{Title: "Throughput of a long write", Help: "Each half second of one write without end. A dashed line is the cliff: from there on the drive is slower for good."}
+	again := &chart{Title: "And again after a pause", Help: "Once more, and after another pause with a reader beside it (dashed)."}
 	for _, s := range all {
-		if s.Sustained == nil || len(s.Sustained.Points) == 0 {
-			continue
+		if l := s.Sustained; l != nil {
+			first.write(s, "/sustained/points", false, l.Points)
+			again.write(s, "/sustained/after_it", false, l.AfterIt)
+			again.write(s, "/sustained/beside", true, l.Beside)
 		}
-		l := line{Class: class(s.index), Result: s.index, From: "/sustained/points offset rate"}
-		for _, p := range s.Sustained.Points {
-			l.Points = append(l.Points, point{float64(p.Offset), p.Rate})
+	}
+	for _, c := range []*chart{first, again} {
+		if len(c.Lines) > 0 {
+			c.XLabel, c.YLabel = "time", "rate"
+			c.scale(func(v float64) string { return digits(v) + " s" }, func(v float64) string { return scaled(v, "B/s") })
+			list = append(list, c)
 		}
-		c.add(l)
 	}
-	if len(c.Lines) == 0 {
-		return nil
-	}
-	c.scale(func(v float64) string { return scaled(v, "B") }, func(v float64) string { return scaled(v, "B/s") })
 	for _, s := range all {
-		if s.Sustained != nil && s.Sustained.Cliff != nil {
-			x := c.x(float64(s.Sustained.Cliff.Offset))
-			c.Marks = append(c.Marks, mark{class(s.index), x, top + 12 + 16*float64(s.index), x > width*0.75, s.drive("").Cliff})
+		if s.Sustained != nil && s.Sustained.Cliff != nil && len(first.Lines) > 0 {
+			x := first.x(s.Sustained.Cliff.Second)
+			first.Marks = append(first.Marks, mark{class(s.index), x, top + 12 + 16*float64(s.index), x > width*0.75, s.drive("").Cliff})
 		}
 	}
-	return c
+	return list
+}
+
+// write adds the rate of a write over time, if there was one.
+func (c *chart) write(s source, from string, dashed bool, points []bench.Point) {
+	if len(points) == 0 {
+		return
+	}
+	l := line{Class: class(s.index), Dashed: dashed, Result: s.index, From: from + " second rate"}
+	for _, p := range points {
+		l.Points = append(l.Points, point{p.Second, p.Rate})
+	}
+	c.add(l)
 }
 
 func heat(all []source) *chart {

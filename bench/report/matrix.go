@@ -22,6 +22,7 @@ type bar struct {
 	Class, Drive, Setting string
 	*Num
 	Width float64 // of the bar, percent
+	Share *Num    // of the ceiling
 }
 
 func shares(all []source) *bars {
@@ -35,7 +36,7 @@ func shares(all []source) *bars {
 				continue
 			}
 			if n := s.caseShare(i); n != nil {
-				g.Bars = append(g.Bars, bar{class(s.index), names[s.index], setting(&s.Cases[i]), n, min(n.Value, 100)})
+				g.Bars = append(g.Bars, bar{class(s.index), names[s.index], setting(&s.Cases[i]), n, min(n.Value, 100), nil})
 			}
 		}
 		if len(g.Bars) > 0 {
@@ -76,6 +77,46 @@ type matrix struct {
 type matrixRow struct {
 	Name  string
 	Cells []bar
+}
+
+// limits are ceilings by depths and block sizes, of each way and result.
+func limits(all []source, drives []drive) (list []matrix) {
+	for _, way := range []bench.Way{bench.Read, bench.Write, bench.Both} {
+		for _, s := range all {
+			if m := s.limits(way); len(m.Rows) > 0 {
+				m.Class, m.Drive, m.Workload = class(s.index), drives[s.index].Name, "ceiling: "+string(way)
+				list = append(list, m)
+			}
+		}
+	}
+	return list
+}
+
+func (s source) limits(way bench.Way) (m matrix) {
+	var blocks []int64
+	var depths []int
+	for _, c := range s.Ceilings {
+		if c.Way == way && len(c.Rates) > 0 {
+			blocks, depths = append(blocks, c.Block), append(depths, c.Depth)
+		}
+	}
+	slices.Sort(blocks)
+	slices.Sort(depths)
+	blocks, depths = slices.Compact(blocks), slices.Compact(depths)
+	for _, b := range blocks {
+		m.Blocks = append(m.Blocks, blockName(b))
+	}
+	for _, d := range depths {
+		r := matrixRow{Name: fmt.Sprintf("%d at once", d), Cells: make([]bar, len(blocks))}
+		for i, c := range s.Ceilings {
+			if v, ok := median(c.Rates); ok && c.Way == way && c.Depth == d {
+				r.Cells[slices.Index(blocks, c.Block)] = bar{Class: class(s.index), Num: s.rate(v, fmt.Sprintf("median /ceilings/%d/rates", i)),
+					Width: 100 * v / s.ceiling(way).Value}
+			}
+		}
+		m.Rows = append(m.Rows, r)
+	}
+	return m
 }
 
 func matrices(all []source, drives []drive) (list []matrix) {
@@ -126,7 +167,7 @@ func (s source) matrix(workload string) matrix {
 		for j, b := range blocks {
 			if i, measured := at[k][b]; measured {
 				rate := s.caseRate(i)
-				r.Cells[j] = bar{Class: class(s.index), Num: rate, Width: 100 * rate.Value / fastest}
+				r.Cells[j] = bar{Class: class(s.index), Num: rate, Width: 100 * rate.Value / fastest, Share: s.caseShare(i)}
 			}
 		}
 		m.Rows = append(m.Rows, r)

@@ -112,6 +112,20 @@ func (s source) caseShare(i int) *Num {
 	return s.percent(100*rate.Value/s.Cases[i].Ceiling, fmt.Sprintf("share /cases/%d", i))
 }
 
+// cpuForGiB is the median CPU time of a case for each GiB of it, in seconds.
+func (s source) cpuForGiB(i int) *Num {
+	c := &s.Cases[i]
+	var used []float64
+	for k := range c.Samples {
+		used = append(used, c.Samples[k].CPU)
+	}
+	v, ok := median(used)
+	if !ok || c.Bytes <= 0 {
+		return nil
+	}
+	return s.time(v/float64(c.Bytes)*(1<<30), fmt.Sprintf("cpu /cases/%d", i))
+}
+
 // best is the fastest case of a workload, -1 without one.
 func (s source) best(workload string) int {
 	found, most := -1, 0.0

@@ -93,6 +93,8 @@ func (f file) value(from string) float64 {
 		return f.all(from)[0]
 	case how == "median":
 		return middle(f.all(path))
+	case how == "cpu":
+		return middle(f.all(path+"/samples/*/cpu")) / f.all(path + "/bytes")[0] * (1 << 30)
 	case how == "rate", how == "share":
 		rates := f.all(path + "/samples/*/last_done")
 		for i := range rates {
@@ -220,7 +222,7 @@ func (f file) series(from string) (x, y []float64) {
 func TestLinesAreTheFiles(t *testing.T) {
 	results := []*bench.Result{example.Cached().Result(3), example.Steady().Result(3)}
 	lines := lineTag.FindAllString(written(t, results...), -1)
-	if len(lines) != 2*(1+1+2+1) {
+	if len(lines) != 2*(1+2+1+2+1) {
 		t.Fatalf("%d lines", len(lines))
 	}
 	for _, line := range lines {

@@ -2,8 +2,8 @@
 // a network nor a script.
 //
 //  1. Summary: a sentence for each drive, and the numbers that decide.
-//  2. Charts: throughput over what was written, with the cliff; how near copies come to
-//     the ceiling; engines and block sizes; latency; temperature.
+//  2. Charts: throughput over time, with the cliff; how near copies come to the ceiling;
+//     what the drive can do; engines and block sizes; latency; temperature.
 //  3. Facts, and how it was measured.
 //
 // Every number is a data element that has the exact value of the file of results, and

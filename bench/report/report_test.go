@@ -35,7 +35,7 @@ func TestOrder(t *testing.T) {
 	for _, m := range regexp.MustCompile(`<section id="(\w+)"`).FindAllStringSubmatch(page, -1) {
 		got = append(got, m[1])
 	}
-	if want := "summary sustained ceiling matrix latency facts"; strings.Join(got, " ") != want {
+	if want := "summary sustained ceiling limits matrix latency facts"; strings.Join(got, " ") != want {
 		t.Errorf("%s; wanted %s", got, want)
 	}
 }
@@ -56,11 +56,17 @@ func TestWords(t *testing.T) {
 			t.Errorf("the page does not say %s", want)
 		}
 	}
-	if strings.Contains(two, "It stayed as fast") || strings.Contains(two, "no cliff") {
+	if strings.Contains(two, "met no cliff") || strings.Contains(two, "no cliff") {
 		t.Error("a long write that was ended early is taken for one without a cliff")
 	}
-	if steady := written(t, example.Cached().Result(2), example.Steady().Result(2)); !strings.Contains(steady, "It stayed as fast") || !strings.Contains(steady, "no cliff") {
+	steady := example.Steady().Result(2)
+	if page := written(t, example.Cached().Result(2), steady); !strings.Contains(page, "met no cliff") || strings.Count(page, ">no cliff<") == 0 {
 		t.Error("a drive without a cliff is not said to have none")
+	}
+	steady.Sustained.Points = steady.Sustained.Points[:11]
+	if page := written(t, example.Cached().Result(2), steady); strings.Contains(page, "met no cliff") || strings.Contains(page, ">no cliff<") ||
+		!strings.Contains(page, "too short to tell") {
+		t.Error("a write that was too short for a cliff is taken for one without")
 	}
 	same := written(t, example.Cached().Result(2), example.Cached().Result(2))
 	if !strings.Contains(same, "Example Drive A 2TB (2)") {

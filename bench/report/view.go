@@ -13,8 +13,9 @@ type view struct {
 	Summary   []row
 	Notes     []string
 	Verdicts  []verdict
-	Sustained *chart
+	Sustained []*chart
 	Ceilings  *bars
+	Limits    []matrix // of ceilings
 	Matrices  []matrix
 	Moments   []row
 	Latencies []*chart
@@ -30,7 +31,8 @@ type drive struct {
 	Share       *Num
 	Cliff       *Num // offset, and the rate behind it
 	After       *Num
-	Steady      bool // a long write found no cliff
+	Steady      *Num // bytes of a long write that found no cliff
+	Worst       *Num // second of it
 }
 
 // row is one line of a table: a cell for each result.
@@ -58,7 +60,7 @@ func newView(results []*bench.Result) *view {
 	v.Summary = summary(all)
 	v.Verdicts = verdicts(all, v.Drives)
 	v.Sustained, v.Heat = sustained(all), heat(all)
-	v.Ceilings, v.Matrices = shares(all), matrices(all, v.Drives)
+	v.Ceilings, v.Limits, v.Matrices = shares(all), limits(all, v.Drives), matrices(all, v.Drives)
 	v.Moments = moments(all)
 	v.Latencies = latencies(all)
 	v.Facts, v.Setup = facts(all), setup(all)
@@ -105,7 +107,10 @@ func (s source) drive(name string) drive {
 			d.Cliff = s.bytes(float64(c.Offset), "/sustained/cliff/offset")
 			d.After = s.rate(c.After, "/sustained/cliff/after")
 		}
-		d.Steady = s.Sustained.Complete && s.Sustained.Cliff == nil
+		if last := len(s.Sustained.Points) - 1; s.Sustained.Telling() && s.Sustained.Cliff == nil {
+			d.Steady = s.bytes(float64(s.Sustained.Points[last].Offset), fmt.Sprintf("/sustained/points/%d/offset", last))
+			d.Worst = s.rate(s.Sustained.WorstSecond, "/sustained/worst_second")
+		}
 	}
 	return d
 }
@@ -177,11 +182,11 @@ func summary(all []source) (rows []row) {
 			return s.rate(of(s.Sustained), from)
 		})
 	}
-	long("a long write", "all of it", "/sustained/rate", func(l *bench.Sustained) float64 { return l.Rate })
+	long("a long write", "all of it, without the last flush", "/sustained/rate", func(l *bench.Sustained) float64 { return l.Rate })
 	long("worst second", "of the long write", "/sustained/worst_second", func(l *bench.Sustained) float64 { return l.WorstSecond })
 	long("a long write after a pause", "without a reader, for comparison", "/sustained/after_it_rate", func(l *bench.Sustained) float64 { return l.AfterItRate })
-	rows = append(rows, readers(all, "a copy", "/readers", func(s source) *bench.Readers { return s.Readers })...)
-	rows = append(rows, readers(all, "a long write", "/sustained/readers", func(s source) *bench.Readers {
+	rows = append(rows, readers(all, "a copy", "its rate, until all is read back and proven", "/readers", func(s source) *bench.Readers { return s.Readers })...)
+	rows = append(rows, readers(all, "a long write", "its rate, without the last flush", "/sustained/readers", func(s source) *bench.Readers {
 		if s.Sustained == nil {
 			return nil
 		}
@@ -191,7 +196,7 @@ func summary(all []source) (rows []row) {
 }
 
 // readers are the rows of a reader beside something.
-func readers(all []source, beside, from string, of func(s source) *bench.Readers) (rows []row) {
+func readers(all []source, beside, rate, from string, of func(s source) *bench.Readers) (rows []row) {
 	add := func(name, help string, number func(s source, r *bench.Readers) *Num) {
 		rows = append(rows, rowOf(all, name, help, func(s source) *Num {
 			if r := of(s); r != nil {
@@ -206,13 +211,14 @@ func readers(all []source, beside, from string, of func(s source) *bench.Readers
 	add("reader beside "+beside+", p99", "a random read of 4 KiB", func(s source, r *bench.Readers) *Num {
 		return s.time(r.Beside.P99, from+"/beside/p99")
 	})
-	add(beside+" beside a reader", "its rate, until all is on stable storage", func(s source, r *bench.Readers) *Num {
+	add(beside+" beside a reader", rate, func(s source, r *bench.Readers) *Num {
 		return s.rate(r.Rate, from+"/rate")
 	})
 	return rows
 }
 
-// cliff are the rows of a long write. That there is no cliff is known, too.
+// cliff are the rows of a long write. That there is no cliff is known, too, if it was
+// long enough.
 func cliff(all []source) (rows []row) {
 	add := func(name, help string, of func(s source, c *bench.Cliff) *Num) {
 		lines := rowOf(all, name, help, func(s source) *Num {
@@ -223,8 +229,12 @@ func cliff(all []source) (rows []row) {
 		})
 		for _, l := range lines {
 			for i, s := range all {
-				if s.Sustained != nil && s.Sustained.Complete && s.Sustained.Cliff == nil {
-					l.Cells[i].Words = "no cliff"
+				switch l := &l.Cells[i]; {
+				case s.Sustained == nil || !s.Sustained.Complete || s.Sustained.Cliff != nil:
+				case s.Sustained.Telling():
+					l.Words = "no cliff"
+				default:
+					l.Words = "too short to tell"
 				}
 			}
 		}
@@ -245,7 +255,7 @@ func cliff(all []source) (rows []row) {
 		}
 		return s.bytes(*s.Sustained.Recovery, "/sustained/recovery")
 	})
-	add("pause until all is fast again", "about, if the cache empties evenly", func(s source, c *bench.Cliff) *Num {
+	add("pause until all is fast again", "about, if the cache empties evenly; at most, if it was fast to the end", func(s source, c *bench.Cliff) *Num {
 		if s.Sustained.RecoverySeconds == nil {
 			return nil
 		}
@@ -262,12 +272,16 @@ type moment struct {
 }
 
 var allMoments = []moment{
+	{"first file", "it is read back and equal", "first_done", func(s *bench.Sample) float64 { return s.FirstDone }, source.time},
 	{"copied", "the last byte is written", "copied", func(s *bench.Sample) float64 { return s.Copied }, source.time},
 	{"read back", "the last byte is read back and equal: what rates are of", "last_done", func(s *bench.Sample) float64 { return s.LastDone }, source.time},
 	{"durable", "all is on stable storage", "durable", func(s *bench.Sample) float64 { return s.Durable }, source.time},
 	{"verified", "proven by its manifest: what production waits for", "verified", func(s *bench.Sample) float64 { return s.Verified }, source.time},
-	{"CPU", "user and system", "cpu", func(s *bench.Sample) float64 { return s.CPU }, source.time},
 	{"memory", "the most that was resident", "memory", func(s *bench.Sample) float64 { return float64(s.Memory) }, source.bytes},
+	{"a file, p50", "from opening it to its being read back", "file_latency/p50", func(s *bench.Sample) float64 { return s.File.P50 }, source.time},
+	{"a file, p99", "the same", "file_latency/p99", func(s *bench.Sample) float64 { return s.File.P99 }, source.time},
+	{"a sync, p50", "a flush to stable storage", "sync_latency/p50", func(s *bench.Sample) float64 { return s.Sync.P50 }, source.time},
+	{"a sync, p99", "the same", "sync_latency/p99", func(s *bench.Sample) float64 { return s.Sync.P99 }, source.time},
 }
 
 // moments are what the best copy of each workload took, medians.
@@ -276,6 +290,12 @@ func moments(all []source) (rows []row) {
 		for _, m := range allMoments {
 			rows = append(rows, rowOf(all, w+": "+m.name, m.help, func(s source) *Num { return s.moment(w, &m) })...)
 		}
+		rows = append(rows, rowOf(all, w+": CPU for a GiB", "user and system", func(s source) *Num {
+			if i := s.best(w); i >= 0 {
+				return s.cpuForGiB(i)
+			}
+			return nil
+		})...)
 	}
 	return rows
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,7 +50,7 @@ func parseRun(args []string) (*runFlags, error) {
 	flags.BoolVar(&c.HideSerial, "hide-serial", false, "")
 	flags.BoolVar(&c.Yes, "yes", false, "")
 	flags.StringVarP(&f.output, "output", "o", "", "")
-	flags.Var(&f.format, "format", "")
+	flags.Var(&oneOf{&f.format, []format{formatJSON, formatBench}}, "format", "")
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
@@ -70,21 +71,32 @@ type format string
 const (
 	formatJSON  format = "json"
 	formatBench format = "benchfmt"
+	formatHTML  format = "html"
 )
 
-func (f *format) Set(name string) error {
-	switch got := format(name); got {
-	case formatJSON, formatBench:
-		*f = got
-		return nil
-	}
-	return fmt.Errorf("%q is not one of json, benchfmt", name)
+// oneOf is a format of some.
+type oneOf struct {
+	chosen *format
+	of     []format
 }
 
-func (f *format) String() string { return string(*f) }
+func (o *oneOf) Set(name string) error {
+	if !slices.Contains(o.of, format(name)) {
+		return fmt.Errorf("%q is not one of %s, %s", name, o.of[0], o.of[1])
+	}
+	*o.chosen = format(name)
+	return nil
+}
+
+func (o *oneOf) String() string {
+	if o.chosen == nil {
+		return ""
+	}
+	return string(*o.chosen)
+}
 
 // Type is the word for the value in a usage line.
-func (f *format) Type() string { return "FORMAT" }
+func (o *oneOf) Type() string { return "FORMAT" }
 
 // size is a number of bytes, at least one.
 type size int64

@@ -6,7 +6,7 @@ import (
 )
 
 const helpHead = `usage: ssdbench run --target DIR [flags]
-       ssdbench report [-o report.html] RESULT…
+       ssdbench report [flags] RESULT…
        ssdbench compare OLD NEW
        ssdbench list
 
@@ -40,6 +40,7 @@ Flags of run:
 
 Flags of report:
   -o, --output FILE where the page goes (default: standard output)
+  --format F        html, or benchfmt, one result after the other (default: html)
 
 Exit status:
 `

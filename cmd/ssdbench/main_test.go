@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +18,8 @@ import (
 
 	"shard_to_ssd/bench"
 	"shard_to_ssd/bench/example"
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/process"
 	"shard_to_ssd/internal/testkit"
 )
 
@@ -96,6 +100,69 @@ func TestSignalLeavesNothing(t *testing.T) {
 			t.Errorf("%v: result %v, complete %v", one.signal, err, r != nil && r.Complete)
 		} else if one.at == " then write on and on" && (r.Sustained == nil || r.Sustained.Complete) {
 			t.Errorf("%v: a long write that is taken for complete: %+v", one.signal, r.Sustained)
+		}
+	}
+}
+
+// Who is not root measures all the same, without what only root may do, and is told: the
+// kernel does not say to others what of root's files is in the page cache.
+func TestWithoutRoot(t *testing.T) {
+	testkit.NeedRoot(t)
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "ssdbench-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, target, source := filepath.Join(dir, "ssdbench"), filepath.Join(dir, "target"), filepath.Join(dir, "source")
+	testkit.Command(t, "cp", self, program)
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(target, 0o755), os.Chown(target, nobody, nobody), os.Mkdir(source, 0o755),
+		os.WriteFile(filepath.Join(source, "a"), make([]byte, 5<<20), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "run", "--target", target, "--source", source, "--size", "32M", "--samples", "1", "--blocks", "4M", "--yes")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, stderr.String())
+	}
+	r, err := bench.Decode(bytes.NewReader(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Cold != "fadvise" || !r.Complete || !strings.Contains(stderr.String(), "only root may empty all caches") || !strings.Contains(stderr.String(), "whether source was in the page cache is not known") {
+		t.Errorf("caches were emptied by %s, complete %v: %s", r.Cold, r.Complete, stderr.String())
+	}
+	for _, c := range r.Cases {
+		for _, s := range c.Samples {
+			if (s.Cached == nil) != (c.Workload == "source") {
+				t.Errorf("%s: cached before it %v", c.Workload, s.Cached)
+			}
+		}
+	}
+	if left, err := os.ReadDir(target); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0}, {errors.New("any"), 1}, {&usageError{"any"}, 2}, {&bench.CostError{}, 1},
+		{fmt.Errorf("copy: %w", &bench.SpaceError{}), 4}, {fmt.Errorf("copy: %w", &copier.SpaceError{}), 4},
+		{&os.PathError{Op: "write", Path: "x", Err: unix.ENOSPC}, 4}, {&os.PathError{Op: "write", Path: "x", Err: unix.EDQUOT}, 4},
+		{errors.Join(errors.New("any"), &process.Interrupted{Signal: syscall.SIGTERM}), 143},
+	} {
+		if got := exitStatus(c.err); got != c.want {
+			t.Errorf("%v: %d, wanted %d", c.err, got, c.want)
 		}
 	}
 }

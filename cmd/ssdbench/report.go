@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +15,11 @@ import (
 // reportCommand makes one page of results.
 func reportCommand(h host, _, args []string) error {
 	var file string
+	form := formatHTML
 	flags := pflag.NewFlagSet("report", pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVarP(&file, "output", "o", "", "")
+	flags.Var(&oneOf{&form, []format{formatHTML, formatBench}}, "format", "")
 	err := flags.Parse(args)
 	switch n := flags.NArg(); {
 	case errors.Is(err, errHelp):
@@ -26,10 +29,31 @@ func reportCommand(h host, _, args []string) error {
 		return &usageError{"report: " + err.Error()}
 	case n == 0:
 		return &usageError{"report: a result is missing: the file that run -o has written"}
+	case form == formatBench:
+		return goBench(h, file, flags.Args())
 	case n > report.Most:
 		return &usageError{fmt.Sprintf("report: %d results, at most %d are told apart on a page", n, report.Most)}
 	}
 	return report.Files(h.stdout, file, flags.Args())
+}
+
+// goBench writes results as Go's benchmark format, one after the other.
+func goBench(h host, file string, paths []string) error {
+	var text bytes.Buffer
+	for _, path := range paths {
+		r, err := bench.Load(path)
+		if err != nil {
+			return err
+		}
+		if err := bench.WriteGoBench(&text, r); err != nil {
+			return err
+		}
+	}
+	if file != "" {
+		return bench.WriteWhole(file, text.Bytes())
+	}
+	_, err := h.stdout.Write(text.Bytes())
+	return err
 }
 
 // compareCommand prints how a result differs from an older one.

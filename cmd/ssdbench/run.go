@@ -12,6 +12,7 @@ import (
 
 	shardtossd "shard_to_ssd"
 	"shard_to_ssd/bench"
+	"shard_to_ssd/bench/facts"
 	"shard_to_ssd/internal/process"
 )
 
@@ -28,16 +29,12 @@ func runCommand(h host, line, args []string) error {
 	if err := f.checkOutput(); err != nil {
 		return err
 	}
-	known, err := watchFacts(f.config.Target, f.config.HideSerial)
-	if err != nil {
-		return err
-	}
 	ctx, stop := process.NotifyContext(func(why *process.Interrupted) {
 		h.say("%v, cleaning up; a second signal kills at once and leaves its directory", why)
 	})
 	p := startProgress(h)
 	f.config.Version, f.config.Command, f.config.Progress = programVersion(), line, p
-	f.config.SameDrive = sameDrive
+	f.config.Watch, f.config.SameDrive = facts.Watch, facts.SameDrive
 	f.config.Tell = func(c bench.Cost) {
 		h.say("this will write %s to %s in all, at most %s of them at once; %s are free, of which %s stay free",
 			shardtossd.FormatSize(c.Writes), f.config.Target, shardtossd.FormatSize(c.Peak), shardtossd.FormatSize(c.Free), shardtossd.FormatSize(c.Keeps))
@@ -45,9 +42,6 @@ func runCommand(h host, line, args []string) error {
 	result, err := bench.Run(ctx, f.config)
 	p.stop()
 	stop()
-	if about := known(); result != nil {
-		result.Facts = about
-	}
 	cost := new(bench.CostError)
 	if errors.As(err, &cost) {
 		return fmt.Errorf("%w: --yes does", err)

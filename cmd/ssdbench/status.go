@@ -4,7 +4,9 @@ import (
 	"errors"
 
 	"shard_to_ssd/bench"
+	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/process"
+	"shard_to_ssd/internal/sys"
 )
 
 // Exit statuses, those of shard_to_ssd as far as there is a cause for them.
@@ -33,7 +35,7 @@ func exitStatus(err error) int {
 	if stopped, ok := errors.AsType[*process.Interrupted](err); ok {
 		return statusSignal + int(stopped.Signal)
 	}
-	short, cost := new(bench.SpaceError), new(bench.CostError)
+	short, full, cost := new(bench.SpaceError), new(copier.SpaceError), new(bench.CostError)
 	switch {
 	case err == nil:
 		return statusDone
@@ -41,7 +43,7 @@ func exitStatus(err error) int {
 		return statusUsage
 	case errors.As(err, &cost):
 		return statusFailed
-	case errors.As(err, &short):
+	case errors.As(err, &short), errors.As(err, &full), sys.NoSpace(err):
 		return statusNoSpace
 	}
 	return statusFailed

@@ -7,7 +7,8 @@ import (
 )
 
 // Cached is how many of n bytes at off of the file are in the page cache, counted
-// in pages. off is a multiple of the page size.
+// in pages. off is a multiple of the page size. The kernel does not tell who neither owns
+// the file nor is root: EPERM.
 func (f *File) Cached(off, n int64) (bytes int64, err error) {
 	if n == 0 {
 		return 0, nil
@@ -18,10 +19,19 @@ func (f *File) Cached(off, n int64) (bytes int64, err error) {
 	})
 	page := int64(os.Getpagesize())
 	if Is(err, unix.ENOSYS, unix.EPERM, unix.EOPNOTSUPP) { // before Linux 6.5, or a sandbox
+		if !f.ours() { // mincore says of all pages that they are there
+			return 0, &os.PathError{Op: "cachestat", Path: f.Path(), Err: unix.EPERM}
+		}
 		pages, err := f.mincore(off, n)
 		return pages * page, err
 	}
 	return int64(stat.Cache) * page, err
+}
+
+// ours reports whether the file is that of who asks, or of anybody and root asks.
+func (f *File) ours() bool {
+	s, err := f.Stat()
+	return err == nil && (os.Geteuid() == 0 || int(s.UID) == os.Geteuid())
 }
 
 // mincore counts resident pages through a mapping, a window at a time.
