@@ -1,9 +1,12 @@
 package bench
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -95,6 +98,48 @@ func TestFindCliffsInARecordedSeries(t *testing.T) {
 	got := FindCliffs(points)
 	if len(got) != 1 || got[0].Offset != 68157440 || far(got[0].Before, 17e6) || far(got[0].After, 3.2e6) {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// Recorded on a real disk, that of a virtual machine: its rate goes from 1.7 to 3.6 GB/s and
+// back with no cliff. The same disk, slower from some point on, has one there.
+func TestFindCliffsOnARealDisk(t *testing.T) {
+	text, err := os.ReadFile("testdata/virtual-disk.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		slower float64 // by what the rate is divided
+		from   int     // point
+	}{{1, 0}, {4, 12}, {4, 24}, {2.5, 20}} {
+		var points []Point
+		last, was := Point{}, Point{}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "#") {
+				continue
+			}
+			var p Point
+			if _, err := fmt.Sscan(line, &p.Second, &p.Offset); err != nil {
+				t.Fatal(err)
+			}
+			rate := float64(p.Offset-was.Offset) / (p.Second - was.Second)
+			if was = p; c.slower > 1 && len(points) >= c.from {
+				rate /= c.slower
+			}
+			p.Rate, p.Offset = rate, last.Offset+int64(rate*(p.Second-last.Second))
+			points, last = append(points, p), p
+		}
+		got := FindCliffs(points)
+		if c.slower == 1 {
+			if len(points) < 2*shortestLevel || len(got) != 0 {
+				t.Errorf("%d points, cliffs %+v", len(points), got)
+			}
+			continue
+		}
+		// A hiccup beside it moves it by up to a second.
+		if len(got) != 1 || math.Abs(got[0].Second-points[c.from-1].Second) > 1 {
+			t.Errorf("slower by %v from %v s on: cliffs %+v", c.slower, points[c.from-1].Second, got)
+		}
 	}
 }
 

@@ -28,6 +28,7 @@ type stream struct {
 	next    atomic.Int64
 	done    atomic.Int64              // bytes
 	ended   atomic.Pointer[time.Time] // when all of them had moved; nil until then
+	memory  []byte                    // of all buffers, so that it is in huge pages whatever the block
 	buffers [][]byte
 	hists   []*hdrhistogram.Histogram
 }
@@ -41,11 +42,13 @@ func newStream(file *sys.File, way Way, size, block int64, depth int, stamp uint
 	if runtime.GOMAXPROCS(0) < 2*depth {
 		runtime.GOMAXPROCS(2 * depth)
 	}
+	memory, err := sys.Buffer(depth * int(block))
+	if err != nil {
+		return nil, err
+	}
+	s.memory = memory
 	for i := range depth {
-		buf, err := sys.Buffer(int(block))
-		if err != nil {
-			return nil, errors.Join(err, s.close())
-		}
+		buf := memory[i*int(block) : (i+1)*int(block)]
 		data.Fill(buf, stamp, uint64(i), 0) // also to read into: its pages are there then
 		s.buffers, s.hists = append(s.buffers, buf), append(s.hists, newHistogram())
 	}
@@ -53,10 +56,10 @@ func newStream(file *sys.File, way Way, size, block int64, depth int, stamp uint
 }
 
 func (s *stream) close() (err error) {
-	for _, buf := range s.buffers {
-		err = errors.Join(err, sys.FreeBuffer(buf))
+	if s.memory != nil {
+		err = sys.FreeBuffer(s.memory)
 	}
-	s.buffers = nil
+	s.memory, s.buffers = nil, nil
 	return err
 }
 
