@@ -231,24 +231,30 @@ func (op *operation) build(ctx context.Context, src *copier.Source, state *state
 	}
 	defer plan.Close() //nolint:errcheck // not needed after
 	op.sayPlan(plan)
-	var stage *copier.Stage
+	stage, err := op.openStage(ctx, plan)
+	if err != nil {
+		return err
+	}
+	defer stage.Close() //nolint:errcheck // the journal is not needed after
+	if err := op.copyAndReadBack(ctx, plan, stage); err != nil {
+		return err
+	}
+	return op.timed("manifest", func() error { return op.writeManifest(ctx, src, plan, stage, state) })
+}
+
+// openStage opens the stage and sees to it that there is space for the rest of it.
+func (op *operation) openStage(ctx context.Context, plan *copier.Plan) (stage *copier.Stage, err error) {
 	err = op.timed("stage", func() (err error) {
 		if stage, err = plan.OpenStage(ctx, !op.NoResume, op.Jobs); err != nil {
 			return err
 		}
 		op.sayStage(stage, plan)
-		return op.findSpace(ctx, plan, stage)
+		if err = op.findSpace(ctx, plan, stage); err != nil {
+			stage.Close() //nolint:errcheck // the journal is not needed after
+		}
+		return err
 	})
-	if stage != nil {
-		defer stage.Close() //nolint:errcheck // the journal is not needed after
-	}
-	if err != nil {
-		return err
-	}
-	if err := op.copyAndReadBack(ctx, plan, stage); err != nil {
-		return err
-	}
-	return op.timed("manifest", func() error { return op.writeManifest(ctx, src, plan, stage, state) })
+	return stage, err
 }
 
 // timed runs a step and adds its time to the phases.

@@ -237,7 +237,6 @@ type Manifest struct {
 	Header
 	file  *sys.File
 	whole bool // it was read to its end
-	warm  bool // it was in the page cache before
 }
 
 // OpenManifest opens the manifest in a state dir and reads its header, no more.
@@ -256,7 +255,7 @@ func openManifest(state *sys.File, name string) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manifest{file: f, warm: isWarm(f)}
+	m := &Manifest{file: f}
 	d, err := m.decoder()
 	if err == nil {
 		var h *Header
@@ -273,28 +272,13 @@ func (m *Manifest) decoder() (*tree.Decoder, error) {
 	return tree.NewDecoder(m.file.Stream(), tree.ManifestKind, ManifestVersion)
 }
 
-// Close closes the manifest. If all of it was read, it leaves the page cache as it was:
-// what is opened for its header, again and again, may stay.
+// Close closes the manifest. If all of it was read, it leaves nothing of it in the page
+// cache: nobody else reads it. What is opened for its header, again and again, stays.
 func (m *Manifest) Close() error {
-	if m.whole && !m.warm {
+	if m.whole {
 		m.file.Forget(0, 0) //nolint:errcheck // costs memory only
 	}
 	return m.file.Close()
-}
-
-// headerPages is the most that reading a header brings into the page cache, in bytes: it
-// reads ahead.
-const headerPages = 256 << 10
-
-// isWarm reports whether more of the file is in the page cache than whoever looked at its
-// header has left there, or may be.
-func isWarm(f *sys.File) bool {
-	s, err := f.Stat()
-	if err != nil {
-		return true
-	}
-	n, err := f.Cached(0, s.Size)
-	return n > headerPages || err != nil
 }
 
 // BoundTo reports whether the manifest was written for this very file or

@@ -164,7 +164,7 @@ func (t *trial) rightStatus(errno unix.Errno, hit []logged) error {
 		want = 4
 	}
 	xattr := slices.ContainsFunc(hit, func(c logged) bool { return strings.HasPrefix(c.op, "set xattr") })
-	source := t.op.first != "" && t.status == 1 && strings.Contains(t.err, "unreadable") // of it: what cannot be compared
+	source := (t.op.first != "" || t.op.mode == "--repair") && t.status == 1 && strings.Contains(t.err, "unreadable") // of it: what cannot be compared
 	if t.status == want || (xattr && t.status == 1) || t.op.refused || t.saidAsDamage(hit) || source {
 		return nil
 	}
