@@ -22,18 +22,6 @@ const (
 type cooler struct {
 	how  string
 	warn func(string)
-	said map[string]bool
-}
-
-// warnOnce leaves out what was said before.
-func (c *cooler) warnOnce(message string) {
-	if c.said == nil {
-		c.said = map[string]bool{}
-	}
-	if !c.said[message] {
-		c.said[message] = true
-		c.warn(message)
-	}
 }
 
 // cool empties the caches of what is read next, and returns how many bytes of the
@@ -67,7 +55,7 @@ func (c *cooler) cool(ctx context.Context, s *shard) (cached *int64, err error) 
 	if known {
 		cached = &all
 	} else {
-		c.warnOnce(fmt.Sprintf("whether %s was in the page cache is not known: the kernel tells only who owns it, and root", s.name))
+		c.warn(fmt.Sprintf("whether %s was in the page cache is not known: the kernel tells only who owns it, and root", s.name))
 	}
 	return cached, c.dropAll() // looking has read names and inodes
 }

@@ -126,8 +126,9 @@ func tooFew(r *Row) bool {
 // incomparable says what of two runs was not the same, other than the drive.
 func incomparable(old, new *Result) (notes []string) {
 	differ := func(what, a, b string) {
-		if a != b {
-			notes = append(notes, fmt.Sprintf("%s differs: %s, then %s", what, a, b))
+		note := fmt.Sprintf("%s differs: %s, then %s", what, a, b)
+		if a != b && !slices.Contains(notes, note) {
+			notes = append(notes, note)
 		}
 	}
 	text := func(s *string) string {
@@ -153,7 +154,6 @@ func incomparable(old, new *Result) (notes []string) {
 			differ("workload "+c.Workload, c.holds(), new.Cases[i].holds())
 		}
 	}
-	notes = distinctInOrder(notes)
 	for _, r := range []struct {
 		which string
 		of    *Result
@@ -167,16 +167,6 @@ func incomparable(old, new *Result) (notes []string) {
 
 // holds is what is copied, in words.
 func (c *Case) holds() string { return fmt.Sprintf("%d files, %d bytes", c.Files, c.Bytes) }
-
-// distinctInOrder leaves out what was there before.
-func distinctInOrder(list []string) (once []string) {
-	for _, s := range list {
-		if !slices.Contains(once, s) {
-			once = append(once, s)
-		}
-	}
-	return once
-}
 
 // Count is how many measures have this verdict.
 func (c *Comparison) Count(v Verdict) (n int) {

@@ -134,8 +134,7 @@ func (r *runner) noResult(ctx context.Context, c *Case, from *shard, did *copier
 	if path != "" {
 		return fmt.Sprintf("extents are shared: those of %q with its source, and did not move", path), err
 	}
-	if err == nil && !known && !r.untold {
-		r.untold = true
+	if err == nil && !known {
 		r.warn("this file system does not tell whether files have extents in common: that all of them moved is not proven")
 	}
 	return "", err

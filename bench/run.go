@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,6 @@ type runner struct {
 	written        atomic.Int64 // bytes
 	processors     int          // of Go's, at the beginning
 	copies         int          // made so far
-	untold         bool         // it was said that extents are not told of
 	deletes        bool         // each copy is deleted at once
 	stamps         uint64       // of sustained writes, made so far
 	shards         []*shard     // that were made
@@ -89,7 +89,12 @@ func (r *runner) finish(err error) {
 	r.result.Complete = err == nil
 }
 
-func (r *runner) warn(message string) { r.result.Warnings = append(r.result.Warnings, message) }
+// warn adds a warning, unless it was given before.
+func (r *runner) warn(message string) {
+	if !slices.Contains(r.result.Warnings, message) {
+		r.result.Warnings = append(r.result.Warnings, message)
+	}
+}
 
 // wrote is told of bytes that are written and moved.
 func (r *runner) wrote(bytes int64) {
