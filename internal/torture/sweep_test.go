@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"shard_to_ssd/internal/testkit"
 )
 
@@ -164,7 +162,7 @@ func (s *sweep) try(op *operation, f fault, jobs int) (*trial, error) {
 	t := &trial{s: s, op: op, fault: f, jobs: jobs}
 	var err error
 	if t.h, err = s.host(op); err == nil && op.cold {
-		err = evict(t.h.source)
+		err = testkit.Evict(t.h.source)
 	}
 	if err != nil {
 		return t, err
@@ -180,21 +178,6 @@ func (s *sweep) try(op *operation, f fault, jobs int) (*trial, error) {
 		err = os.Remove(log)
 	}
 	return t, err
-}
-
-// evict drops a tree from the page cache.
-func evict(root string) error {
-	return filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
-	})
 }
 
 func (t *trial) leave() error { return os.RemoveAll(filepath.Dir(t.h.ssd)) }
