@@ -23,7 +23,15 @@ func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
 		const size, most = 10 << 20, 256 << 10
 		place := []string{"-l", filepath.Join(dir, "locks"), "-s", filepath.Join(dir, "ssd"), filepath.Join(dir, "shard"), "--bwlimit", "1T"}
 		read, wrote := 0, 0
-		for _, args := range [][]string{{"-c", "-i", "a", "--engine", engine}, {"--verify"}} {
+		for _, args := range [][]string{{"-c", "-i", "a", "--engine", engine}, {"--verify"}, {"--repair"}, {"--adopt"}} {
+			switch args[0] {
+			case "--repair":
+				testkit.Apply(t, dir, testkit.Write("ssd/shard/large", 5<<20, "damage"))
+			case "--adopt": // as the older script leaves it
+				if err := os.RemoveAll(filepath.Join(dir, "ssd", ".shard_to_ssd")); err != nil {
+					t.Fatal(err)
+				}
+			}
 			for _, call := range straced(t, "pread64,preadv2,pwrite64,pwritev2,copy_file_range", bin, dir, append(args, place...)...) {
 				found := transfer.FindStringSubmatch(call)
 				if found == nil {
@@ -40,8 +48,9 @@ func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
 				}
 			}
 		}
-		if read < 3*size || wrote < size { // the source, read back, and verified
-			t.Errorf("%s: saw %d bytes read and %d written, wanted at least %d and %d", engine, read, wrote, 3*size, size)
+		// The source, read back, verified, before it is repaired, and both sides to adopt it.
+		if read < 6*size || wrote < size {
+			t.Errorf("%s: saw %d bytes read and %d written, wanted at least %d and %d", engine, read, wrote, 6*size, size)
 		}
 		if lines := testkit.Compare(filepath.Join(dir, "shard"), filepath.Join(dir, "ssd", "shard")); len(lines) > 0 {
 			t.Errorf("%s: %s", engine, strings.Join(lines, "\n"))

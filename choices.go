@@ -26,11 +26,14 @@ func (op *operation) chooseWorkers() {
 
 // chooseTransfers settles how bytes are moved.
 func (op *operation) chooseTransfers() {
-	op.chose("block", fmt.Sprint(tree.BlockSize), "bytes: the unit of reading, writing and summing large files")
-	op.chose("depth", fmt.Sprint(op.Jobs), "blocks of large files under way, one for each worker; of small files each reads up to 32 at once")
 	if op.Bandwidth > 0 {
+		op.chose("block", fmt.Sprint(tree.BlockSize), "bytes: the unit of summing large files, which are read and written in pieces")
+		op.chose("depth", fmt.Sprint(pool.PiecesAtOnce), "pieces under way, of all files together")
 		op.chose("pace", fmt.Sprint(op.Bandwidth), fmt.Sprintf("bytes a second as told, in pieces of %d", pool.PieceOf(op.Bandwidth)))
+		return
 	}
+	op.chose("block", fmt.Sprint(tree.BlockSize), "bytes: the unit of reading, writing and summing large files")
+	op.chose("depth", fmt.Sprint(op.Jobs), "blocks of large files under way, one for each worker; each reads up to 32 small files at once, where that can be done")
 }
 
 // choseEngines notes which engines moved files.

@@ -126,7 +126,7 @@ const (
 
 // Choice is something that was chosen, or told, and why.
 type Choice struct {
-	What  string `json:"what"` // workers, block, pace, engine
+	What  string `json:"what"` // workers, block, depth, pace, engine
 	Value string `json:"value"`
 	Why   string `json:"why"`
 }

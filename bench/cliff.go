@@ -206,8 +206,8 @@ func rateOf(points []Point) float64 {
 }
 
 // worstSecond is the least rate of any second: of points beside each other that are a
-// second or more together.
-func worstSecond(points []Point) float64 {
+// second or more together. Nil if all of them are shorter.
+func worstSecond(points []Point) *float64 {
 	worst := math.Inf(1)
 	from, begun := 0, Point{}
 	for i, p := range points {
@@ -220,9 +220,9 @@ func worstSecond(points []Point) float64 {
 		}
 	}
 	if math.IsInf(worst, 1) {
-		return 0
+		return nil
 	}
-	return worst
+	return &worst
 }
 
 // tickSlack is how much too early, in seconds, a tick may be.

@@ -158,17 +158,22 @@ func TestWorstSecond(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		stretches []stretch
-		want      float64 // MB/s
+		want      float64 // MB/s; -1: not known
 	}{
-		{"nothing", nil, 0},
-		{"less than a second", []stretch{{1, 100}}, 0},
+		{"nothing", nil, -1},
+		{"less than a second", []stretch{{1, 100}}, -1},
+		{"a second of nothing", []stretch{{4, 100}, {2, 0}, {4, 100}}, 0},
 		{"a second", []stretch{{2, 100}}, 100},
 		{"flat", []stretch{{20, 100}}, 100},
 		{"half a second of nothing", []stretch{{10, 100}, {1, 0.01}, {10, 100}}, 50},
 		{"the first", []stretch{{2, 10}, {10, 100}}, 10},
 		{"the last", []stretch{{10, 100}, {2, 10}}, 10},
 	} {
-		if got := worstSecond(series(0, 1, c.stretches...)) / 1e6; math.Abs(got-c.want) > 0.01 {
+		got := -1.0
+		if worst := worstSecond(series(0, 1, c.stretches...)); worst != nil {
+			got = *worst / 1e6
+		}
+		if math.Abs(got-c.want) > 0.01 {
 			t.Errorf("%s: %v MB/s, wanted %v", c.name, got, c.want)
 		}
 	}

@@ -50,14 +50,20 @@ type Comparison struct {
 	Notes            []string // why they may not be comparable
 }
 
-// Compare holds a new result against an old one.
+// Compare holds a new result against an old one. Parts of a ceiling are left out: it is
+// the own drive's, and more of a lower one is not better.
 func Compare(old, new *Result) *Comparison {
 	c := &Comparison{Notes: incomparable(old, new)}
 	fresh := map[[2]string]Measure{}
 	for _, m := range new.Measures() {
-		fresh[[2]string{m.Name, m.Unit}] = m
+		if m.Unit != unitShare {
+			fresh[[2]string{m.Name, m.Unit}] = m
+		}
 	}
 	for _, m := range old.Measures() {
+		if m.Unit == unitShare {
+			continue
+		}
 		key := [2]string{m.Name, m.Unit}
 		if with, both := fresh[key]; both {
 			c.Rows = append(c.Rows, row(m, with))
@@ -137,6 +143,12 @@ func incomparable(old, new *Result) (notes []string) {
 		}
 		return *s
 	}
+	count := func(n *int) string {
+		if n == nil {
+			return "not known"
+		}
+		return fmt.Sprint(*n)
+	}
 	differ("profile", old.Profile, new.Profile)
 	differ("size", Bytes(old.Size), Bytes(new.Size))
 	differ("version", old.Tool, new.Tool)
@@ -144,11 +156,20 @@ func incomparable(old, new *Result) (notes []string) {
 	differ("kernel", text(old.Facts.Kernel), text(new.Facts.Kernel))
 	differ("CPU", text(old.Facts.CPU), text(new.Facts.CPU))
 	differ("governor", text(old.Facts.Governor), text(new.Facts.Governor))
+	differ("transport", text(old.Facts.Transport), text(new.Facts.Transport))
 	differ("link speed", text(old.Facts.LinkSpeed), text(new.Facts.LinkSpeed))
+	differ("link width", count(old.Facts.LinkWidth), count(new.Facts.LinkWidth))
+	differ("layers", strings.Join(old.Facts.Layers, " "), strings.Join(new.Facts.Layers, " "))
 	differ("scheduler", text(old.Facts.Scheduler), text(new.Facts.Scheduler))
 	differ("number of CPUs", fmt.Sprint(old.Facts.CPUs), fmt.Sprint(new.Facts.CPUs))
 	differ("file system", text(old.Facts.FileSystem), text(new.Facts.FileSystem))
 	differ("mount options", text(old.Facts.Mount), text(new.Facts.Mount))
+	if a, b := old.Facts.fill(), new.Facts.fill(); math.Abs(a-b) > fillAlike {
+		differ("how full the file system was", fmt.Sprintf("%.0f %%", 100*a), fmt.Sprintf("%.0f %%", 100*b))
+	}
+	if a, b := old.Sustained, new.Sustained; a != nil && b != nil {
+		differ("pause of the long write", fmt.Sprint(a.Pause, " s"), fmt.Sprint(b.Pause, " s"))
+	}
 	for _, c := range old.Cases {
 		if i := slices.IndexFunc(new.Cases, func(n Case) bool { return n.Workload == c.Workload }); i >= 0 {
 			differ("workload "+c.Workload, c.holds(), new.Cases[i].holds())
@@ -165,6 +186,18 @@ func incomparable(old, new *Result) (notes []string) {
 	return notes
 }
 
+// fillAlike is up to what difference two file systems are as full: a drive has its fast
+// cache in what is free, and is slower when little is.
+const fillAlike = 0.1
+
+// fill is the used part of the file system, NaN if that is not known.
+func (f *Facts) fill() float64 {
+	if f.Size == nil || f.Free == nil || *f.Size <= 0 {
+		return math.NaN()
+	}
+	return 1 - float64(*f.Free)/float64(*f.Size)
+}
+
 // holds is what is copied, in words.
 func (c *Case) holds() string { return fmt.Sprintf("%d files, %d bytes", c.Files, c.Bytes) }
 
@@ -176,6 +209,12 @@ func (c *Comparison) Count(v Verdict) (n int) {
 		}
 	}
 	return n
+}
+
+// Chance is how many of the measures would differ at the most if nothing but chance made
+// a difference.
+func (c *Comparison) Chance() float64 {
+	return alpha * float64(c.Count(Better)+c.Count(Worse)+c.Count(Same))
 }
 
 // WriteTo prints the comparison as a table: a block for each unit, as benchstat has it.
@@ -238,7 +277,7 @@ func (c *Comparison) writeRest(text *strings.Builder) {
 	for _, v := range []Verdict{Better, Worse, Same} {
 		fmt.Fprintf(text, "%d %s, ", c.Count(v), v)
 	}
-	fmt.Fprintf(text, "%d %s\n", c.Count(Unknown), Unknown)
+	fmt.Fprintf(text, "%d %s; by chance alone up to %.0f would differ\n", c.Count(Unknown), Unknown, c.Chance())
 	for _, list := range []struct {
 		head  string
 		names []string

@@ -108,7 +108,7 @@ func TestCompareTable(t *testing.T) {
 	}
 	for _, want := range []string{
 		"B/s (more is better)", "last-done-sec (less is better)",
-		"+100.0%", "-50.0%", "0.002", "6+6", "977.5Mi ± 2%", "2 measures: 2 better, 0 worse, 0 no difference, 0 too few samples",
+		"+100.0%", "-50.0%", "0.002", "6+6", "977.5Mi ± 2%", "2 measures: 2 better, 0 worse, 0 no difference, 0 too few samples; by chance alone up to 0 would differ",
 		"only in old: Ceiling/way=read/block=1000B/depth=2",
 		"note: kernel differs: not known, then 6.99.0-example", "note: the new run was ended early",
 		"note: workload huge differs: 0 files, 1073741824 bytes, then 1 files, 1073741824 bytes",
@@ -119,5 +119,51 @@ func TestCompareTable(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text.String())
+	}
+}
+
+// A share of a lower ceiling is greater, and nothing is better by that.
+func TestCompareLeavesOutShares(t *testing.T) {
+	old, new := measured(101, 102, 103, 104, 105, 106), measured(101, 102, 103, 104, 105, 106)
+	old.Cases[0].Ceiling, new.Cases[0].Ceiling = 100, 50
+	for _, r := range bench.Compare(old, new).Rows {
+		if r.Verdict != bench.Same {
+			t.Errorf("%s %s: %s", r.Name, r.Unit, r.Verdict)
+		}
+	}
+}
+
+// What differs beside the drive is told, whatever it is, and nothing else.
+func TestCompareNotes(t *testing.T) {
+	changed := "something else"
+	for want, change := range map[string]func(r *bench.Result){
+		"profile":                 func(r *bench.Result) { r.Profile = changed },
+		"size":                    func(r *bench.Result) { r.Size++ },
+		"version":                 func(r *bench.Result) { r.Tool = changed },
+		"how caches were emptied": func(r *bench.Result) { r.Cold = changed },
+		"kernel":                  func(r *bench.Result) { r.Facts.Kernel = &changed },
+		"CPU":                     func(r *bench.Result) { r.Facts.CPU = &changed },
+		"governor":                func(r *bench.Result) { r.Facts.Governor = nil },
+		"transport":               func(r *bench.Result) { r.Facts.Transport = &changed },
+		"link speed":              func(r *bench.Result) { r.Facts.LinkSpeed = &changed },
+		"link width":              func(r *bench.Result) { r.Facts.LinkWidth = new(2) },
+		"layers":                  func(r *bench.Result) { r.Facts.Layers = []string{"crypt"} },
+		"scheduler":               func(r *bench.Result) { r.Facts.Scheduler = &changed },
+		"number of CPUs":          func(r *bench.Result) { r.Facts.CPUs++ },
+		"file system":             func(r *bench.Result) { r.Facts.FileSystem = &changed },
+		"mount options":           func(r *bench.Result) { r.Facts.Mount = &changed },
+		"how full the file system was": func(r *bench.Result) {
+			r.Facts.Size, r.Facts.Free = new(int64(1000)), new(int64(100))
+		},
+		"pause of the long write": func(r *bench.Result) { r.Sustained.Pause++ },
+		"workload huge":           func(r *bench.Result) { r.Cases[0].Files++; r.Cases = r.Cases[:1] },
+	} {
+		old, new := example.Cached().Result(1), example.Cached().Result(1)
+		if change(new); len(bench.Compare(old, old).Notes) > 0 {
+			t.Errorf("of one result: %q", bench.Compare(old, old).Notes)
+		}
+		if notes := bench.Compare(old, new).Notes; len(notes) != 1 || !strings.HasPrefix(notes[0], want+" differs: ") {
+			t.Errorf("%s: notes %q", want, notes)
+		}
 	}
 }

@@ -30,8 +30,8 @@ type Config struct {
 
 	Reading time.Duration // how long a reader is measured alone
 
-	// Share of the free space that a Sustained may fill, 0 to 1; Pause is how long the
-	// device then rests.
+	// Share of the free space that a Sustained may fill, 0 to 1: it is written up to three
+	// times. Pause is how long the device rests before each.
 	Share float64
 	Pause time.Duration
 
@@ -39,6 +39,9 @@ type Config struct {
 	// told beforehand what a run costs.
 	Yes  bool
 	Tell func(Cost)
+
+	// Warn, unless it is nil, is told of each warning at once. All are in the Result, too.
+	Warn func(string)
 
 	// Watch finds out what device the target is on, and on what machine, and its
 	// temperature until known is called. SameDrive tells whether two paths of different

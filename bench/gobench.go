@@ -10,17 +10,27 @@ import (
 	"golang.org/x/perf/benchfmt"
 )
 
-// WriteGoBench writes a result in the format of Go's benchmarks, which benchstat reads:
-// a line for each sample. Facts are lines "key: value"; missing ones have none.
+// WriteGoBench writes results in the format of Go's benchmarks, which benchstat reads: a
+// line for each sample. Facts are lines "key: value"; missing ones have none, or take
+// back those of the result before.
 //
 // benchstat makes a table for each set of facts. To have two drives side by side,
 //
 //	benchstat -table .name old.txt new.txt
-func WriteGoBench(to io.Writer, r *Result) error {
-	if err := writeUnits(to, r); err != nil {
+func WriteGoBench(to io.Writer, results ...*Result) error {
+	if err := writeUnits(to, results); err != nil {
 		return err
 	}
 	w := benchfmt.NewWriter(to)
+	for _, r := range results {
+		if err := writeShots(w, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeShots(w *benchfmt.Writer, r *Result) error {
 	config := goBenchConfig(r)
 	for _, s := range r.shots() {
 		if len(s.values) == 0 {
@@ -38,10 +48,12 @@ func WriteGoBench(to io.Writer, r *Result) error {
 }
 
 // writeUnits says which way of each unit is better, so that benchstat knows.
-func writeUnits(to io.Writer, r *Result) error {
+func writeUnits(to io.Writer, results []*Result) error {
 	var units []string
-	for _, m := range r.Measures() {
-		units = append(units, m.Unit)
+	for _, r := range results {
+		for _, m := range r.Measures() {
+			units = append(units, m.Unit)
+		}
 	}
 	slices.Sort(units)
 	for _, unit := range slices.Compact(units) {

@@ -88,6 +88,24 @@ func TestGoBenchFacts(t *testing.T) {
 	}
 }
 
+// What is not known of a drive is not taken from the one before it.
+func TestGoBenchFactsOfSeveral(t *testing.T) {
+	first, second := example.Steady().Result(1), example.Cached().Result(1)
+	second.Facts.Model, second.Facts.Governor = nil, nil
+	var text bytes.Buffer
+	if err := bench.WriteGoBench(&text, first, second); err != nil {
+		t.Fatal(err)
+	}
+	results, _ := parsed(t, text.Bytes())
+	a, b := results[0], results[len(results)-1]
+	if a.GetConfig("model") == "" || a.GetConfig("governor") == "" || b.GetConfig("firmware") == "" {
+		t.Errorf("facts are missing: %v, %v", a.Config, b.Config)
+	}
+	if model, governor := b.GetConfig("model"), b.GetConfig("governor"); model != "" || governor != "" {
+		t.Errorf("model %q, governor %q of a drive of which they are not known", model, governor)
+	}
+}
+
 // Names are for ever: results of years are compared by them.
 func TestGoBenchNames(t *testing.T) {
 	var got []string

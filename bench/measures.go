@@ -122,15 +122,19 @@ func (c *Case) values(s *Sample) []value {
 	return list
 }
 
-// values leaves out what was not measured.
-func (l *Latency) values(what string) []value {
-	if l.Count == 0 {
-		return nil
+// values leaves out what was not measured: with it, percentiles of so few measurements
+// that they are the greatest of them.
+func (l *Latency) values(what string) (list []value) {
+	for _, p := range []struct {
+		value float64
+		name  string
+		least int64 // measurements
+	}{{l.P50, "p50", 1}, {l.P90, "p90", 10}, {l.P99, "p99", 100}, {l.P999, "p99.9", 1000}, {l.Max, "max", 1}} {
+		if l.Count >= p.least {
+			list = append(list, value{p.value, p.name + "-" + what + "sec"})
+		}
 	}
-	return []value{
-		{l.P50, "p50-" + what + "sec"}, {l.P90, "p90-" + what + "sec"}, {l.P99, "p99-" + what + "sec"},
-		{l.P999, "p99.9-" + what + "sec"}, {l.Max, "max-" + what + "sec"},
-	}
+	return list
 }
 
 // A long write is done once: one sample of each.
@@ -146,7 +150,9 @@ func (s *Sustained) shots() (list []shot) {
 		add("before-cliff", value{s.Cliff.Before, unitRate}, value{float64(s.Cliff.Offset), "cliff-B"})
 		add("after-cliff", value{s.Cliff.After, unitRate})
 	}
-	add("worst-second", value{s.WorstSecond, unitRate})
+	if s.WorstSecond != nil {
+		add("worst-second", value{*s.WorstSecond, unitRate})
+	}
 	return append(list, s.Readers.shots("SustainedReader", "write")...)
 }
 

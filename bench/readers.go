@@ -39,12 +39,18 @@ func (r *runner) measureReaders(ctx context.Context, from *shard, alone time.Dur
 	if readers.Alone, err = reader.readFor(ctx, alone); err != nil {
 		return nil, err
 	}
+	r.copies++
+	name := fmt.Sprint("copy-", r.copies)
+	state, err := mkdir(r.work.File, name)
+	if err != nil {
+		return nil, err
+	}
 	var sample Sample
 	readers.Beside, err = reader.readBeside(ctx, func() (err error) {
-		sample, err = r.copyOnce(ctx, from)
+		sample, err = r.copyOnce(ctx, from, state)
 		return err
 	})
-	if err != nil {
+	if err = errors.Join(err, state.Close(), r.work.delete(ctx, name)); err != nil {
 		return nil, err
 	}
 	r.written.Add(from.stored)
@@ -53,17 +59,10 @@ func (r *runner) measureReaders(ctx context.Context, from *shard, alone time.Dur
 }
 
 // copyOnce copies the shard in the way that comes last in the matrix.
-func (r *runner) copyOnce(ctx context.Context, from *shard) (s Sample, err error) {
-	r.copies++
-	name := fmt.Sprint("copy-", r.copies)
-	state, err := mkdir(r.work.File, name)
-	if err != nil {
-		return s, err
-	}
-	defer func() { err = errors.Join(err, state.Close(), r.work.delete(ctx, name)) }()
+func (r *runner) copyOnce(ctx context.Context, from *shard, state *sys.File) (Sample, error) {
 	how := copying{engine: copier.Direct, block: r.set.blocks[len(r.set.blocks)-1], jobs: r.set.jobs[len(r.set.jobs)-1], moved: r.moved,
 		tool: r.Version, processors: r.processors}
-	s, _, err = how.run(ctx, from.path, state)
+	s, _, err := how.run(ctx, from.path, state)
 	return s, err
 }
 

@@ -32,6 +32,9 @@ type Result struct {
 	Readers   *Readers   `json:"readers,omitempty"`
 }
 
+// Empty reports whether nothing was measured.
+func (r *Result) Empty() bool { return len(r.Measures()) == 0 }
+
 // Way is a direction of I/O.
 type Way string
 
@@ -108,15 +111,16 @@ type Point struct {
 type Sustained struct {
 	Block  int64   `json:"block"`
 	Depth  int     `json:"depth"`
+	Began  float64 `json:"began"` // seconds after the run began
 	Points []Point `json:"points"`
 	Rate   float64 `json:"rate"` // of all of it
 	// Complete is false if it was ended early, by a signal or for want of space: then a
 	// cliff may not have been come to. See Telling, too.
 	Complete bool `json:"complete"`
 	// Cliff is where it became slower for good, null if it did not.
-	Cliff       *Cliff  `json:"cliff"`
-	Cliffs      []Cliff `json:"cliffs"`       // all there are; Cliff is the first
-	WorstSecond float64 `json:"worst_second"` // the least rate of any second
+	Cliff       *Cliff   `json:"cliff"`
+	Cliffs      []Cliff  `json:"cliffs"`       // all there are; Cliff is the first
+	WorstSecond *float64 `json:"worst_second"` // the least rate of any second, null of less than one
 
 	// After an idle pause it was tried again.
 	Pause       float64 `json:"pause"`    // seconds

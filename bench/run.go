@@ -93,6 +93,9 @@ func (r *runner) finish(err error) {
 func (r *runner) warn(message string) {
 	if !slices.Contains(r.result.Warnings, message) {
 		r.result.Warnings = append(r.result.Warnings, message)
+		if r.Warn != nil {
+			r.Warn(message)
+		}
 	}
 }
 
@@ -230,6 +233,9 @@ func (r *runner) measureCeilings(ctx context.Context) error {
 	}
 	if !b.direct() {
 		r.warn("this file system has no direct I/O: the ceilings are those of the page cache, and of no device")
+	}
+	if block, depth := slices.Max(r.set.ceilingBlocks), slices.Max(r.set.ceilingDepths); b.size < 4*block*int64(depth) {
+		r.warn(fmt.Sprintf("ceilings are of as few as %d requests, %d at once: a larger size makes them more", b.size/block, depth))
 	}
 	all := r.result.Ceilings
 	for _, block := range r.set.ceilingBlocks {

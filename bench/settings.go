@@ -42,7 +42,7 @@ func Profiles() []ProfileInfo {
 	return []ProfileInfo{
 		{Quick, "some 2 minutes: ceilings, copies as production does them and with each engine that moves data, a reader beside one"},
 		{Standard, "some 15 minutes: all engines, more block sizes, depths, workers and samples, and a sustained write"},
-		{Long, "ceilings, few copies, and writing on until half of the free space is full"},
+		{Long, "ceilings, few copies, and writing on until half of the free space is full, up to three times"},
 	}
 }
 

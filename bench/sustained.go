@@ -26,20 +26,26 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 	s := &Sustained{Block: r.sustainedBlock, Depth: sustainedDepth, Points: []Point{}, AfterIt: []Point{}, Beside: []Point{}, Cliffs: []Cliff{}, Pause: pause.Seconds()}
 	r.begin(size, fmt.Sprintf("rest for %v, then %s", pause, sustainedStep), fmt.Sprintf("rest for %v", pause))
 	err := rest(ctx, pause)
+	var first *longWrite
 	if err == nil {
-		s.Points, err = r.writeOn(ctx, size)
+		first, err = r.openLongWrite(ctx, size)
+	}
+	if err == nil {
+		s.Began = time.Since(r.result.Started).Seconds()
+		s.Points, err = first.run(ctx)
 	}
 	s.judge(size)
 	if err != nil || !s.Complete {
-		return s, err
+		return s, errors.Join(err, first.close(ctx))
 	}
-	if !s.Telling() {
-		r.warn(fmt.Sprintf("the long write took %.1f s, too short for a cliff to be found: a larger share makes it longer", s.Points[len(s.Points)-1].Second))
-	}
+	r.doubt(s)
 	again := s.again(size)
 	r.planned += 2 * (again - withoutCliff(size))
 	r.begin(again, fmt.Sprintf("rest for %v, then write %s again", pause, Bytes(again)), "once more with a reader beside it")
-	if err := rest(ctx, pause); err != nil {
+	err = rest(ctx, pause)
+	// Until now it was there, as a shard stays: no drive has it easier by being told that
+	// all of it is free.
+	if err = errors.Join(err, first.close(ctx)); err != nil {
 		return s, err
 	}
 	s.AfterIt, err = r.writeOn(ctx, again)
@@ -51,6 +57,18 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 	r.begin(again, fmt.Sprintf("rest for %v, then write %s with a reader beside it", pause, Bytes(again)), "")
 	err = r.writeBeside(ctx, s, again, pause, alone)
 	return s, err
+}
+
+// doubt warns of a write that does not say whether there is a cliff.
+func (r *runner) doubt(s *Sustained) {
+	if !s.Telling() {
+		r.warn(fmt.Sprintf("the long write took %.1f s, too short for a cliff to be found: a larger share makes it longer", s.Points[len(s.Points)-1].Second))
+		return
+	}
+	begun, short := rateOf(s.Points[:shortestLevel]), best(r.result.Ceilings, Write)
+	if begun < cliffFall*short {
+		r.warn(fmt.Sprintf("the long write began at %.0f MB/s, and short ones had %.0f: a cache of the drive may have been full, of which no cliff is seen then; a longer pause lets it rest", begun/1e6, short/1e6))
+	}
 }
 
 // judge says what there is to say of the first write, as far as it came.
@@ -117,13 +135,18 @@ func (r *runner) writeBeside(ctx context.Context, s *Sustained, size int64, paus
 	if err := rest(ctx, pause); err != nil {
 		return err
 	}
+	write, err := r.openLongWrite(ctx, size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, write.close(ctx)) }()
 	reader := r.newReader(file, readersSize(size))
 	readers := &Readers{}
 	if readers.Alone, err = reader.readFor(ctx, alone); err != nil {
 		return err
 	}
 	readers.Beside, err = reader.readBeside(ctx, func() (err error) {
-		s.Beside, err = r.writeOn(ctx, size)
+		s.Beside, err = write.run(ctx)
 		return err
 	})
 	readers.Rate = MeanRate(s.Beside)
@@ -158,45 +181,77 @@ func (s *Sustained) again(size int64) int64 {
 	return max(again-again%s.Block, s.Block)
 }
 
-// writeOn writes a new file of so many bytes, deletes it, and returns the rate of each
-// half second. It ends early, or does not begin, when others have used up the reserve.
-func (r *runner) writeOn(ctx context.Context, size int64) (points []Point, err error) {
+// writeOn writes a new file of so many bytes, and deletes it.
+func (r *runner) writeOn(ctx context.Context, size int64) ([]Point, error) {
+	w, err := r.openLongWrite(ctx, size)
+	if err != nil {
+		return []Point{}, err
+	}
+	points, err := w.run(ctx)
+	return points, errors.Join(err, w.close(ctx))
+}
+
+// longWrite is a new file that is written on and on. Nil is one that there is no space
+// for, of which nothing is written.
+type longWrite struct {
+	r      *runner
+	file   *sys.File
+	stream *stream
+}
+
+// openLongWrite makes a file of so many bytes, unless others have used up the reserve.
+// Close it.
+func (r *runner) openLongWrite(ctx context.Context, size int64) (*longWrite, error) {
 	if err := r.work.checkReserve(size); err != nil {
-		return []Point{}, r.endedEarly(err)
+		return nil, r.endedEarly(err)
 	}
 	file, err := data.Create(r.work.File, sustainedFile, size)
 	if sys.NoSpace(err) {
-		return []Point{}, errors.Join(r.endedEarly(err), r.work.delete(ctx, sustainedFile))
+		return nil, errors.Join(r.endedEarly(err), r.work.delete(ctx, sustainedFile))
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		err = errors.Join(err, file.Close(), r.work.delete(ctx, sustainedFile))
-	}()
 	r.stamps++
 	s, err := newStream(file, Write, size, r.sustainedBlock, sustainedDepth, r.Seed+r.stamps, r.wrote)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, file.Close(), r.work.delete(ctx, sustainedFile))
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	return &longWrite{r, file, s}, nil
+}
+
+// close deletes the file.
+func (w *longWrite) close(ctx context.Context) error {
+	if w == nil {
+		return nil
+	}
+	return errors.Join(w.stream.close(), w.file.Close(), w.r.work.delete(ctx, sustainedFile))
+}
+
+// run writes all of it, once, and returns the rate of each half second. It ends early
+// when others have used up the reserve.
+func (w *longWrite) run(ctx context.Context) (points []Point, err error) {
+	if w == nil {
+		return []Point{}, nil
+	}
+	defer func() { err = errors.Join(err, w.stream.close()) }()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	done := make(chan error, 1)
-	watch := newWatch(s)
-	go func() { done <- s.run(ctx) }()
+	watch := newWatch(w.stream)
+	go func() { done <- w.stream.run(ctx) }()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
 			watch.point()
-			if short := r.work.checkReserve(0); short != nil {
+			if short := w.r.work.checkReserve(0); short != nil {
 				stop(short)
 			}
 		case err := <-done:
 			watch.end()
-			return watch.points, r.endedEarly(err)
+			return watch.points, w.r.endedEarly(err)
 		}
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"math"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,6 +35,62 @@ func cachedDisk(t *testing.T, size, cache, fast, slow int64) *faultfs.FS {
 		}
 	})
 	return disk
+}
+
+// The first file stays until the drive had its pause, as a shard does. A reader is not
+// measured while files are made or deleted.
+func TestWhatALongWriteIsMeasuredWith(t *testing.T) {
+	testkit.NeedRoot(t)
+	disk := faultfs.New(t, 256*mib)
+	disk.SetRate(0, 64*mib)
+	r := newRunner(t, disk.Dir)
+	type event struct {
+		what        string
+		first, last time.Time
+	}
+	var mu sync.Mutex
+	var events []event
+	disk.Watch(func(c faultfs.Call) {
+		does := map[faultfs.Op]string{faultfs.Create: "make", faultfs.Unlink: "delete", faultfs.Write: "write", faultfs.Read: "read"}[c.Op]
+		name, now := filepath.Base(c.Path), time.Now()
+		if does == "" || name != sustainedFile && name != readersFile {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		what := does + " " + name
+		if n := len(events); n == 0 || events[n-1].what != what {
+			events = append(events, event{what, now, now})
+		}
+		events[len(events)-1].last = now
+	})
+	const pause = time.Second
+	if _, err := r.measureSustained(t.Context(), 32*mib, pause, 20*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	var order []string
+	for _, e := range events {
+		order = append(order, e.what)
+	}
+	first := []string{"make sustained", "write sustained", "delete sustained", "make sustained", "write sustained", "delete sustained", "make readers"}
+	if len(order) < len(first) || !slices.Equal(order[:len(first)], first) {
+		t.Fatalf("it does %v", order)
+	}
+	if rested := events[2].first.Sub(events[1].last); rested < pause {
+		t.Errorf("deleted %v after it was written, before it had rested", rested)
+	}
+	last := func(what string) int { return len(order) - 1 - slices.Index(reversed(order), what) }
+	if slices.Index(order, "read readers") < last("make sustained") || last("read readers") > last("delete sustained") {
+		t.Errorf("it is read while files are made or deleted: %v", order)
+	}
+}
+
+func reversed(list []string) []string {
+	list = slices.Clone(list)
+	slices.Reverse(list)
+	return list
 }
 
 // newRunner is a runner with nothing but a work directory.
@@ -65,7 +124,7 @@ func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 	if c := s.Cliff; c == nil || !near(float64(c.Offset), float64(cache-8*mib)) || !near(c.Before, float64(fast)) || !near(c.After, float64(slow)) {
 		t.Fatalf("cliff %+v of %v", c, s.Points)
 	}
-	if !s.Complete || len(s.Cliffs) != 1 || s.WorstSecond > float64(slow)*1.5 {
+	if !s.Complete || len(s.Cliffs) != 1 || s.WorstSecond == nil || *s.WorstSecond > float64(slow)*1.5 {
 		t.Errorf("cliffs %v, worst second %v", s.Cliffs, s.WorstSecond)
 	}
 	if s.Recovery == nil || !near(*s.Recovery, float64(cache-8*mib)) {
@@ -123,6 +182,26 @@ func TestSustainedThatIsShort(t *testing.T) {
 	}
 }
 
+// A write that begins slower than short ones were may have met a cache that is full.
+func TestSustainedThatBeginsSlow(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		rates []stretch
+		warns bool
+	}{
+		{"as fast", []stretch{{20, 1000}}, false},
+		{"somewhat slower", []stretch{{20, 800}}, false},
+		{"slow", []stretch{{20, 300}}, true},
+		{"slow later", []stretch{{20, 1000}, {20, 300}}, false},
+	} {
+		r := &runner{Config: &Config{}, result: &Result{Ceilings: []Ceiling{{Way: Write, Rates: []float64{1000e6}}, {Way: Read, Rates: []float64{9000e6}}}}}
+		r.doubt(&Sustained{Complete: true, Points: series(0, 1, c.rates...)})
+		if said := strings.Join(r.result.Warnings, " "); (said != "") != c.warns || c.warns && !strings.Contains(said, "began at 300 MB/s, and short ones had 1000") {
+			t.Errorf("%s: %q", c.name, said)
+		}
+	}
+}
+
 // end is how much was written.
 func end(points []Point) int64 { return points[len(points)-1].Offset }
 
@@ -141,7 +220,7 @@ func TestSustainedThatIsInterrupted(t *testing.T) {
 		}
 	})
 	s, err := r.measureSustained(ctx, 128*mib, time.Millisecond, time.Millisecond)
-	if !errors.Is(err, why) || s.Complete || s.Rate == 0 || s.WorstSecond == 0 || len(s.Points) == 0 || len(s.AfterIt) > 0 {
+	if !errors.Is(err, why) || s.Complete || s.Rate == 0 || s.WorstSecond == nil || len(s.Points) == 0 || len(s.AfterIt) > 0 {
 		t.Errorf("%v, %+v", err, s)
 	}
 }

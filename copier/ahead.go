@@ -23,9 +23,13 @@ type some struct {
 // readAhead opens and reads some of the entries, at least one, as many as fit into the
 // worker's buffer. They must be closed, also after an error.
 func (c *copying) readAhead(src *sys.File, entries []Item, w *pool.Worker) (s some, err error) {
+	one := some{entries[:1], make([]*pair, 1)}
+	if c.stage.Resumed || c.Engine == Buffered || c.Engine == Range || c.Pace != nil || c.noAhead.Load() {
+		return one, nil
+	}
 	at := w.Batch()
-	if at == nil || c.stage.Resumed || c.Engine == Buffered || c.Engine == Range || c.Pace != nil || c.noAhead.Load() {
-		return some{entries[:1], make([]*pair, 1)}, nil
+	if at == nil {
+		return one, nil
 	}
 	used, reads, read := 0, []sys.Read(nil), []*pair(nil)
 	for i := 0; i < min(len(entries), at.Size()); i++ {

@@ -1,6 +1,7 @@
 package copier_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -85,6 +86,9 @@ func TestTimerHearsOfEverything(t *testing.T) {
 		steps = append(steps, testkit.File(filepath.Join("from/many", string(rune('a'+i%26)), time.Duration(i).String()), 100, uint64(i)))
 	}
 	testkit.Apply(t, dir, steps...)
+	if err := testkit.Evict(dir); err != nil { // what is cached is not read many at once
+		t.Fatal(err)
+	}
 	heard := &counted{}
 	copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to"), copier.Options{Jobs: 4, Timer: heard}, 0)
 	if b, f := heard.blocks.Load(), heard.files.Load(); b != 4+2+many || f != 3+many || heard.syncs.Load() == 0 {
@@ -127,6 +131,47 @@ func TestPaceIsAskedForEveryByte(t *testing.T) {
 		}
 		if got := back.bytes.Load(); got != all {
 			t.Errorf("%s: reading back asked for %d bytes, wanted %d", engine, got, all)
+		}
+	}
+}
+
+// order is an Observer that hears how much is read back before everything is copied.
+type order struct {
+	copier.Nobody
+	left, early atomic.Int64 // bytes
+}
+
+func (o *order) Copied(bytes int64) { o.left.Add(-bytes) }
+
+func (o *order) ReadBack(bytes int64) {
+	if o.left.Load() > 0 {
+		o.early.Add(bytes)
+	}
+}
+
+// What is copied is read back while the rest is still copied: segments of a large file,
+// and rounds of small ones.
+func TestReadBackBeginsWhileCopying(t *testing.T) {
+	const segments, dirs, files = 4, 6, 8
+	var small []testkit.Step
+	for i := range dirs * files {
+		small = append(small, testkit.File(fmt.Sprintf("from/%d/%d", i%dirs, i), 1<<20, uint64(i)))
+	}
+	for name, c := range map[string]struct {
+		steps []testkit.Step
+		bytes int64
+		pace  sys.Pace
+	}{
+		"a large file": {[]testkit.Step{testkit.Sparse("from/large", segments*256<<20, []testkit.Extent{{Off: 0, Len: 1 << 20}})}, segments * 256 << 20, nil},
+		"small files":  {small, dirs * files << 20, &asked{}}, // rounds of 8 MiB
+	} {
+		dir := t.TempDir()
+		testkit.Apply(t, dir, append(c.steps, testkit.Dir("to", 0o755))...)
+		o := &order{}
+		o.left.Store(c.bytes)
+		copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to"), copier.Options{Jobs: 2, Engine: copier.Direct, Observer: o, Pace: c.pace}, 0)
+		if o.left.Load() != 0 || o.early.Load() == 0 {
+			t.Errorf("%s: %d bytes were read back while others were copied, %d were not heard of", name, o.early.Load(), o.left.Load())
 		}
 	}
 }

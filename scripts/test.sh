@@ -27,7 +27,7 @@ run_tests() {
 # report_skipped names the tests that were skipped.
 report_skipped() {
     local skipped
-    skipped=$(grep -hE '^ *--- SKIP' logs/*.log | sort -u || true)
+    skipped=$(grep -hE '^ *--- SKIP' "${logs[@]}" | sort -u || true)
     if [ -n "$skipped" ]; then
         echo "left out:"
         echo "$skipped"
@@ -36,8 +36,9 @@ report_skipped() {
 }
 
 install_tools
-rm -rf logs
-mkdir logs
+logs=(logs/test.log logs/bench.log)
+mkdir -p logs
+rm -f "${logs[@]}"
 go vet ./...
 race=(-race)
 if ! command -v gcc >/dev/null || [ ! -e /usr/include/stdlib.h ]; then
@@ -48,7 +49,9 @@ fi
 emptying='/(bench|cmd/ssdbench)$'
 mapfile -t others < <(go list ./... | grep -vE "$emptying")
 mapfile -t those < <(go list ./... | grep -E "$emptying")
-run_tests logs/test.log "${race[@]}" -timeout 20m "${others[@]}"
-run_tests logs/bench.log "${race[@]}" -timeout 20m -p 1 "${those[@]}"
+run_tests "${logs[0]}" "${race[@]}" -timeout 20m "${others[@]}"
+run_tests "${logs[1]}" "${race[@]}" -timeout 20m -p 1 "${those[@]}"
+# Benchmarks run once, so that they work when somebody needs them.
+go test "${race[@]}" -run '^$' -bench . -benchtime 1x ./copier ./verify ./bench/data
 report_skipped
 echo "all tests took $SECONDS s"

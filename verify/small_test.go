@@ -38,6 +38,12 @@ func TestSumSmall(t *testing.T) {
 			medium := Medium{Own: true}
 			err = workers.Run(t.Context(), func(_ context.Context, emit func(pool.Task) error) error {
 				return emit(func(ctx context.Context, w *pool.Worker) error {
+					for range sys.BatchAfter { // few files are read one by one
+						w.Batch()
+					}
+					if w.Batch() == nil {
+						t.Error("files are read one by one")
+					}
 					medium.SumSmall(ctx, d, files, w)
 					return nil
 				})

@@ -177,7 +177,7 @@ func (m *maker) one(w workload, engine string, block int64, jobs int, ceiling, r
 
 // sustained writes 420 GiB, and has a wobble now and then that is no cliff.
 func (m *maker) sustained() *bench.Sustained {
-	s := &bench.Sustained{Block: mib, Depth: 32, WorstSecond: math.MaxFloat64, Pause: 60}
+	s := &bench.Sustained{Block: mib, Depth: 32, WorstSecond: ptr(math.MaxFloat64), Pause: 60}
 	offset := 0.0
 	for t := 0.5; offset < 420*gib; t += 0.5 {
 		rate := m.Write
@@ -193,7 +193,7 @@ func (m *maker) sustained() *bench.Sustained {
 		rate = m.about(rate, 0.02)
 		offset += rate / 2
 		s.Points = append(s.Points, bench.Point{Second: t, Offset: int64(offset), Rate: rate})
-		s.WorstSecond = min(s.WorstSecond, rate)
+		*s.WorstSecond = min(*s.WorstSecond, rate)
 	}
 	m.recover(s)
 	m.beside(s)

@@ -5,8 +5,9 @@
 //     workload, a file system, a contender) and targets.
 //  2. Lanes that belong together are run in turn, A B A B, so that all of them meet
 //     the same moods of the machine. A lane that several rows look at is run once.
-//  3. Before each sample the SSD is a fresh file system, and caches are empty; the
-//     source is a read-only file system of its own. Timed is the contender's
+//  3. Before each sample the SSD is a fresh file system, and caches are empty, unless
+//     the row is about what is there already; the source is a read-only file system of
+//     its own. Timed is the contender's
 //     command line, the sync of what it wrote included, and nothing else.
 //  4. After its last sample what a contender made is compared with the source.
 //  5. Medians, spread and targets go into the report, samples into a file from which

@@ -83,7 +83,7 @@ func report(r record, n notes) (string, error) {
 
 const howMeasured = `Times are from a cold cache until everything is durable: peers are followed by ` + "`sync -f`" + `. Contenders of a table run in
 turn, A B A B. Before each sample the SSD is a fresh file system (rows 10, 12, 14 and 15 keep one for all their samples), caches
-are dropped, and programs are brought back into the page cache. Source and SSD are loop devices with direct I/O over files on
+are dropped (not in row 10), and programs are brought back into the page cache. Source and SSD are loop devices with direct I/O over files on
 the same disk; the source is ext4, read-only. After its last sample every copy is compared with its source, that of fio only
 by the sizes of files. Only ratios mean something: absolute numbers are those of one
 machine on one day. A ratio is that of a median to the first line's. CPU is user and system time of the processes; the kernel's own threads are nobody's.

@@ -52,6 +52,21 @@ Why it is so.
 	}
 }
 
+func TestRatio(t *testing.T) {
+	of := func(median float64) line { return line{median: median, samples: 1} }
+	for want, pair := range map[string][2]line{
+		"0.50": {of(1), of(2)}, "1000.00": {of(1000), of(1)}, "> 1000": {of(1001), of(1)},
+		"–": {of(1), of(0)}, "0.00": {of(0), of(1)},
+	} {
+		if got := ratio(pair[0], pair[1]); got != want {
+			t.Errorf("%v to %v: %q, wanted %q", pair[0].median, pair[1].median, got, want)
+		}
+	}
+	if got := ratio(of(1), line{median: 1, samples: 1, failed: "it fell"}); got != "–" {
+		t.Errorf("to one that failed: %q", got)
+	}
+}
+
 func TestSummary(t *testing.T) {
 	r, results := oneRow()
 	const want = `| row | work | target | measured | |

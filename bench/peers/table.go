@@ -75,9 +75,13 @@ func (t table) cells(x, first line, unit string) string {
 // cell keeps a name such as tar | tar from ending the cell that it is in.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
+// ratio is what a line has for each one of the first, which may be nearly nothing.
 func ratio(x, first line) string {
 	if first.samples == 0 || first.failed != "" || first.median == 0 {
 		return "–"
+	}
+	if x.median > 1000*first.median {
+		return "> 1000"
 	}
 	return fmt.Sprintf("%.2f", x.median/first.median)
 }

@@ -193,7 +193,7 @@ func samples() map[string][]*bench.Result {
 		bare.Ceilings = append(bare.Ceilings, bench.Ceiling{Way: bench.Read, Block: 1, Depth: i, Rates: []float64{float64(i + 1)}})
 	}
 	bare.Ceilings[0].Way, bare.Ceilings[1].Way = bench.Write, bench.Both
-	bare.Sustained = &bench.Sustained{Cliff: &bench.Cliff{Offset: 999_499, Before: 999_500, After: 1}, WorstSecond: 0}
+	bare.Sustained = &bench.Sustained{Cliff: &bench.Cliff{Offset: 999_499, Before: 999_500, After: 1}, WorstSecond: new(float64)}
 	bare.Readers = &bench.Readers{Alone: bench.Latency{P99: 0.00099951}, Beside: bench.Latency{P99: 1}}
 	return map[string][]*bench.Result{"one": {a}, "two": {a, b}, "four": {b, a, b, a}, "bare": {bare}}
 }
@@ -258,8 +258,8 @@ func TestVerdicts(t *testing.T) {
 	a, b := example.Cached().Result(6), example.Steady().Result(6)
 	text := strings.Join(strings.Fields(textTags.ReplaceAllString(written(t, a, b), "")), " ")
 	c := bench.Compare(a, b)
-	want := fmt.Sprintf("of all measures %d better, %d worse, %d no different, %d of too few samples",
-		c.Count(bench.Better), c.Count(bench.Worse), c.Count(bench.Same), c.Count(bench.Unknown))
+	want := fmt.Sprintf("of all measures %d better, %d worse, %d no different, %d of too few samples to tell; by chance alone up to %.0f would differ",
+		c.Count(bench.Better), c.Count(bench.Worse), c.Count(bench.Same), c.Count(bench.Unknown), c.Chance())
 	if !strings.Contains(text, want) {
 		t.Errorf("the page does not say %q", want)
 	}

@@ -44,13 +44,14 @@ func TestWords(t *testing.T) {
 	odd := example.Steady().Result(2)
 	odd.Complete, odd.Sustained.Complete = false, false
 	hot := true
+	odd.Sustained.Began = 3
 	odd.Facts.Governor, odd.Facts.Heat = nil, []bench.Heat{{Second: 1, Celsius: 70}, {Second: 93, Celsius: 88, Alarm: &hot}, {Second: 94, Celsius: 89, Alarm: &hot}}
 	name := `<b onclick="x">&"`
 	odd.Facts.Model = &name
 	two := written(t, example.Cached().Result(2), odd)
 	for _, want := range []string{
 		"cliff at 18", "the long write was ended early", "&lt;b onclick=&#34;x&#34;&gt;&amp;&#34;: the run was ended early",
-		"extents were shared: nothing was copied", "not known", "after 93 s, at 88 °C, its sensor said", "these numbers are invented",
+		"extents were shared: nothing was copied", "not known", "after 93 s (90 s into the long write), at 88 °C, its sensor said", "these numbers are invented",
 	} {
 		if !strings.Contains(two, want) {
 			t.Errorf("the page does not say %s", want)

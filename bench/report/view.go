@@ -109,7 +109,9 @@ func (s source) drive(name string) drive {
 		}
 		if last := len(s.Sustained.Points) - 1; s.Sustained.Telling() && s.Sustained.Cliff == nil {
 			d.Steady = s.bytes(float64(s.Sustained.Points[last].Offset), fmt.Sprintf("/sustained/points/%d/offset", last))
-			d.Worst = s.rate(s.Sustained.WorstSecond, "/sustained/worst_second")
+			if w := s.Sustained.WorstSecond; w != nil {
+				d.Worst = s.rate(*w, "/sustained/worst_second")
+			}
 		}
 	}
 	return d
@@ -126,7 +128,7 @@ func (s source) notes(name string) (list []string) {
 		list = append(list, name+": "+w)
 	}
 	if hot := s.alarm(); hot != nil {
-		list = append(list, fmt.Sprintf("%s: after %.0f s, at %.0f °C, its sensor said that this is out of the range it may have: it may have throttled", name, hot.Second, hot.Celsius))
+		list = append(list, fmt.Sprintf("%s: after %.0f s%s, at %.0f °C, its sensor said that this is out of the range it may have: it may have throttled", name, hot.Second, s.during(hot.Second), hot.Celsius))
 	}
 	for _, c := range s.Cases {
 		if c.Refused != "" {
@@ -134,6 +136,15 @@ func (s source) notes(name string) (list []string) {
 		}
 	}
 	return list
+}
+
+// during says whether a second of the run was one of the long write: then what looks like
+// a full cache may be heat.
+func (s source) during(second float64) string {
+	if l := s.Sustained; l != nil && len(l.Points) > 0 && second >= l.Began && second <= l.Began+l.Points[len(l.Points)-1].Second {
+		return fmt.Sprintf(" (%.0f s into the long write)", second-l.Began)
+	}
+	return ""
 }
 
 // alarm is when the sensor first gave one, nil if it did not.
@@ -174,17 +185,23 @@ func summary(all []source) (rows []row) {
 		add("ceiling: "+string(way), "what the drive does with nothing else to do", func(s source) *Num { return s.ceiling(way) })
 	}
 	rows = append(rows, cliff(all)...)
-	long := func(name, help, from string, of func(l *bench.Sustained) float64) {
+	long := func(name, help, from string, of func(l *bench.Sustained) *float64) {
 		add(name, help, func(s source) *Num {
-			if s.Sustained == nil || of(s.Sustained) == 0 {
+			if s.Sustained == nil || of(s.Sustained) == nil {
 				return nil
 			}
-			return s.rate(of(s.Sustained), from)
+			return s.rate(*of(s.Sustained), from)
 		})
 	}
-	long("a long write", "all of it, without the last flush", "/sustained/rate", func(l *bench.Sustained) float64 { return l.Rate })
-	long("worst second", "of the long write", "/sustained/worst_second", func(l *bench.Sustained) float64 { return l.WorstSecond })
-	long("a long write after a pause", "without a reader, for comparison", "/sustained/after_it_rate", func(l *bench.Sustained) float64 { return l.AfterItRate })
+	of := func(points []bench.Point, rate *float64) *float64 {
+		if len(points) == 0 {
+			return nil
+		}
+		return rate
+	}
+	long("a long write", "all of it, without the last flush", "/sustained/rate", func(l *bench.Sustained) *float64 { return of(l.Points, &l.Rate) })
+	long("worst second", "of the long write", "/sustained/worst_second", func(l *bench.Sustained) *float64 { return l.WorstSecond })
+	long("a long write after a pause", "without a reader, for comparison", "/sustained/after_it_rate", func(l *bench.Sustained) *float64 { return of(l.AfterIt, &l.AfterItRate) })
 	rows = append(rows, readers(all, "a copy", "its rate, until all is read back and proven", "/readers", func(s source) *bench.Readers { return s.Readers })...)
 	rows = append(rows, readers(all, "a long write", "its rate, without the last flush", "/sustained/readers", func(s source) *bench.Readers {
 		if s.Sustained == nil {
@@ -269,19 +286,27 @@ type moment struct {
 	name, help, field string
 	of                func(*bench.Sample) float64
 	num               func(source, float64, string) *Num
+	// enough reports whether a sample has measurements enough for it; nil: always.
+	enough func(*bench.Sample) bool
 }
 
+// inAHundred is how many measurements a 99th percentile takes: of fewer it is the
+// greatest of them.
+const inAHundred = 100
+
 var allMoments = []moment{
-	{"first file", "it is read back and equal", "first_done", func(s *bench.Sample) float64 { return s.FirstDone }, source.time},
-	{"copied", "the last byte is written", "copied", func(s *bench.Sample) float64 { return s.Copied }, source.time},
-	{"read back", "the last byte is read back and equal: what rates are of", "last_done", func(s *bench.Sample) float64 { return s.LastDone }, source.time},
-	{"durable", "all is on stable storage", "durable", func(s *bench.Sample) float64 { return s.Durable }, source.time},
-	{"verified", "proven by its manifest: what production waits for", "verified", func(s *bench.Sample) float64 { return s.Verified }, source.time},
-	{"memory", "the most that was resident", "memory", func(s *bench.Sample) float64 { return float64(s.Memory) }, source.bytes},
-	{"a file, p50", "from opening it to its being read back", "file_latency/p50", func(s *bench.Sample) float64 { return s.File.P50 }, source.time},
-	{"a file, p99", "the same", "file_latency/p99", func(s *bench.Sample) float64 { return s.File.P99 }, source.time},
-	{"a sync, p50", "a flush to stable storage", "sync_latency/p50", func(s *bench.Sample) float64 { return s.Sync.P50 }, source.time},
-	{"a sync, p99", "the same", "sync_latency/p99", func(s *bench.Sample) float64 { return s.Sync.P99 }, source.time},
+	{"first file", "it is read back and equal", "first_done", func(s *bench.Sample) float64 { return s.FirstDone }, source.time, nil},
+	{"copied", "the last byte is written", "copied", func(s *bench.Sample) float64 { return s.Copied }, source.time, nil},
+	{"read back", "the last byte is read back and equal: what rates are of", "last_done", func(s *bench.Sample) float64 { return s.LastDone }, source.time, nil},
+	{"durable", "all is on stable storage", "durable", func(s *bench.Sample) float64 { return s.Durable }, source.time, nil},
+	{"verified", "proven by its manifest: what production waits for", "verified", func(s *bench.Sample) float64 { return s.Verified }, source.time, nil},
+	{"memory", "the most that was resident", "memory", func(s *bench.Sample) float64 { return float64(s.Memory) }, source.bytes, nil},
+	{"a file, p50", "from opening it to its being read back", "file_latency/p50", func(s *bench.Sample) float64 { return s.File.P50 }, source.time, nil},
+	{"a file, p99", "the same", "file_latency/p99", func(s *bench.Sample) float64 { return s.File.P99 }, source.time,
+		func(s *bench.Sample) bool { return s.File.Count >= inAHundred }},
+	{"a sync, p50", "a flush to stable storage", "sync_latency/p50", func(s *bench.Sample) float64 { return s.Sync.P50 }, source.time, nil},
+	{"a sync, p99", "the same", "sync_latency/p99", func(s *bench.Sample) float64 { return s.Sync.P99 }, source.time,
+		func(s *bench.Sample) bool { return s.Sync.Count >= inAHundred }},
 }
 
 // moments are what the best copy of each workload took, medians.
@@ -307,7 +332,11 @@ func (s source) moment(workload string, m *moment) *Num {
 	}
 	var values []float64
 	for k := range s.Cases[i].Samples {
-		values = append(values, m.of(&s.Cases[i].Samples[k]))
+		sample := &s.Cases[i].Samples[k]
+		if m.enough != nil && !m.enough(sample) {
+			return nil
+		}
+		values = append(values, m.of(sample))
 	}
 	v, ok := median(values)
 	if !ok {
@@ -334,6 +363,7 @@ func workloads(all []source) (list []string) {
 type verdict struct {
 	Class, Name                  string
 	Better, Worse, Same, Unknown int
+	Chance                       string // how many of them would differ by chance, at the most
 	Notes                        []string
 }
 
@@ -341,7 +371,7 @@ func verdicts(all []source, drives []drive) (list []verdict) {
 	for i := 1; i < len(all); i++ {
 		c := bench.Compare(all[0].Result, all[i].Result)
 		list = append(list, verdict{class(i), drives[i].Name, c.Count(bench.Better), c.Count(bench.Worse),
-			c.Count(bench.Same), c.Count(bench.Unknown), c.Notes})
+			c.Count(bench.Same), c.Count(bench.Unknown), fmt.Sprintf("%.0f", c.Chance()), c.Notes})
 	}
 	return list
 }

@@ -59,6 +59,8 @@ func parseRun(args []string) (*runFlags, error) {
 		return nil, &usageError{err.Error()}
 	case flags.NArg() > 0:
 		return nil, &usageError{fmt.Sprintf("unexpected %q", flags.Args())}
+	case flags.Changed("samples") && c.Samples == 0, flags.Changed("share") && c.Share == 0, flags.Changed("pause") && c.Pause == 0:
+		return nil, &usageError{"--samples, --share, --pause: wanted more than 0; without them the profile says"}
 	case c.Target == "":
 		return nil, &usageError{"--target is missing: a directory on the SSD"}
 	}

@@ -30,12 +30,14 @@ Flags of run:
   --jobs N,…        workers (default: by profile)
   --samples N       of each ceiling and copy (default: by profile)
   --share X         part of the free space that a sustained write may fill, such as
-                    0.3 (default: by profile; quick has none)
-  --pause DURATION  how long the device then rests (default: by profile)
+                    0.3; it is written up to three times (default: by profile; quick
+                    has none)
+  --pause DURATION  how long the device rests before each (default: by profile)
   --seed N          of the order and the data (default: of the clock)
   --hide-serial     leave the serial number out of the result (default: off)
   --yes             allow to write more than a tenth of the free space (default: off)
-  -o, --output FILE where the result goes (default: standard output)
+  -o, --output FILE where the result goes (default: standard output); that of a run
+                    that is ended early is FILE.partial, if FILE is there
   --format F        json, benchfmt (default: json)
 
 Flags of report:

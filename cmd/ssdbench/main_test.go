@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,6 +140,10 @@ func TestWithoutRoot(t *testing.T) {
 	if r.Cold != "fadvise" || !r.Complete || !strings.Contains(stderr.String(), "only root may empty all caches") || !strings.Contains(stderr.String(), "whether source was in the page cache is not known") {
 		t.Errorf("caches were emptied by %s, complete %v: %s", r.Cold, r.Complete, stderr.String())
 	}
+	before, after, _ := strings.Cut(stderr.String(), "only root may")
+	if said := stderr.String(); strings.Count(before, ": copy ") != 1 || strings.Contains(after, "only root may") {
+		t.Errorf("said too late, or more than once: %s", said)
+	}
 	for _, c := range r.Cases {
 		for _, s := range c.Samples {
 			if (s.Cached == nil) != (c.Workload == "source") {
@@ -205,6 +210,38 @@ func TestResultThatCannotBeWritten(t *testing.T) {
 	}
 	if r, err := bench.Decode(strings.NewReader(stdout.String())); err != nil || len(r.Cases) == 0 {
 		t.Errorf("standard output has %d bytes that are no result: %v", stdout.Len(), err)
+	}
+}
+
+// A result of a run that was ended early is beside what is there, and not in its place.
+func TestPartialResult(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "result.json")
+	write := func(complete bool) string {
+		var stderr strings.Builder
+		r := example.Steady().Result(2)
+		r.Complete = complete
+		if err := (&runFlags{output: path, format: formatJSON}).write(host{io.Discard, &stderr, 0}, r); err != nil {
+			t.Fatal(err)
+		}
+		return stderr.String()
+	}
+	complete := func(path string) bool {
+		r, err := bench.Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Complete
+	}
+	write(false)
+	if complete(path) {
+		t.Error("the first is not there")
+	}
+	write(true)
+	if said := write(false); !complete(path) || complete(path+partial) || !strings.Contains(said, path+partial) {
+		t.Errorf("complete %v, beside it %v: %s", complete(path), complete(path+partial), said)
+	}
+	if err := (&runFlags{output: path, format: formatJSON}).write(host{}, &bench.Result{Ceilings: []bench.Ceiling{{}}}); err != nil || !complete(path) {
+		t.Errorf("nothing was measured, and written: %v", err)
 	}
 }
 

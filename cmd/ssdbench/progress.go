@@ -56,6 +56,16 @@ func (p *progress) stop() {
 	<-p.done
 }
 
+// say says something beside the line that is redrawn.
+func (p *progress) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.host.columns > 0 {
+		fmt.Fprint(p.host.stderr, clearLine) //nolint:errcheck // nobody has to read it
+	}
+	p.host.say(format, args...)
+}
+
 // Begin shows the next step.
 func (p *progress) Begin(step, steps int, what, next string) {
 	p.mu.Lock()

@@ -39,15 +39,17 @@ func reportCommand(h host, _, args []string) error {
 
 // goBench writes results as Go's benchmark format, one after the other.
 func goBench(h host, file string, paths []string) error {
-	var text bytes.Buffer
+	var results []*bench.Result
 	for _, path := range paths {
 		r, err := bench.Load(path)
 		if err != nil {
 			return err
 		}
-		if err := bench.WriteGoBench(&text, r); err != nil {
-			return err
-		}
+		results = append(results, r)
+	}
+	var text bytes.Buffer
+	if err := bench.WriteGoBench(&text, results...); err != nil {
+		return err
 	}
 	if file != "" {
 		return bench.WriteWhole(file, text.Bytes())

@@ -29,16 +29,17 @@ func runCommand(h host, line, args []string) error {
 	if err := f.checkOutput(); err != nil {
 		return err
 	}
-	ctx, stop := process.NotifyContext(func(why *process.Interrupted) {
-		h.say("%v, cleaning up; a second signal kills at once and leaves its directory", why)
-	})
 	p := startProgress(h)
+	ctx, stop := process.NotifyContext(func(why *process.Interrupted) {
+		p.say("%v, cleaning up; a second signal kills at once and leaves its directory", why)
+	})
 	f.config.Version, f.config.Command, f.config.Progress = programVersion(), line, p
 	f.config.Watch, f.config.SameDrive = facts.Watch, facts.SameDrive
 	f.config.Tell = func(c bench.Cost) {
 		h.say("this will write %s to %s in all, at most %s of them at once; %s are free, of which %s stay free",
 			shardtossd.FormatSize(c.Writes), f.config.Target, shardtossd.FormatSize(c.Peak), shardtossd.FormatSize(c.Free), shardtossd.FormatSize(c.Keeps))
 	}
+	f.config.Warn = func(warning string) { p.say("warning: %s", warning) }
 	result, err := bench.Run(ctx, f.config)
 	p.stop()
 	stop()
@@ -84,11 +85,8 @@ func (f *runFlags) checkOutput() error {
 
 // write writes what was measured, also of a run that did not come to its end.
 func (f *runFlags) write(h host, r *bench.Result) error {
-	if r == nil || len(r.Ceilings) == 0 {
+	if r == nil || r.Empty() {
 		return nil
-	}
-	for _, w := range r.Warnings {
-		h.say("warning: %s", w)
 	}
 	var text bytes.Buffer
 	if err := f.encode(&text, r); err != nil {
@@ -96,6 +94,10 @@ func (f *runFlags) write(h host, r *bench.Result) error {
 	}
 	var failed error
 	if f.output != "" {
+		if !r.Complete && holdsSomething(f.output) {
+			h.say("the run was ended early: its result is %s%s, beside that of another", f.output, partial)
+			f.output += partial
+		}
 		if failed = bench.WriteWhole(f.output, text.Bytes()); failed == nil {
 			return nil
 		}
@@ -103,6 +105,14 @@ func (f *runFlags) write(h host, r *bench.Result) error {
 	}
 	_, err := h.stdout.Write(text.Bytes())
 	return errors.Join(failed, err)
+}
+
+// partial ends the name of a result that is not to replace another.
+const partial = ".partial"
+
+func holdsSomething(path string) bool {
+	is, err := os.Stat(path)
+	return err == nil && is.Mode().IsRegular() && is.Size() > 0
 }
 
 func (f *runFlags) encode(to *bytes.Buffer, r *bench.Result) error {

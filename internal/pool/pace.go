@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"math/bits"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -19,11 +20,13 @@ type Pace struct {
 	piece  int
 }
 
-// A piece is what the rate moves in 0.2 ms, within these bounds: with more than two of
-// 256 KiB under way a reader beside a copy waited half as long again, and with less of
-// them half of what the device can do was not reached (docs/how-it-is-fast.md).
+// A piece is what the rate moves in 0.2 ms, or half of that, within these bounds. A
+// reader beside a copy waits for the bytes under way: with more than two of 256 KiB he
+// waited half as long again, and with two of 128 KiB at half of what the device can do
+// less long, and three quarters of that rate were reached (docs/how-it-is-fast.md).
 const (
-	piecesAtOnce    = 2
+	// PiecesAtOnce is how many are under way.
+	PiecesAtOnce    = 2
 	piecesPerSecond = 5000
 	leastPiece      = 32 << 10
 	largestPiece    = 256 << 10
@@ -35,7 +38,7 @@ func NewPace(ctx context.Context, bytesPerSecond int64) sys.Pace {
 		return nil
 	}
 	piece := PieceOf(bytesPerSecond)
-	return &Pace{ctx, rate.NewLimiter(rate.Limit(bytesPerSecond), piece), make(chan struct{}, piecesAtOnce), piece}
+	return &Pace{ctx, rate.NewLimiter(rate.Limit(bytesPerSecond), piece), make(chan struct{}, PiecesAtOnce), piece}
 }
 
 // PieceOf is how many bytes are moved at once at a rate: a power of two.
@@ -47,12 +50,16 @@ func PieceOf(bytesPerSecond int64) int {
 // Begin is that of a sys.Pace.
 func (p *Pace) Begin(bytes int) (int, error) {
 	bytes = min(bytes, p.piece)
-	err := p.bucket.WaitN(p.ctx, bytes)
+	// Not WaitN, which fails as soon as it knows that the context will end before.
+	turn := p.bucket.ReserveN(time.Now(), bytes)
+	wait := time.NewTimer(turn.Delay())
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-p.ctx.Done():
+	}
 	if p.ctx.Err() != nil {
 		return 0, context.Cause(p.ctx)
-	}
-	if err != nil {
-		return 0, err
 	}
 	select {
 	case p.flight <- struct{}{}:

@@ -30,7 +30,7 @@ func TestPace(t *testing.T) {
 						if err != nil {
 							return err
 						}
-						if at := moving.Add(1); int64(n) != size || at > piecesAtOnce {
+						if at := moving.Add(1); int64(n) != size || at > PiecesAtOnce {
 							t.Errorf("%d bytes, %d times at once", n, at)
 						}
 						time.Sleep(each)
@@ -54,12 +54,29 @@ func TestPace(t *testing.T) {
 
 func TestPieceOf(t *testing.T) {
 	for perSecond, want := range map[int64]int{
-		1: leastPiece, 100e6: leastPiece, 400e6: 64 << 10, 800e6: 128 << 10, 2e9: largestPiece, 1 << 62: largestPiece,
+		1: leastPiece, 100e6: leastPiece, 400e6: 64 << 10, 800e6: 128 << 10, 1.3e9: 128 << 10, 2e9: largestPiece, 1 << 62: largestPiece,
 	} {
 		if got := PieceOf(perSecond); got != want || got%(2*sys.Align) != 0 {
 			t.Errorf("%d bytes a second: %d at once, wanted %d", perSecond, got, want)
 		}
 	}
+}
+
+// A context with a deadline does not end the waiting before it is over: what fails
+// meanwhile would be taken for a fault of the device.
+func TestPaceWaitsForItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		pace, began := NewPace(ctx, 1), time.Now()
+		for err := error(nil); err == nil; { // the second piece takes hours
+			if _, err = pace.Begin(leastPiece); err == nil {
+				pace.End()
+			} else if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+				t.Errorf("after %v: %v", time.Since(began), err)
+			}
+		}
+	})
 }
 
 // The end of its context ends the waiting for bytes, and for a call that hangs.
@@ -71,8 +88,8 @@ func TestPaceEndsWithItsContext(t *testing.T) {
 			pace := NewPace(ctx, perSecond)
 			time.AfterFunc(time.Second, func() { cancel(cause) })
 			began := time.Now()
-			for n := range piecesAtOnce + 1 {
-				if _, err := pace.Begin(leastPiece); err != nil && !errors.Is(err, cause) || err == nil && n == piecesAtOnce {
+			for n := range PiecesAtOnce + 1 {
+				if _, err := pace.Begin(leastPiece); err != nil && !errors.Is(err, cause) || err == nil && n == PiecesAtOnce {
 					t.Errorf("got %v", err)
 				}
 			}
