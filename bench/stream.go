@@ -16,7 +16,7 @@ import (
 
 // A stream reads or writes a file once, from its start to its end, in requests of a
 // block, some of them under way at once. What it writes neither compresses nor is there
-// twice. Memory is depth × block.
+// twice. Memory is depth × block, rounded up to huge pages.
 type stream struct {
 	file  *sys.File
 	write bool
@@ -33,6 +33,10 @@ type stream struct {
 	hists   []*hdrhistogram.Histogram
 }
 
+// hugePage is the unit of a stream's memory, in bytes: less than one is never in huge
+// pages, and with small ones a drive was read at two thirds of its rate.
+const hugePage = 2 << 20
+
 // newStream makes a stream with its buffers, so that making them is in nobody's time.
 // Close it; the file stays the caller's.
 func newStream(file *sys.File, way Way, size, block int64, depth int, stamp uint64, moved func(int64)) (*stream, error) {
@@ -42,7 +46,7 @@ func newStream(file *sys.File, way Way, size, block int64, depth int, stamp uint
 	if runtime.GOMAXPROCS(0) < 2*depth {
 		runtime.GOMAXPROCS(2 * depth)
 	}
-	memory, err := sys.Buffer(depth * int(block))
+	memory, err := sys.Buffer((depth*int(block) + hugePage - 1) / hugePage * hugePage)
 	if err != nil {
 		return nil, err
 	}
