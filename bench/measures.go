@@ -122,8 +122,8 @@ func (c *Case) values(s *Sample) []value {
 	return list
 }
 
-// values leaves out what was not measured: with it, percentiles of so few measurements
-// that they are the greatest of them.
+// values leaves out what was not measured, and percentiles of so few measurements that
+// they are only the greatest of them.
 func (l *Latency) values(what string) (list []value) {
 	for _, p := range []struct {
 		value float64

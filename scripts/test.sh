@@ -47,7 +47,9 @@ if ! command -v gcc >/dev/null || [ ! -e /usr/include/stdlib.h ]; then
 fi
 # ssdbench empties the page cache of the whole machine, which other tests look at.
 emptying='/(bench|cmd/ssdbench)$'
-mapfile -t others < <(go list ./... | grep -vE "$emptying")
+# What takes longest begins first, beside all others.
+longest='/internal/torture$'
+mapfile -t others < <(go list ./... | grep -E "$longest"; go list ./... | grep -vE "$emptying|$longest")
 mapfile -t those < <(go list ./... | grep -E "$emptying")
 run_tests "${logs[0]}" "${race[@]}" -timeout 20m "${others[@]}"
 run_tests "${logs[1]}" "${race[@]}" -timeout 20m -p 1 "${those[@]}"
