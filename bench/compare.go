@@ -50,20 +50,14 @@ type Comparison struct {
 	Notes            []string // why they may not be comparable
 }
 
-// Compare holds a new result against an old one. Parts of a ceiling are left out: it is
-// the own drive's, and more of a lower one is not better.
+// Compare holds a new result against an old one.
 func Compare(old, new *Result) *Comparison {
 	c := &Comparison{Notes: incomparable(old, new)}
 	fresh := map[[2]string]Measure{}
-	for _, m := range new.Measures() {
-		if m.Unit != unitShare {
-			fresh[[2]string{m.Name, m.Unit}] = m
-		}
+	for _, m := range new.comparable() {
+		fresh[[2]string{m.Name, m.Unit}] = m
 	}
-	for _, m := range old.Measures() {
-		if m.Unit == unitShare {
-			continue
-		}
+	for _, m := range old.comparable() {
 		key := [2]string{m.Name, m.Unit}
 		if with, both := fresh[key]; both {
 			c.Rows = append(c.Rows, row(m, with))
@@ -77,6 +71,12 @@ func Compare(old, new *Result) *Comparison {
 	}
 	c.OnlyOld, c.OnlyNew = distinct(c.OnlyOld), distinct(c.OnlyNew)
 	return c
+}
+
+// comparable are the measures without parts of a ceiling: it is the own drive's, and more
+// of a lower one is not better.
+func (r *Result) comparable() []Measure {
+	return slices.DeleteFunc(r.Measures(), func(m Measure) bool { return m.Unit == unitShare })
 }
 
 func distinct(names []string) []string {
@@ -137,33 +137,21 @@ func incomparable(old, new *Result) (notes []string) {
 			notes = append(notes, note)
 		}
 	}
-	text := func(s *string) string {
-		if s == nil {
-			return "not known"
-		}
-		return *s
-	}
-	count := func(n *int) string {
-		if n == nil {
-			return "not known"
-		}
-		return fmt.Sprint(*n)
-	}
 	differ("profile", old.Profile, new.Profile)
 	differ("size", Bytes(old.Size), Bytes(new.Size))
 	differ("version", old.Tool, new.Tool)
 	differ("how caches were emptied", old.Cold, new.Cold)
-	differ("kernel", text(old.Facts.Kernel), text(new.Facts.Kernel))
-	differ("CPU", text(old.Facts.CPU), text(new.Facts.CPU))
-	differ("governor", text(old.Facts.Governor), text(new.Facts.Governor))
-	differ("transport", text(old.Facts.Transport), text(new.Facts.Transport))
-	differ("link speed", text(old.Facts.LinkSpeed), text(new.Facts.LinkSpeed))
-	differ("link width", count(old.Facts.LinkWidth), count(new.Facts.LinkWidth))
+	differ("kernel", known(old.Facts.Kernel), known(new.Facts.Kernel))
+	differ("CPU", known(old.Facts.CPU), known(new.Facts.CPU))
+	differ("governor", known(old.Facts.Governor), known(new.Facts.Governor))
+	differ("transport", known(old.Facts.Transport), known(new.Facts.Transport))
+	differ("link speed", known(old.Facts.LinkSpeed), known(new.Facts.LinkSpeed))
+	differ("link width", known(old.Facts.LinkWidth), known(new.Facts.LinkWidth))
 	differ("layers", strings.Join(old.Facts.Layers, " "), strings.Join(new.Facts.Layers, " "))
-	differ("scheduler", text(old.Facts.Scheduler), text(new.Facts.Scheduler))
+	differ("scheduler", known(old.Facts.Scheduler), known(new.Facts.Scheduler))
 	differ("number of CPUs", fmt.Sprint(old.Facts.CPUs), fmt.Sprint(new.Facts.CPUs))
-	differ("file system", text(old.Facts.FileSystem), text(new.Facts.FileSystem))
-	differ("mount options", text(old.Facts.Mount), text(new.Facts.Mount))
+	differ("file system", known(old.Facts.FileSystem), known(new.Facts.FileSystem))
+	differ("mount options", known(old.Facts.Mount), known(new.Facts.Mount))
 	if a, b := old.Facts.fill(), new.Facts.fill(); math.Abs(a-b) > fillAlike {
 		differ("how full the file system was", fmt.Sprintf("%.0f %%", 100*a), fmt.Sprintf("%.0f %%", 100*b))
 	}
@@ -184,6 +172,14 @@ func incomparable(old, new *Result) (notes []string) {
 		}
 	}
 	return notes
+}
+
+// known is a fact in words.
+func known[T any](fact *T) string {
+	if fact == nil {
+		return "not known"
+	}
+	return fmt.Sprint(*fact)
 }
 
 // fillAlike is up to what difference two file systems are as full: a drive has its fast

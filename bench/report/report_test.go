@@ -123,3 +123,28 @@ func TestFiles(t *testing.T) {
 		t.Error("a report that failed has changed the old one")
 	}
 }
+
+// A second in which nothing was written is shown, and a percentile of too few
+// measurements is not.
+func TestZeroIsKnownAndFewAreNot(t *testing.T) {
+	page := func(count int64) string {
+		r := example.Steady().Result(1)
+		r.Sustained.WorstSecond = new(float64)
+		for i := range r.Cases {
+			for k := range r.Cases[i].Samples {
+				s := &r.Cases[i].Samples[k]
+				s.File.Count, s.Sync.Count = count, count
+			}
+		}
+		return written(t, r)
+	}
+	few, many := page(99), page(100)
+	if !strings.Contains(few, "worst second <small>") {
+		t.Error("the page does not show a worst second of nothing")
+	}
+	for _, name := range []string{"a file, p99", "a sync, p99"} {
+		if strings.Contains(few, name) || !strings.Contains(many, name) {
+			t.Errorf("%q: of 99 measurements %v, of 100 %v", name, strings.Contains(few, name), strings.Contains(many, name))
+		}
+	}
+}
