@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
@@ -67,7 +69,7 @@ func (op *operation) adoptForeign(ctx context.Context) error {
 	}
 	defer state.close() //nolint:errcheck // gives the flock back
 	err = op.record(ctx, state, pub)
-	return errors.Join(err, op.clearAdoption(context.WithoutCancel(ctx), state))
+	return errs.Join(err, op.clearAdoption(context.WithoutCancel(ctx), state))
 }
 
 // adoptable is what is published, if it can be a shard.
@@ -87,7 +89,7 @@ func (op *operation) adoptable() (*sys.Stat, error) {
 // clearAdoption deletes what only the adoption needed. A state dir that was made for
 // it goes if it has nothing else.
 func (op *operation) clearAdoption(ctx context.Context, state *stateDir) error {
-	err := errors.Join(copier.DropJournal(ctx, state.File), copier.DropPlan(ctx, state.File), verify.DropUncommitted(state.File))
+	err := errs.Join(copier.DropJournal(ctx, state.File), copier.DropPlan(ctx, state.File), verify.DropUncommitted(state.File))
 	if err != nil {
 		return err
 	}
@@ -170,12 +172,12 @@ func (op *operation) recordAs(ctx context.Context, h *verify.Header, plan *copie
 	if err := w.Commit(); err != nil {
 		return err
 	}
-	if err := errors.Join(state.Sync(), state.root.Sync()); err != nil {
+	if err := errs.Join(state.Sync(), state.root.Sync()); err != nil {
 		return err
 	}
 	op.result.Outcome = Adopted
 	op.info("Adopted shard %s: %d files, %d bytes (%s) are those of the source %q, read back: %s", op.name,
-		h.Files, h.Bytes, FormatSize(h.Bytes), h.Source, op.result.ReadBack)
+		h.Files, h.Bytes, humanize.Size(h.Bytes), h.Source, op.result.ReadBack)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/verify"
@@ -155,7 +156,7 @@ func (op *operation) badLine(b verify.BadLine) {
 // reading is damage.
 func (op *operation) judge(ctx context.Context, list *verify.List, err error) error {
 	r := &op.result
-	said := fmt.Sprintf("%d listed files, %d bytes (%s) were found in %s", list.Files, list.Bytes, FormatSize(list.Bytes), op.Shard)
+	said := fmt.Sprintf("%d listed files, %d bytes (%s) were found in %s", list.Files, list.Bytes, humanize.Size(list.Bytes), op.Shard)
 	switch {
 	case r.DifferenceCount > 0:
 		damaged := fmt.Errorf("directory %s is damaged: %d differences from what %s lists", op.Shard, r.DifferenceCount, op.listName())
@@ -177,7 +178,7 @@ func (op *operation) judge(ctx context.Context, list *verify.List, err error) er
 	}
 	r.Outcome = Verified
 	op.info("Directory %s is as listed: %d files, %d bytes (%s) read back: %s; %d files are not listed",
-		op.Shard, list.Files, list.Bytes, FormatSize(list.Bytes), r.ReadBack, r.Unlisted)
+		op.Shard, list.Files, list.Bytes, humanize.Size(list.Bytes), r.ReadBack, r.Unlisted)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"runtime"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/tree"
 )
@@ -60,7 +61,7 @@ func (op *operation) phase(p Phase) {
 	}
 	rate := ""
 	if p.Bytes > 0 && p.Seconds > 0 {
-		rate = fmt.Sprintf(", %s at %s/s", FormatSize(p.Bytes), FormatSize(int64(float64(p.Bytes)/p.Seconds)))
+		rate = fmt.Sprintf(", %s at %s/s", humanize.Size(p.Bytes), humanize.Size(int64(float64(p.Bytes)/p.Seconds)))
 	}
 	op.info("Phase %q took %.3f s%s", p.Name, p.Seconds, rate)
 }

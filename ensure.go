@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/verify"
@@ -64,7 +66,7 @@ func (op *operation) join(ctx context.Context, state *stateDir) error {
 	op.info("Shard %s is already on ssd", op.name)
 	op.visible = true
 	if len(op.user.Users()) == 0 { // whoever published it may not have come to its syncs
-		if err := errors.Join(op.ssd.Sync(), state.Sync()); err != nil {
+		if err := errs.Join(op.ssd.Sync(), state.Sync()); err != nil {
 			return err
 		}
 	}
@@ -105,7 +107,7 @@ func (op *operation) clearLeftovers(ctx context.Context, state *stateDir) {
 // clearState deletes trash, stage, and what building a stage needed. The shard is
 // published and its user registered: what is left now, the next call deletes.
 func (op *operation) clearState(ctx context.Context, state *stateDir) {
-	err := errors.Join(copier.RemoveStage(ctx, state.File, op.Jobs), copier.DropPlan(ctx, state.File),
+	err := errs.Join(copier.RemoveStage(ctx, state.File, op.Jobs), copier.DropPlan(ctx, state.File),
 		verify.DropUncommitted(state.File), state.clearTrash(ctx, op.Jobs))
 	if err != nil {
 		op.warn("shard %s is on ssd and %q registered, but what a copy left in %s could not be deleted: %v",
@@ -119,7 +121,7 @@ func (op *operation) dropNewUserFile(err error) error {
 	if op.user == nil || op.user.Existed() || len(op.user.Users()) > 0 {
 		return err
 	}
-	return errors.Join(err, op.user.Remove())
+	return errs.Join(err, op.user.Remove())
 }
 
 func (op *operation) register() error {
@@ -167,7 +169,7 @@ func (op *operation) copy(ctx context.Context, found presence) error {
 	op.result.Outcome = Copied
 	op.clearState(ctx, state)
 	op.info("Copied shard %s: %d files, %d bytes (%s) in %.1f s, read back: %s", op.name,
-		op.result.Files, op.result.Bytes, FormatSize(op.result.Bytes), time.Since(op.started).Seconds(), op.result.ReadBack)
+		op.result.Files, op.result.Bytes, humanize.Size(op.result.Bytes), time.Since(op.started).Seconds(), op.result.ReadBack)
 	return nil
 }
 
@@ -278,7 +280,7 @@ func (op *operation) sayPlan(p *copier.Plan) {
 func (op *operation) sayStage(s *copier.Stage, p *copier.Plan) {
 	switch {
 	case s.Resumed:
-		op.info("Going on with an interrupted copy of shard %s: %d of %d bytes (%s) are kept", op.name, s.Kept, p.Bytes, FormatSize(s.Kept))
+		op.info("Going on with an interrupted copy of shard %s: %d of %d bytes (%s) are kept", op.name, s.Kept, p.Bytes, humanize.Size(s.Kept))
 	case s.Discarded && op.NoResume:
 		op.info("Discarded an interrupted copy of shard %s, as told", op.name)
 	case s.Discarded:
@@ -342,7 +344,7 @@ func (op *operation) afterFailure(ctx context.Context, state *stateDir, err erro
 
 func (op *operation) keepStage(ctx context.Context, state *stateDir, err error) error {
 	if there, statErr := state.has(copier.StageName); !there || statErr != nil {
-		return errors.Join(err, statErr, op.tidy(ctx, state, false))
+		return errs.Join(err, statErr, op.tidy(ctx, state, false))
 	}
 	return fmt.Errorf("%w; what was copied is kept in %s for the next -c", err, state.Path())
 }
@@ -367,5 +369,5 @@ func (op *operation) tidy(ctx context.Context, state *stateDir, stage bool) erro
 	if pub == nil || !tells {
 		return state.remove(ctx, op.Jobs)
 	}
-	return errors.Join(copier.DropJournal(ctx, state.File), copier.DropPlan(ctx, state.File), verify.DropUncommitted(state.File))
+	return errs.Join(copier.DropJournal(ctx, state.File), copier.DropPlan(ctx, state.File), verify.DropUncommitted(state.File))
 }

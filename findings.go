@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/verify"
 )
@@ -40,7 +41,7 @@ func (f *findings) since() time.Time {
 func (s *stateDir) findings(m *verify.Manifest) (*findings, error) {
 	passed, err := s.finding(verifiedName, m)
 	damaged, err2 := s.finding(damagedName, m)
-	if err = errors.Join(err, err2); err != nil {
+	if err = errs.Join(err, err2); err != nil {
 		return &findings{damaged: damaged}, err // as if it had never been verified
 	}
 	return &findings{passed, damaged}, nil

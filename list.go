@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
@@ -103,7 +104,7 @@ func (op *operation) describe(ctx context.Context, name string) (*ShardInfo, err
 	pub, err := op.ssd.StatAt(name)
 	there := err == nil
 	if err != nil && !sys.Is(err, unix.ENOENT) {
-		return info, errors.Join(err, unread)
+		return info, errs.Join(err, unread)
 	}
 	state, err := openState(op.ssd, name)
 	if err == nil {
@@ -116,7 +117,7 @@ func (op *operation) describe(ctx context.Context, name string) (*ShardInfo, err
 	if there {
 		op.describePublished(state, &pub, len(users) > 0 || unread != nil, info)
 	}
-	return info, errors.Join(err, unread)
+	return info, errs.Join(err, unread)
 }
 
 // describePublished says what is under the public name, by its manifest. A shard

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
@@ -101,7 +102,7 @@ const (
 
 // end releases what the operation holds and completes its result.
 func (op *operation) end(err error) (*Result, error) {
-	err = errors.Join(err, op.unlock())
+	err = errs.Join(err, op.unlock())
 	if sys.NoSpace(err) {
 		err = asKind(err, ErrNoSpace)
 	}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
@@ -58,7 +59,7 @@ func (op *operation) exchange(ctx context.Context, state *stateDir) error {
 	err := moveAs(state.File, trashName, op.ssd, op.name, sys.Exchange)
 	if err != nil {
 		back := state.RenameAt(trashName, state.File, copier.StageName, sys.NoReplace)
-		err = errors.Join(fmt.Errorf("%w: %w", errNotReplaced, err), back)
+		err = errs.Join(fmt.Errorf("%w: %w", errNotReplaced, err), back)
 	}
 	return err
 }
@@ -94,7 +95,7 @@ func moveAs(from *sys.File, name string, to *sys.File, newName string, how uint)
 		defer restoreOther() //nolint:errcheck // trash now, or as it was
 	}
 	err = from.RenameAt(name, to, newName, how)
-	return errors.Join(err, restore())
+	return errs.Join(err, restore())
 }
 
 // makeWritable lets the owner write to a directory until restore is called. What
@@ -112,7 +113,7 @@ func makeWritable(in *sys.File, name string) (restore func() error) {
 	}
 	return func() error {
 		defer d.Close() //nolint:errcheck // opened for reading
-		return errors.Join(d.Chmod(s.Perm()), d.Sync())
+		return errs.Join(d.Chmod(s.Perm()), d.Sync())
 	}
 }
 

@@ -2,12 +2,12 @@ package shardtossd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 	"shard_to_ssd/verify"
@@ -24,12 +24,12 @@ func (op *operation) putBack(ctx context.Context, m *verify.Manifest, state *sta
 	}
 	p := &putter{op: op, ctx: ctx, state: state, need: need, all: need.touched()}
 	err := m.Each(p.entry)
-	err = errors.Join(err, p.leave())
+	err = errs.Join(err, p.leave())
 	if err == nil {
 		err = p.takeAway(need.strangers())
 	}
 	// Also after a failure: what was changed shall differ in nothing else.
-	return errors.Join(err, m.Each(p.sealDir), op.ssd.SyncFS())
+	return errs.Join(err, m.Each(p.sealDir), op.ssd.SyncFS())
 }
 
 // putter is one run of putBack.
@@ -66,7 +66,7 @@ func (p *putter) entry(r *tree.Record) error {
 	case r.Kind == tree.Sums:
 		return nil
 	case r.Kind == tree.Dir:
-		return errors.Join(p.leave(), p.enter(r))
+		return errs.Join(p.leave(), p.enter(r))
 	case p.dir == nil || how == 0:
 		return nil
 	case how == broken:
@@ -95,7 +95,7 @@ func (p *putter) enter(r *tree.Record) (err error) {
 func (p *putter) leave() (err error) {
 	for _, d := range []*sys.File{p.dir, p.staged} {
 		if d != nil {
-			err = errors.Join(err, d.Close())
+			err = errs.Join(err, d.Close())
 		}
 	}
 	p.dir, p.staged = nil, nil
@@ -128,7 +128,7 @@ func (p *putter) replace(name string) error {
 // move is moveAs. Directories that may not be written to become so until sealDir.
 func (p *putter) move(from *sys.File, name string, to *sys.File, newName string, how uint) error {
 	err := moveAs(from, name, to, newName, how)
-	if sys.Is(err, unix.EACCES) && errors.Join(from.Chmod(0o700), to.Chmod(0o700)) == nil {
+	if sys.Is(err, unix.EACCES) && errs.Join(from.Chmod(0o700), to.Chmod(0o700)) == nil {
 		err = moveAs(from, name, to, newName, how)
 	}
 	return err

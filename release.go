@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
 )
@@ -197,5 +198,5 @@ func (op *operation) clearUnpublished(ctx context.Context) error {
 	if state.checkLockDir(op.lockDir) != nil || state.Lock(false) != nil || state.checkLinked() != nil {
 		return nil
 	}
-	return errors.Join(state.clearTrash(ctx, op.Jobs), op.tidy(ctx, state, true))
+	return errs.Join(state.clearTrash(ctx, op.Jobs), op.tidy(ctx, state, true))
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
@@ -166,7 +168,7 @@ func (op *operation) repairLocked(ctx context.Context, need *mending) error {
 	if need.none() {
 		return op.nothingToRepair()
 	}
-	if err := errors.Join(op.refuseRoot(m, pub, need), op.refuseMounts(need)); err != nil {
+	if err := errs.Join(op.refuseRoot(m, pub, need), op.refuseMounts(need)); err != nil {
 		return err
 	}
 	return op.mend(ctx, m, state, need)
@@ -226,7 +228,7 @@ func (op *operation) mend(ctx context.Context, m *verify.Manifest, state *stateD
 	need.repairs(op.repairs)
 	op.result.Outcome = Repaired
 	op.info("Repaired shard %s in %d places, %d bytes (%s) copied again; what was mended was read back, %s, and is as it was published",
-		op.name, op.result.RepairCount, copied, FormatSize(copied), op.result.ReadBack)
+		op.name, op.result.RepairCount, copied, humanize.Size(copied), op.result.ReadBack)
 	return nil
 }
 
@@ -324,7 +326,7 @@ func (op *operation) nothingMended(ctx context.Context, state *stateDir, err err
 
 // clearRepair deletes what the repair has left in the state dir.
 func (op *operation) clearRepair(ctx context.Context, state *stateDir) {
-	err := errors.Join(copier.RemoveStage(ctx, state.File, op.Jobs), copier.DropPlan(ctx, state.File), state.clearTrash(ctx, op.Jobs))
+	err := errs.Join(copier.RemoveStage(ctx, state.File, op.Jobs), copier.DropPlan(ctx, state.File), state.clearTrash(ctx, op.Jobs))
 	if err != nil {
 		op.warn("what the repair of shard %s left in %s could not be deleted, the next call will: %v", op.name, state.Path(), err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
 )
@@ -206,7 +207,7 @@ func (s *scrub) say() {
 		n    int
 		what string
 	}{
-		{n.Skipped, fmt.Sprintf("verified less than %s ago", formatAge(s.MaxAge))},
+		{n.Skipped, fmt.Sprintf("verified less than %s ago", humanize.Age(s.MaxAge))},
 		{n.NotPublished, "not published by this tool"},
 		{n.Gone, "gone meanwhile"},
 		{n.Left, "not verified to the end"},
@@ -217,8 +218,8 @@ func (s *scrub) say() {
 	}
 	r, seconds := &s.result, time.Since(s.started).Seconds()
 	s.info("Of %d shards in %s: %s. Read %d of %d files, %d of %d bytes (%s) in %.1f s, %s/s, read back: %s", n.Shards, s.SSDDir,
-		strings.Join(parts, ", "), r.FilesRead, r.Files, r.BytesRead, r.Bytes, FormatSize(r.BytesRead), seconds,
-		FormatSize(int64(float64(r.BytesRead)/seconds)), cmp.Or(r.ReadBack, "nothing"))
+		strings.Join(parts, ", "), r.FilesRead, r.Files, r.BytesRead, r.Bytes, humanize.Size(r.BytesRead), seconds,
+		humanize.Size(int64(float64(r.BytesRead)/seconds)), cmp.Or(r.ReadBack, "nothing"))
 }
 
 // verdict is the error of the whole run: damage before all else.

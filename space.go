@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
@@ -23,7 +24,7 @@ func (op *operation) withRoom(ctx context.Context, step func() error) error {
 			return err
 		}
 		if cleared := op.clearOthers(ctx, what); cleared != nil {
-			return errors.Join(err, cleared)
+			return errs.Join(err, cleared)
 		}
 		err = step()
 	}
@@ -74,5 +75,5 @@ func (op *operation) clearOther(ctx context.Context, name, what string) (cleared
 	if what == trashName {
 		return true, s.clearTrash(ctx, op.Jobs)
 	}
-	return true, errors.Join(copier.RemoveStage(ctx, s.File, op.Jobs), copier.DropPlan(ctx, s.File))
+	return true, errs.Join(copier.RemoveStage(ctx, s.File, op.Jobs), copier.DropPlan(ctx, s.File))
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 	"shard_to_ssd/locking"
@@ -135,7 +136,7 @@ func makePrivate(in, d *sys.File, name string) error {
 }
 
 func (s *stateDir) close() error {
-	return errors.Join(s.File.Close(), s.root.Close())
+	return errs.Join(s.File.Close(), s.root.Close())
 }
 
 // recordLockDir writes down which lock dir the state dir belongs to, unless it is
@@ -166,7 +167,7 @@ func (s *stateDir) writeVia(temporary, name, text string) error {
 		err = s.RenameAt(temporary, s.File, name, sys.Replace)
 	}
 	if err != nil {
-		return errors.Join(err, s.UnlinkIfThere(temporary))
+		return errs.Join(err, s.UnlinkIfThere(temporary))
 	}
 	return nil
 }
@@ -283,7 +284,7 @@ func (s *stateDir) clearTrash(ctx context.Context, jobs int) error {
 	if !there || err != nil {
 		return err
 	}
-	if err := errors.Join(s.Sync(), s.ssd.Sync()); err != nil {
+	if err := errs.Join(s.Sync(), s.ssd.Sync()); err != nil {
 		return err
 	}
 	return tree.Remove(ctx, s.File, trashName, jobs)

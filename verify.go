@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
@@ -33,7 +35,7 @@ func Verify(ctx context.Context, o Options) (*Result, error) {
 		err = op.verify(ctx, r)
 	}
 	if op.result.Outcome == Skipped {
-		op.info("Shard %s was found as published less than %s ago, and is skipped", op.name, formatAge(o.MaxAge))
+		op.info("Shard %s was found as published less than %s ago, and is skipped", op.name, humanize.Age(o.MaxAge))
 	}
 	return op.end(err)
 }
@@ -63,7 +65,7 @@ func (op *operation) verify(ctx context.Context, r *reader) error {
 	err = op.verdict(m, err)
 	proven := err == nil
 	if op.Source && ctx.Err() == nil && (proven || damage > 0) {
-		err = errors.Join(err, op.againstSource(ctx, m))
+		err = errs.Join(err, op.againstSource(ctx, m))
 	}
 	err = op.unlessGone(m, err)
 	op.sayCovered(ctx)
@@ -78,7 +80,7 @@ func (op *operation) verify(ctx context.Context, r *reader) error {
 	}
 	if err == nil {
 		op.result.Outcome = Verified
-		op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, FormatSize(m.Bytes), op.result.ReadBack)
+		op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, humanize.Size(m.Bytes), op.result.ReadBack)
 	}
 	return err
 }
@@ -101,7 +103,7 @@ func (op *operation) verdict(m *verify.Manifest, err error) error {
 func (op *operation) sayCovered(ctx context.Context) {
 	if r := &op.result; ctx.Err() != nil {
 		op.info("Of shard %s %d of %d files were read, %d of %d bytes (%s): %d differences", op.name, r.FilesRead, r.Files,
-			r.BytesRead, r.Bytes, FormatSize(r.BytesRead), r.DifferenceCount)
+			r.BytesRead, r.Bytes, humanize.Size(r.BytesRead), r.DifferenceCount)
 	}
 }
 
@@ -303,7 +305,7 @@ func (op *operation) differs(d verify.Difference) {
 func (op *operation) unlessGone(m *verify.Manifest, err error) error {
 	now, statErr := op.published()
 	if statErr != nil {
-		return errors.Join(err, statErr)
+		return errs.Join(err, statErr)
 	}
 	if now != nil && m.BoundTo(now) {
 		return err

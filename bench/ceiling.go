@@ -2,13 +2,13 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/bench/data"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
@@ -46,9 +46,9 @@ func (b *ceilingBench) sample(ctx context.Context, c *Ceiling) (err error) {
 	var streams []*stream
 	defer func() {
 		for _, s := range streams {
-			err = errors.Join(err, s.close(), s.file.Close())
+			err = errs.Join(err, s.close(), s.file.Close())
 		}
-		err = errors.Join(err, b.dir.UnlinkIfThere(ceilingCopy))
+		err = errs.Join(err, b.dir.UnlinkIfThere(ceilingCopy))
 	}()
 	b.seed++
 	for _, way := range c.Way.each() {
@@ -58,7 +58,7 @@ func (b *ceilingBench) sample(ctx context.Context, c *Ceiling) (err error) {
 		}
 		s, err := newStream(file, way, b.size, c.Block, c.Depth, b.seed, b.moved)
 		if err != nil {
-			return errors.Join(err, file.Close())
+			return errs.Join(err, file.Close())
 		}
 		streams = append(streams, s)
 	}

@@ -1,10 +1,10 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
+	"shard_to_ssd/internal/errs"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -291,7 +291,7 @@ func (c *Comparison) writeRest(text *strings.Builder) {
 func CompareFiles(to io.Writer, old, new string) error {
 	a, err := Load(old)
 	b, err2 := Load(new)
-	if err := errors.Join(err, err2); err != nil {
+	if err := errs.Join(err, err2); err != nil {
 		return err
 	}
 	_, err = Compare(a, b).WriteTo(to)

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 	"shard_to_ssd/verify"
@@ -137,7 +137,7 @@ func (c *copying) prove(ctx context.Context, src *copier.Source, plan *copier.Pl
 	if err := both.Wait(); err != nil {
 		return err
 	}
-	if err := errors.Join(m.Close(), m.Commit()); err != nil {
+	if err := errs.Join(m.Close(), m.Commit()); err != nil {
 		return err
 	}
 	return w.timed(state.Sync)
@@ -174,7 +174,7 @@ func proveStage(ctx context.Context, state *sys.File) error {
 			first = fmt.Errorf("the copy differs from the source: %v", d)
 		}
 	})
-	return errors.Join(err, first)
+	return errs.Join(err, first)
 }
 
 // stopwatch takes the times of one copy. It is the copier's Observer and Timer.

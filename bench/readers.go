@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
@@ -50,7 +50,7 @@ func (r *runner) measureReaders(ctx context.Context, from *shard, alone time.Dur
 		sample, err = r.copyOnce(ctx, from, state)
 		return err
 	})
-	if err = errors.Join(err, state.Close(), r.work.delete(ctx, name)); err != nil {
+	if err = errs.Join(err, state.Close(), r.work.delete(ctx, name)); err != nil {
 		return nil, err
 	}
 	r.written.Add(from.stored)
@@ -101,7 +101,7 @@ func (r *randomReader) readBeside(ctx context.Context, work func() error) (Laten
 	}()
 	err := work()
 	end()
-	err = errors.Join(err, <-read)
+	err = errs.Join(err, <-read)
 	return latencyOf(h), err
 }
 

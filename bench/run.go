@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"shard_to_ssd/bench/data"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
@@ -66,7 +66,7 @@ func Run(ctx context.Context, c Config) (result *Result, err error) {
 	}
 	defer func() {
 		r.closeShards()
-		err = errors.Join(err, r.work.remove(ctx))
+		err = errs.Join(err, r.work.remove(ctx))
 		r.finish(err)
 		r.result.Facts = known()
 		runtime.GOMAXPROCS(r.processors)

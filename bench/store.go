@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"shard_to_ssd/internal/errs"
 )
 
 // ErrVersion is the cause when a file is of a version that this program does not know.
@@ -51,12 +52,12 @@ func WriteWhole(path string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(fill(f, text), f.Close())
+	err = errs.Join(fill(f, text), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errs.Join(err, os.Remove(f.Name()))
 	}
 	return syncDir(filepath.Dir(path))
 }
@@ -67,7 +68,7 @@ func writeInto(path string, text []byte) error {
 		return err
 	}
 	_, err = f.Write(text)
-	return errors.Join(err, f.Close())
+	return errs.Join(err, f.Close())
 }
 
 func fill(f *os.File, text []byte) error {
@@ -87,7 +88,7 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errs.Join(d.Sync(), d.Close())
 }
 
 // Encode writes the text of the file that Save writes.

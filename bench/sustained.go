@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"shard_to_ssd/bench/data"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
@@ -36,7 +37,7 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 	}
 	s.judge(size)
 	if err != nil || !s.Complete {
-		return s, errors.Join(err, first.close(ctx))
+		return s, errs.Join(err, first.close(ctx))
 	}
 	r.doubt(s)
 	again := s.again(size)
@@ -45,7 +46,7 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 	err = rest(ctx, pause)
 	// Until now it was there, as a shard stays: no drive has it easier by being told that
 	// all of it is free.
-	if err = errors.Join(err, first.close(ctx)); err != nil {
+	if err = errs.Join(err, first.close(ctx)); err != nil {
 		return s, err
 	}
 	s.AfterIt, err = r.writeOn(ctx, again)
@@ -131,7 +132,7 @@ func (r *runner) writeBeside(ctx context.Context, s *Sustained, size int64, paus
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close(), r.work.delete(ctx, readersFile)) }()
+	defer func() { err = errs.Join(err, file.Close(), r.work.delete(ctx, readersFile)) }()
 	if err := rest(ctx, pause); err != nil {
 		return err
 	}
@@ -139,7 +140,7 @@ func (r *runner) writeBeside(ctx context.Context, s *Sustained, size int64, paus
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, write.close(ctx)) }()
+	defer func() { err = errs.Join(err, write.close(ctx)) }()
 	reader := r.newReader(file, readersSize(size))
 	readers := &Readers{}
 	if readers.Alone, err = reader.readFor(ctx, alone); err != nil {
@@ -163,10 +164,10 @@ func (r *runner) makeFile(ctx context.Context, name string, size int64) (*sys.Fi
 	r.stamps++
 	s, err := newStream(file, Write, size, min(r.sustainedBlock, size), sustainedDepth, r.Seed+r.stamps, r.wrote)
 	if err == nil {
-		err = errors.Join(s.run(ctx), s.close())
+		err = errs.Join(s.run(ctx), s.close())
 	}
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, errs.Join(err, file.Close())
 	}
 	return file, nil
 }
@@ -188,7 +189,7 @@ func (r *runner) writeOn(ctx context.Context, size int64) ([]Point, error) {
 		return []Point{}, err
 	}
 	points, err := w.run(ctx)
-	return points, errors.Join(err, w.close(ctx))
+	return points, errs.Join(err, w.close(ctx))
 }
 
 // longWrite is a new file that is written on and on. Nil is one that there is no space
@@ -207,7 +208,7 @@ func (r *runner) openLongWrite(ctx context.Context, size int64) (*longWrite, err
 	}
 	file, err := data.Create(r.work.File, sustainedFile, size)
 	if sys.NoSpace(err) {
-		return nil, errors.Join(r.endedEarly(err), r.work.delete(ctx, sustainedFile))
+		return nil, errs.Join(r.endedEarly(err), r.work.delete(ctx, sustainedFile))
 	}
 	if err != nil {
 		return nil, err
@@ -215,7 +216,7 @@ func (r *runner) openLongWrite(ctx context.Context, size int64) (*longWrite, err
 	r.stamps++
 	s, err := newStream(file, Write, size, r.sustainedBlock, sustainedDepth, r.Seed+r.stamps, r.wrote)
 	if err != nil {
-		return nil, errors.Join(err, file.Close(), r.work.delete(ctx, sustainedFile))
+		return nil, errs.Join(err, file.Close(), r.work.delete(ctx, sustainedFile))
 	}
 	return &longWrite{r, file, s}, nil
 }
@@ -225,7 +226,7 @@ func (w *longWrite) close(ctx context.Context) error {
 	if w == nil {
 		return nil
 	}
-	return errors.Join(w.stream.close(), w.file.Close(), w.r.work.delete(ctx, sustainedFile))
+	return errs.Join(w.stream.close(), w.file.Close(), w.r.work.delete(ctx, sustainedFile))
 }
 
 // run writes all of it, once, and returns the rate of each half second. It ends early
@@ -234,7 +235,7 @@ func (w *longWrite) run(ctx context.Context) (points []Point, err error) {
 	if w == nil {
 		return []Point{}, nil
 	}
-	defer func() { err = errors.Join(err, w.stream.close()) }()
+	defer func() { err = errs.Join(err, w.stream.close()) }()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	done := make(chan error, 1)

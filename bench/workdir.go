@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
@@ -42,11 +42,11 @@ func makeWorkDir(target string) (*workDir, error) {
 		err = dir.MkdirAt(w.name, 0o700)
 	}
 	if err != nil {
-		return nil, errors.Join(err, dir.Close())
+		return nil, errs.Join(err, dir.Close())
 	}
 	w.reserve = reserveOf(space.Free)
 	if w.File, err = dir.OpenDirAt(w.name); err != nil {
-		return nil, errors.Join(err, dir.RmdirAt(w.name), dir.Close())
+		return nil, errs.Join(err, dir.RmdirAt(w.name), dir.Close())
 	}
 	return w, nil
 }
@@ -64,11 +64,11 @@ func reserveOf(free int64) int64 { return min(free/20, 10<<30) }
 
 // remove deletes the directory with all that is in it, also after ctx has ended.
 func (w *workDir) remove(ctx context.Context) error {
-	err := errors.Join(w.Close(), tree.Remove(context.WithoutCancel(ctx), w.target, w.name, removers))
+	err := errs.Join(w.Close(), tree.Remove(context.WithoutCancel(ctx), w.target, w.name, removers))
 	if err != nil {
 		err = fmt.Errorf("%w: delete %s/%s", err, w.target.Path(), w.name)
 	}
-	return errors.Join(err, w.target.Close())
+	return errs.Join(err, w.target.Close())
 }
 
 // delete removes one directory in it, and has the file system give its space back: the

@@ -1,10 +1,9 @@
 package copier
 
 import (
-	"errors"
-
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
@@ -28,7 +27,7 @@ func isServer(fs sys.Space) bool {
 func (p *pair) takeRange(why string) error {
 	p.take(Range, why)
 	p.in.DontCache.Store(true)
-	return errors.Join(p.in.SetDirect(false), p.out.SetDirect(false))
+	return errs.Join(p.in.SetDirect(false), p.out.SetDirect(false))
 }
 
 // putRange copies n bytes at off with copy_file_range. It returns how many were

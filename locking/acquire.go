@@ -342,7 +342,7 @@ func (u *UserFile) Unlock() error {
 // exec has the open file too, and would keep the lock.
 func unlockAndClose(f *sys.File) error { return both(f.Unlock(), f.Close()) }
 
-// both is errors.Join on one line.
+// both is errs.Join on one line.
 func both(a, b error) error {
 	switch {
 	case a == nil:

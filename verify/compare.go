@@ -2,12 +2,12 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
@@ -159,7 +159,7 @@ func (c *comparer) enter(r *tree.Record) error {
 // unseen reports the open directory, of whose names nothing can be said.
 func (c *comparer) unseen(err error) error {
 	c.names = nil
-	return errors.Join(c.unreadable(".", err), c.leave())
+	return errs.Join(c.unreadable(".", err), c.leave())
 }
 
 // unreadable reports an entry that the file system does not give back. That this

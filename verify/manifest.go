@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
@@ -200,7 +201,7 @@ func (w *Writer) Files() []*sys.File { return w.files[:] }
 func DropUncommitted(state *sys.File) error {
 	var err error
 	for _, name := range parts {
-		err = errors.Join(err, state.UnlinkIfThere(name+newSuffix))
+		err = errs.Join(err, state.UnlinkIfThere(name+newSuffix))
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"shard_to_ssd/internal/errs"
 	"strconv"
 	"strings"
 	"time"
@@ -58,7 +59,7 @@ func newImage(dir string) (*os.File, error) {
 	if errors.Is(err, unix.EINVAL) { // tmpfs before Linux 6.6: good enough to try this program on
 		image, err = os.OpenFile(named.Name(), os.O_RDWR, 0)
 	}
-	return image, errors.Join(err, os.Remove(named.Name()))
+	return image, errs.Join(err, os.Remove(named.Name()))
 }
 
 // fill overwrites the image with noise, from memory that is aligned as O_DIRECT

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"shard_to_ssd/internal/errs"
 	"strings"
 	"syscall"
 	"time"
@@ -61,7 +62,7 @@ func (o options) start() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(o.write(r), r.failed())
+	return errs.Join(o.write(r), r.failed())
 }
 
 // options are the command line.
@@ -149,14 +150,14 @@ func (o options) measure(ctx context.Context) (r record, err error) {
 		r.Samples = s.Samples
 	}
 	turns := turnsOf(rows, r.Samples)
-	if err := errors.Join(toolsAreThere(turns), roomFor(o.dir, turns, s)); err != nil {
+	if err := errs.Join(toolsAreThere(turns), roomFor(o.dir, turns, s)); err != nil {
 		return r, err
 	}
 	dir, err := os.MkdirTemp(o.dir, "shard_to_ssd-peers-")
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errs.Join(err, os.RemoveAll(dir)) }()
 	r.Facts, r.Versions = factsOf(ctx, dir), versionsOf(ctx, builds)
 	start := time.Now()
 	log := func(format string, args ...any) {
@@ -171,7 +172,7 @@ func (o options) measure(ctx context.Context) (r record, err error) {
 	if b.cached {
 		r.Facts = append(r.Facts, fact{"CAUTION", "the images took no direct I/O: numbers are of the host's page cache"})
 	}
-	return r, errors.Join(err, o.save(r))
+	return r, errs.Join(err, o.save(r))
 }
 
 // toolsAreThere looks for the contenders' programs, before hours have gone by.

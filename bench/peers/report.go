@@ -1,9 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
+	"shard_to_ssd/internal/errs"
 	"slices"
 	"strings"
 )
@@ -52,7 +52,7 @@ func (r record) failed() error {
 			all = append(all, fmt.Errorf("%s failed: %s", key, why))
 		}
 	}
-	return errors.Join(all...)
+	return errs.Join(all...)
 }
 
 // report is the whole text.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"shard_to_ssd/internal/errs"
 	"strings"
 	"syscall"
 	"time"
@@ -38,7 +39,7 @@ type bench struct {
 // run is all turns; done is called after each.
 func (b *bench) run(ctx context.Context, turns []turn, done func() error) (err error) {
 	defer func() {
-		err = errors.Join(err, b.sources.keep(nil), b.closeSSD())
+		err = errs.Join(err, b.sources.keep(nil), b.closeSSD())
 	}()
 	for i, t := range turns {
 		if err := b.turn(ctx, t); err != nil {
@@ -75,7 +76,7 @@ func (b *bench) turn(ctx context.Context, t turn) (err error) {
 		b.cached = b.cached || !b.ssd.direct
 	}
 	ground := ground{bench: b, mount: filepath.Join(b.dir, "ssd")}
-	defer func() { err = errors.Join(err, ground.leave()) }()
+	defer func() { err = errs.Join(err, ground.leave()) }()
 	for n := range t.samples {
 		for _, l := range t.lanes {
 			if err := b.lane(ctx, &ground, l, n, t.samples); err != nil {
@@ -303,7 +304,7 @@ func (g *ground) unmountSSD() error {
 func (g *ground) leave() error {
 	err := g.unmountSSD()
 	if g.slow != nil {
-		err = errors.Join(err, g.slow.Unmount())
+		err = errs.Join(err, g.slow.Unmount())
 		g.slow = nil
 	}
 	return err

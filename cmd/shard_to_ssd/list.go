@@ -6,6 +6,7 @@ import (
 	"time"
 
 	shardtossd "shard_to_ssd"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/verify"
 )
 
@@ -16,7 +17,7 @@ func listText(shards []shardtossd.ShardInfo) string {
 	for _, shard := range shards {
 		fmt.Fprintf(&text, "%s: %s", oneLine(shard.Name), shard.State)
 		if shard.Published != nil || shard.Files > 0 {
-			fmt.Fprintf(&text, ", %s in %d files", shardtossd.FormatSize(shard.Bytes), shard.Files)
+			fmt.Fprintf(&text, ", %s in %d files", humanize.Size(shard.Bytes), shard.Files)
 		}
 		text.WriteString("\n")
 		for _, detail := range shardDetails(shard) {
@@ -76,7 +77,7 @@ func stageState(shard shardtossd.ShardInfo) string {
 		state = "being copied now"
 	}
 	return fmt.Sprintf("%s of %s (%d%%), %s",
-		shardtossd.FormatSize(shard.StageBytes), shardtossd.FormatSize(shard.StageTotal), percent(shard.StageBytes, shard.StageTotal), state)
+		humanize.Size(shard.StageBytes), humanize.Size(shard.StageTotal), percent(shard.StageBytes, shard.StageTotal), state)
 }
 
 // differencesText is what --verify prints of damage: a line for each difference,

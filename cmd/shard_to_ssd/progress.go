@@ -10,6 +10,7 @@ import (
 
 	shardtossd "shard_to_ssd"
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/humanize"
 )
 
 // How often something is shown. The bar is drawn as often as it looks smooth; a
@@ -197,9 +198,9 @@ func (p *progress) drawBar(now time.Time) {
 
 // plainLine says all there is to say.
 func plainLine(s snapshot) string {
-	bytes := fmt.Sprintf("%s of %s read back", shardtossd.FormatSize(s.readBack), shardtossd.FormatSize(s.bytes))
+	bytes := fmt.Sprintf("%s of %s read back", humanize.Size(s.readBack), humanize.Size(s.bytes))
 	if s.copies {
-		bytes = fmt.Sprintf("%s of %s copied, %s read back", shardtossd.FormatSize(s.copied), shardtossd.FormatSize(s.bytes), shardtossd.FormatSize(s.readBack))
+		bytes = fmt.Sprintf("%s of %s copied, %s read back", humanize.Size(s.copied), humanize.Size(s.bytes), humanize.Size(s.readBack))
 	}
 	return fmt.Sprintf("progress: %d%%, %s, %s, %s", percent(s.done, s.work), bytes, fileCount(s, " of "), speed(s))
 }
@@ -215,7 +216,7 @@ func barLine(s snapshot, columns int) string {
 		columns = 80 // a bar was asked for, but there is no terminal to ask
 	}
 	columns-- // in the last column some terminals wrap
-	moved := fmt.Sprintf("%s/%s, ", shardtossd.FormatSize(bytes), shardtossd.FormatSize(s.bytes))
+	moved := fmt.Sprintf("%s/%s, ", humanize.Size(bytes), humanize.Size(s.bytes))
 	stats := moved + fileCount(s, "/") + ", " + speed(s)
 	width := barWidth(columns, stats)
 	if width < barMinimum {
@@ -270,7 +271,7 @@ func speed(s snapshot) string {
 	case s.left < 0:
 		left = "time left unknown"
 	}
-	return fmt.Sprintf("%s/s, %s", shardtossd.FormatSize(int64(s.rate)), left)
+	return fmt.Sprintf("%s/s, %s", humanize.Size(int64(s.rate)), left)
 }
 
 // percent rounds down: 100 means all. Of nothing, all is done.

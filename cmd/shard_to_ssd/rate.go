@@ -1,17 +1,16 @@
 package main
 
 import (
+	"shard_to_ssd/internal/humanize"
 	"strconv"
-
-	shardtossd "shard_to_ssd"
 )
 
 // byteRate is a number of bytes a second, as --bwlimit takes it.
 type byteRate int64
 
-// Set is shardtossd.ParseSize.
+// Set is humanize.ParseSize.
 func (r *byteRate) Set(text string) error {
-	n, err := shardtossd.ParseSize(text)
+	n, err := humanize.ParseSize(text)
 	*r = byteRate(n)
 	return err
 }

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/pflag"
 
-	shardtossd "shard_to_ssd"
 	"shard_to_ssd/bench"
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/humanize"
 )
 
 // usageError is what is wrong with a command line.
@@ -103,9 +103,9 @@ func (o *oneOf) Type() string { return "FORMAT" }
 // size is a number of bytes, at least one.
 type size int64
 
-// Set is shardtossd.ParseSize, of a size that is one.
+// Set is humanize.ParseSize, of a size that is one.
 func (s *size) Set(text string) error {
-	n, err := shardtossd.ParseSize(text)
+	n, err := humanize.ParseSize(text)
 	if err == nil && n == 0 {
 		err = errors.New("nothing is no size")
 	}

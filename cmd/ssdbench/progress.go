@@ -2,11 +2,10 @@ package main
 
 import (
 	"fmt"
+	"shard_to_ssd/internal/humanize"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	shardtossd "shard_to_ssd"
 )
 
 // redrawEvery is how often the line on a terminal is drawn.
@@ -126,7 +125,7 @@ func rateText(samples []moved) string {
 	if seconds <= 0 {
 		return "…"
 	}
-	return shardtossd.FormatSize(int64(float64(last.bytes-first.bytes)/seconds)) + "/s"
+	return humanize.Size(int64(float64(last.bytes-first.bytes)/seconds)) + "/s"
 }
 
 func leftText(left time.Duration) string {

@@ -10,9 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	shardtossd "shard_to_ssd"
 	"shard_to_ssd/bench"
 	"shard_to_ssd/bench/facts"
+	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/process"
 )
 
@@ -37,7 +38,7 @@ func runCommand(h host, line, args []string) error {
 	f.config.Watch, f.config.SameDrive = facts.Watch, facts.SameDrive
 	f.config.Tell = func(c bench.Cost) {
 		h.say("this will write %s to %s in all, at most %s of them at once; %s are free, of which %s stay free",
-			shardtossd.FormatSize(c.Writes), f.config.Target, shardtossd.FormatSize(c.Peak), shardtossd.FormatSize(c.Free), shardtossd.FormatSize(c.Keeps))
+			humanize.Size(c.Writes), f.config.Target, humanize.Size(c.Peak), humanize.Size(c.Free), humanize.Size(c.Keeps))
 	}
 	f.config.Warn = func(warning string) { p.say("warning: %s", warning) }
 	result, err := bench.Run(ctx, f.config)
@@ -47,7 +48,7 @@ func runCommand(h host, line, args []string) error {
 	if errors.As(err, &cost) {
 		return fmt.Errorf("%w: --yes does", err)
 	}
-	return errors.Join(withSignal(ctx, err), f.write(h, result))
+	return errs.Join(withSignal(ctx, err), f.write(h, result))
 }
 
 // withSignal names the signal that ended ctx in an error that does not.
@@ -104,7 +105,7 @@ func (f *runFlags) write(h host, r *bench.Result) error {
 		failed = fmt.Errorf("write result %s: %w; it is on standard output instead", f.output, failed)
 	}
 	_, err := h.stdout.Write(text.Bytes())
-	return errors.Join(failed, err)
+	return errs.Join(failed, err)
 }
 
 // partial ends the name of a result that is not to replace another.

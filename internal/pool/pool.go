@@ -5,13 +5,13 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
@@ -89,7 +89,7 @@ func New(jobs int) (*Pool, error) {
 	for range max(jobs, 1) {
 		buf, err := sys.Buffer(tree.BlockSize)
 		if err != nil {
-			return nil, errors.Join(err, p.Close())
+			return nil, errs.Join(err, p.Close())
 		}
 		p.workers = append(p.workers, &Worker{Buf: buf, atOnce: atOnce, asked: asked})
 	}
@@ -100,7 +100,7 @@ func New(jobs int) (*Pool, error) {
 func (p *Pool) Close() error {
 	var all errgroup.Group
 	for _, w := range p.workers { // at once: the kernel takes some 30 ms for each batch
-		all.Go(func() error { return errors.Join(w.batch.Close(), sys.FreeBuffer(w.Buf)) })
+		all.Go(func() error { return errs.Join(w.batch.Close(), sys.FreeBuffer(w.Buf)) })
 	}
 	p.workers = nil
 	return all.Wait()

@@ -1,9 +1,9 @@
 package testkit
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
+	"shard_to_ssd/internal/errs"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +19,6 @@ func Evict(root string) error {
 			return err
 		}
 		defer f.Close() //nolint:errcheck // opened for reading
-		return errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+		return errs.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
 	})
 }
