@@ -12,7 +12,8 @@ import (
 	shardtossd "shard_to_ssd"
 )
 
-// Where user files and shards are when neither flag nor environment says.
+// The lock dir and the SSD dir: the variables used without a flag, and the
+// defaults used without both.
 const (
 	envLockDir     = "SHARD_TO_SSD_LOCKDIR"
 	envSSDDir      = "SHARD_TO_SSD_SSDDIR"
@@ -20,9 +21,8 @@ const (
 	defaultSSDDir  = "/ssd"
 )
 
-const usageLine = "usage: shard_to_ssd [-h] [-c | -r | --verify | --list | --repair | --adopt] [-l DIR] [-s DIR] [-i NAME] [SHARD]"
-
-// mode is what the command line asks for, in the words of Result.Operation.
+// mode is the operation that the command line asks for, in the words of the JSON
+// object.
 type mode string
 
 const (
@@ -37,7 +37,7 @@ const (
 	modeVerifyAll mode = "verify-all" // modeVerify with --all
 )
 
-// command is the command line, understood.
+// command is a parsed command line.
 type command struct {
 	mode     mode
 	options  shardtossd.Options
@@ -47,14 +47,14 @@ type command struct {
 	version  bool
 }
 
-// usageError is what is wrong with a command line.
+// usageError says why a command line is refused.
 type usageError struct{ message string }
 
 func (e *usageError) Error() string        { return e.message }
 func (e *usageError) Is(target error) bool { return target == shardtossd.ErrUsage }
 
-// parse reads the command line. With an error, the command holds what had been
-// understood before it: enough to know whether JSON is wanted.
+// parse reads the command line. With an error, the command holds the flags before
+// the wrong one, so the caller knows whether JSON is wanted.
 func parse(args []string, getenv func(string) string) (command, error) {
 	c := command{progress: progressAuto}
 	c.options.LockDir = firstOf(getenv(envLockDir), defaultLockDir)
@@ -62,7 +62,7 @@ func parse(args []string, getenv func(string) string) (command, error) {
 	var modes modeFlags
 	flags := newFlagSet(&c, &modes)
 	err := flags.Parse(args)
-	c.mode = modes.first()
+	c.mode = modes.firstMode()
 	if c.mode == modeVerify && modes.all {
 		c.mode = modeVerifyAll
 	}
@@ -90,7 +90,7 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-// modeFlags are the flags that have no field of their own in a command.
+// modeFlags are the flags that do not go straight into a command.
 type modeFlags struct {
 	copy, remove, verify, list bool
 	repair, adopt              bool
@@ -98,7 +98,7 @@ type modeFlags struct {
 	all                        bool
 }
 
-// given lists the modes that were asked for.
+// given returns the modes on the command line.
 func (m modeFlags) given() []mode {
 	var given []mode
 	for _, flag := range []struct {
@@ -113,15 +113,14 @@ func (m modeFlags) given() []mode {
 	return given
 }
 
-func (m modeFlags) first() mode {
+func (m modeFlags) firstMode() mode {
 	if given := m.given(); len(given) > 0 {
 		return given[0]
 	}
 	return modeNone
 }
 
-// newFlagSet binds the flags. Their descriptions are in help.go, where they can
-// be laid out for people; a test sees to it that none is missing.
+// newFlagSet binds the flags. flag_table.go explains them; a test compares both.
 func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 	flags := pflag.NewFlagSet("shard_to_ssd", pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -153,40 +152,32 @@ func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 	return flags
 }
 
-// check refuses what cannot be meant, and takes SHARD.
+// check refuses a command line without meaning, and takes SHARD.
 func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
-	users, verifies := c.mode == modeCopy || c.mode == modeRemove, c.mode == modeVerify || c.mode == modeVerifyAll
-	mends := c.mode == modeRepair || c.mode == modeAdopt
+	if err := checkMode(modes); err != nil {
+		return err
+	}
+	if err := checkFlagsGoWith(flags, c.mode); err != nil {
+		return err
+	}
+	users := c.mode == modeCopy || c.mode == modeRemove
 	for _, rule := range []struct {
 		broken  bool
 		message string
 	}{
-		{c.mode == modeNone, "no mode: one of -c, -r, --verify, --list, --repair, --adopt is needed"},
-		{len(modes.given()) > 1, fmt.Sprintf("more than one mode: %s", modes.given())},
 		{flags.NArg() > 1, fmt.Sprintf("more than one SHARD: %q", flags.Args())},
-		{modes.all && c.mode != modeVerifyAll, "--all goes with --verify only"},
-		{modes.all && flags.NArg() > 0, fmt.Sprintf("--all, and SHARD: %q", flags.Args())},
-		{!verifies && flags.Changed("max-age"), "--max-age goes with --verify only"},
+		{c.mode == modeVerifyAll && flags.NArg() > 0, fmt.Sprintf("--all takes no SHARD, got %q", flags.Args())},
 		{flags.NArg() == 0 && c.mode != modeList && c.mode != modeVerifyAll, "SHARD is missing"},
 		{flags.NArg() == 1 && flags.Arg(0) == "", "SHARD is empty"},
 		{users && !flags.Changed("id"), "-i NAME is missing: -c and -r need it"},
-		{!users && flags.Changed("id"), "-i goes with -c or -r only"},
 		{users && c.options.ID == "", "the id is empty"},
 		{strings.ContainsAny(c.options.ID, "\n\x00"), fmt.Sprintf("newline or NUL in the id %q", c.options.ID)},
 		{c.options.LockDir == "", "the lock dir is empty"},
 		{c.options.SSDDir == "", "the SSD dir is empty"},
 		{c.options.Jobs < 0, fmt.Sprintf("--jobs is negative: %d", c.options.Jobs)},
 		{modes.timeout < 0, fmt.Sprintf("--lock-timeout is negative: %v", modes.timeout)},
-		{!users && !mends && flags.Changed("lock-timeout"), "--lock-timeout goes with -c, -r, --repair or --adopt only"},
-		{c.mode != modeVerify && flags.Changed("manifest"), "--manifest goes with --verify only"},
 		{flags.Changed("manifest") && c.options.Manifest == "", "the name of the manifest is empty"},
 		{flags.Changed("manifest") && (flags.Changed("source") || flags.Changed("max-age")), "--manifest does not go with --source or --max-age"},
-		{c.mode != modeCopy && c.mode != modeRepair && flags.Changed("engine"), "--engine goes with -c or --repair only"},
-		{c.mode != modeCopy && !verifies && !mends && flags.Changed("bwlimit"), "--bwlimit goes with -c, --verify, --repair or --adopt only"},
-		{c.mode != modeVerify && flags.Changed("source"), "--source goes with --verify only"},
-		{c.mode != modeRepair && flags.Changed("dry-run"), "--dry-run goes with --repair only"},
-		{c.mode != modeCopy && flags.Changed("replace"), "--replace goes with -c only"},
-		{c.mode != modeCopy && flags.Changed("no-resume"), "--no-resume goes with -c only"},
 	} {
 		if rule.broken {
 			return &usageError{rule.message}
@@ -194,4 +185,16 @@ func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
 	}
 	c.options.Shard = flags.Arg(0)
 	return nil
+}
+
+// checkMode refuses a command line without a mode, or with several.
+func checkMode(modes modeFlags) error {
+	switch given := modes.given(); len(given) {
+	case 0:
+		return &usageError{"no mode: one of " + strings.Join(modeFlagNames(nil), ", ") + " is needed"}
+	case 1:
+		return nil
+	default:
+		return &usageError{fmt.Sprintf("more than one mode: %s", given)}
+	}
 }

@@ -2,7 +2,7 @@ package main
 
 import (
 	"errors"
-	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,7 +128,7 @@ func TestUsageErrors(t *testing.T) {
 		"--manifest does not go with --source or --max-age":                     {"--verify", "--manifest=f", "--source", "s"},
 		"the name of the manifest is empty":                                     {"--verify", "--manifest=", "s"},
 		"--all goes with --verify only":                                         {"--list", "--all"},
-		`--all, and SHARD: ["s"]`:                                               {"--verify", "--all", "s"},
+		`--all takes no SHARD, got ["s"]`:                                       {"--verify", "--all", "s"},
 		"--max-age goes with --verify only":                                     {"--list", "--max-age=1d"},
 		`invalid argument "soon" for "--lock-timeout" flag: must be a duration like "30s" or "5m"`:               {"--lock-timeout=soon"},
 		`invalid argument "7" for "--max-age" flag: "7" is not an age such as 7d, 2w, 1d12h or 90m`:              {"--max-age=7"},
@@ -146,22 +146,60 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-// TestEveryFlagIsExplained: each flag starts a line of the help and has a default
-// there, or is a mode.
-func TestEveryFlagIsExplained(t *testing.T) {
+// TestFlagTable compares the table of flags with the flags that parse knows.
+func TestFlagTable(t *testing.T) {
+	shorthands := map[string]string{"help": "h"} // pflag adds --help itself
+	booleans := map[string]bool{"help": true}
 	var c command
 	var m modeFlags
-	modes := map[string]bool{"copy": true, "remove": true, "verify": true, "list": true, "version": true, "repair": true, "adopt": true, "all": true}
 	newFlagSet(&c, &m).VisitAll(func(flag *pflag.Flag) {
-		line := `(?m)^      --` + flag.Name + `\b`
-		if flag.Shorthand != "" {
-			line = `(?m)^  -` + flag.Shorthand + `, --` + flag.Name + `\b`
-		}
-		if !modes[flag.Name] { // up to the default, without another flag between
-			line += `[^(]*\n? *[^(]*\(default: `
-		}
-		if !regexp.MustCompile(line).MatchString(help()) {
-			t.Errorf("--%s is not in the help, or has no default there", flag.Name)
-		}
+		shorthands[flag.Name] = flag.Shorthand
+		booleans[flag.Name] = flag.Value.Type() == "bool"
 	})
+	explained := map[string]string{}
+	for _, row := range modeTable() {
+		explained[row.long] = row.short
+		if !strings.HasSuffix(row.explanation, ".") {
+			t.Errorf("the explanation of %s is not a sentence: %q", row.heading(), row.explanation)
+		}
+		if operations()[row.mode] == nil {
+			t.Errorf("mode %s has no operation", row.mode)
+		}
+		if !strings.Contains(usageModes, row.brief()) {
+			t.Errorf("the usage line does not have %s", row.brief())
+		}
+	}
+	if got, want := len(modeTable()), len(operations()); got != want {
+		t.Errorf("%d modes are explained, want %d", got, want)
+	}
+	for _, row := range flagTable() {
+		explained[row.long] = row.short
+		if (row.argument == "") != booleans[row.long] {
+			t.Errorf("%s: argument %q, but the flag is boolean: %v", row.brief(), row.argument, booleans[row.long])
+		}
+		if !strings.HasSuffix(row.explanation, ".") || (row.standard == "") != (row.long == "help" || row.long == "version") {
+			t.Errorf("%s: explanation %q, default %q", row.brief(), row.explanation, row.standard)
+		}
+	}
+	if diff := cmp.Diff(shorthands, explained); diff != "" {
+		t.Errorf("explained flags (-flags +table):\n%s", diff)
+	}
+}
+
+// TestHelpFits ensures that no line of the help is too wide for a terminal of 80
+// columns.
+func TestHelpFits(t *testing.T) {
+	for line := range strings.SplitSeq(help(), "\n") {
+		if len(line) > helpWidth {
+			t.Errorf("%d columns, want at most %d: %s", len(line), helpWidth, line)
+		}
+	}
+}
+
+// TestFalseIsNotGiven ensures that a boolean flag set to false goes with any mode.
+func TestFalseIsNotGiven(t *testing.T) {
+	c, err := parse([]string{"--verify", "--all=false", "--replace=false", "s"}, noEnv)
+	if err != nil || c.mode != modeVerify {
+		t.Errorf("got mode %q, %v, want %q", c.mode, err, modeVerify)
+	}
 }

@@ -6,87 +6,94 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/spf13/pflag"
 )
 
-// The README has every exit status in the words of --help, and every flag.
-func TestReadmeIsTrue(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme := string(text)
+// TestReadmeExitStatuses compares the table of exit statuses in README.md with
+// statusTable.
+func TestReadmeExitStatuses(t *testing.T) {
+	readme := readDoc(t, "README.md")
 	for _, row := range statusTable() {
 		if want := "| " + row.status + " | " + row.meaning; !strings.Contains(readme, want) {
 			t.Errorf("README.md has no %q", want)
 		}
 	}
-	var c command
-	var m modeFlags
-	newFlagSet(&c, &m).VisitAll(func(flag *pflag.Flag) {
-		if !strings.Contains(readme, "`--"+flag.Name+"`") && !strings.Contains(readme, "`--"+flag.Name+" ") &&
-			!(flag.Name == "help" && strings.Contains(readme, "`-h`")) {
-			t.Errorf("README.md has no --%s", flag.Name)
-		}
-	})
 }
 
-// The tests that the README names as holding its guarantees are there.
-func TestReadmeNamesTests(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	if err != nil {
-		t.Fatal(err)
+// TestGuaranteesNameTests ensures that every guarantee names a test, and that
+// every test named in README.md and docs exists.
+func TestGuaranteesNameTests(t *testing.T) {
+	code := testSources(t)
+	named := 0
+	for _, doc := range append(globDocs(t, "docs/*.md"), "README.md") {
+		for _, match := range regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(readDoc(t, doc), -1) {
+			named++
+			if !strings.Contains(code, "\nfunc "+match[1]+"(") {
+				t.Errorf("%s names %s, which does not exist", doc, match[1])
+			}
+		}
 	}
+	if named < 20 {
+		t.Errorf("README.md and docs name only %d tests, want at least 20", named)
+	}
+	list := guarantees(t)
+	if len(list) == 0 {
+		t.Error("found no list of guarantees in docs/guarantees.md or README.md")
+	}
+	for _, guarantee := range list {
+		if !strings.Contains(guarantee, "`Test") {
+			t.Errorf("this guarantee names no test: %.60s…", guarantee)
+		}
+	}
+}
+
+// guarantees returns the items of the list of guarantees: docs/guarantees.md or,
+// without that page, a section of README.md.
+func guarantees(t *testing.T) []string {
+	t.Helper()
+	if len(globDocs(t, "docs/guarantees.md")) > 0 {
+		return strings.Split(readDoc(t, "docs/guarantees.md"), "\n- ")[1:]
+	}
+	_, section, _ := strings.Cut(readDoc(t, "README.md"), "\n## What is guaranteed")
+	section, _, _ = strings.Cut(section, "\n## ")
+	return strings.Split(section, "\n- ")[1:]
+}
+
+// testSources returns the code of all tests.
+func testSources(t *testing.T) string {
+	t.Helper()
 	var code strings.Builder
 	for _, pattern := range []string{"*_test.go", "*/*_test.go", "internal/*/*_test.go"} {
-		files, err := filepath.Glob(filepath.Join("..", "..", pattern))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("%s: %v, %v", pattern, files, err)
+		files := globDocs(t, pattern)
+		if len(files) == 0 {
+			t.Fatalf("no files match %s", pattern)
 		}
 		for _, file := range files {
-			source, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			code.Write(source)
+			code.WriteString(readDoc(t, file))
 		}
 	}
-	named := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(string(text), -1)
-	if len(named) < 20 {
-		t.Errorf("README.md names only %d tests", len(named))
-	}
-	_, promises, _ := strings.Cut(string(text), "\n## What is guaranteed")
-	promises, _, _ = strings.Cut(promises, "\n## ")
-	for _, promise := range strings.Split(promises, "\n- ")[1:] {
-		if !strings.Contains(promise, "`Test") {
-			t.Errorf("README.md promises, and names no test: %.60s…", promise)
-		}
-	}
-	for _, name := range named {
-		if !strings.Contains(code.String(), "\nfunc "+name[1]+"(") {
-			t.Errorf("README.md names %s, which there is not", name[1])
-		}
-	}
+	return code.String()
 }
 
-// ARCHITECTURE.md has a word for every source file.
-func TestArchitectureNamesEveryFile(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "ARCHITECTURE.md"))
+// globDocs returns the files that match a pattern, below the top of the module.
+func globDocs(t *testing.T, pattern string) []string {
+	t.Helper()
+	top := filepath.Join("..", "..")
+	files, err := filepath.Glob(filepath.Join(top, pattern))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pattern := range []string{"*.go", "copier/*.go", "verify/*.go", "locking/*.go", "cmd/shard_to_ssd/*.go"} {
-		files, err := filepath.Glob(filepath.Join("..", "..", pattern))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("%s: %v, %v", pattern, files, err)
-		}
-		for _, file := range files {
-			name := filepath.Base(file)
-			engine := strings.HasPrefix(name, "engine_") // as one
-			if !strings.HasSuffix(name, "_test.go") && !engine && !strings.Contains(string(text), "`"+name+"`") {
-				t.Errorf("ARCHITECTURE.md has no word for %s", file)
-			}
-		}
+	for i := range files {
+		files[i] = strings.TrimPrefix(files[i], top+string(filepath.Separator))
 	}
+	return files
+}
+
+// readDoc reads a file below the top of the module.
+func readDoc(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
