@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// age is how long ago something was, as --max-age takes it: a duration as Go writes
-// them, with weeks and days before it: 7d, 2w, 1d12h, 90m.
+// age is the value of --max-age: a duration in Go's form, with weeks and days
+// before it, such as 7d, 2w, 1d12h or 90m.
 type age time.Duration
 
-// Set reads weeks, days, and the rest.
+// Set parses weeks, days, and the rest.
 func (a *age) Set(text string) error {
 	var sum time.Duration
 	rest := text
 	for _, unit := range []struct {
-		name string
-		is   time.Duration
+		name   string
+		length time.Duration
 	}{{"w", 7 * 24 * time.Hour}, {"d", 24 * time.Hour}} {
 		number, after, found := strings.Cut(rest, unit.name)
 		if !found {
@@ -25,14 +25,14 @@ func (a *age) Set(text string) error {
 		}
 		n, err := strconv.ParseUint(number, 10, 16)
 		if err != nil {
-			return errAge(text)
+			return ageError(text)
 		}
-		sum, rest = sum+time.Duration(n)*unit.is, after
+		sum, rest = sum+time.Duration(n)*unit.length, after
 	}
 	if rest != "" || text == "" {
 		d, err := time.ParseDuration(rest)
 		if err != nil || d < 0 || sum+d < 0 || strings.HasPrefix(rest, "+") {
-			return errAge(text)
+			return ageError(text)
 		}
 		sum += d
 	}
@@ -40,11 +40,11 @@ func (a *age) Set(text string) error {
 	return nil
 }
 
-func errAge(text string) error {
+func ageError(text string) error {
 	return fmt.Errorf("%q is not an age such as 7d, 2w, 1d12h or 90m", text)
 }
 
 func (a *age) String() string { return time.Duration(*a).String() }
 
-// Type is the word for the value in a usage line.
+// Type returns the name of the value, for pflag.
 func (a *age) Type() string { return "AGE" }

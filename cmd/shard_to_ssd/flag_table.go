@@ -26,7 +26,7 @@ const (
 // summary is the purpose of the program in a few words.
 const summary = "keep a verified copy of a shard on the SSD of this host"
 
-// description returns the paragraphs that say what the program does.
+// description returns paragraphs about the purpose and the use of the program.
 func description() []string {
 	return []string{
 		"Keeps one verified copy of SHARD on the SSD of this host, shared by all services that need it. " +

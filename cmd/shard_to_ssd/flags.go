@@ -41,7 +41,7 @@ const (
 type command struct {
 	mode     mode
 	options  shardtossd.Options
-	progress progressMode
+	progress progressStyle
 	json     bool
 	help     bool
 	version  bool

@@ -15,8 +15,8 @@ import (
 
 func noEnv(string) string { return "" }
 
-// wantedCommand is a command with the defaults, changed.
-func wantedCommand(m mode, change func(*command)) command {
+// defaultCommand returns a command with the defaults, changed.
+func defaultCommand(m mode, change func(*command)) command {
 	c := command{mode: m, progress: progressAuto}
 	c.options = shardtossd.Options{LockDir: defaultLockDir, SSDDir: defaultSSDDir, Shard: "s"}
 	change(&c)
@@ -27,38 +27,38 @@ func TestParse(t *testing.T) {
 	withID := func(c *command) { c.options.ID = "a" }
 	zero, minute := time.Duration(0), time.Minute
 	for name, test := range map[string]struct {
-		args   []string
-		wanted command
+		args []string
+		want command
 	}{
-		"copy":       {[]string{"-c", "-i", "a", "s"}, wantedCommand(modeCopy, withID)},
-		"remove":     {[]string{"--remove", "--id", "a", "s"}, wantedCommand(modeRemove, withID)},
-		"verify":     {[]string{"--verify", "s"}, wantedCommand(modeVerify, func(*command) {})},
-		"verify all": {[]string{"--all", "--verify", "--max-age=1w2d"}, wantedCommand(modeVerifyAll, func(c *command) { c.options.Shard, c.options.MaxAge = "", 9*24*time.Hour })},
-		"list":       {[]string{"--list"}, wantedCommand(modeList, func(c *command) { c.options.Shard = "" })},
-		"repair": {[]string{"--repair", "s", "--dry-run", "--engine=range", "--lock-timeout=0"}, wantedCommand(modeRepair, func(c *command) {
+		"copy":       {[]string{"-c", "-i", "a", "s"}, defaultCommand(modeCopy, withID)},
+		"remove":     {[]string{"--remove", "--id", "a", "s"}, defaultCommand(modeRemove, withID)},
+		"verify":     {[]string{"--verify", "s"}, defaultCommand(modeVerify, func(*command) {})},
+		"verify all": {[]string{"--all", "--verify", "--max-age=1w2d"}, defaultCommand(modeVerifyAll, func(c *command) { c.options.Shard, c.options.MaxAge = "", 9*24*time.Hour })},
+		"list":       {[]string{"--list"}, defaultCommand(modeList, func(c *command) { c.options.Shard = "" })},
+		"repair": {[]string{"--repair", "s", "--dry-run", "--engine=range", "--lock-timeout=0"}, defaultCommand(modeRepair, func(c *command) {
 			c.options.DryRun, c.options.Engine, c.options.LockTimeout = true, copier.Range, &zero
 		})},
-		"adopt":       {[]string{"s", "--adopt"}, wantedCommand(modeAdopt, func(*command) {})},
-		"both sides":  {[]string{"--verify", "--source", "s"}, wantedCommand(modeVerify, func(c *command) { c.options.Source = true })},
-		"list of one": {[]string{"s", "--list"}, wantedCommand(modeList, func(*command) {})},
+		"adopt":       {[]string{"s", "--adopt"}, defaultCommand(modeAdopt, func(*command) {})},
+		"both sides":  {[]string{"--verify", "--source", "s"}, defaultCommand(modeVerify, func(c *command) { c.options.Source = true })},
+		"list of one": {[]string{"s", "--list"}, defaultCommand(modeList, func(*command) {})},
 		"combined, after SHARD, with =": {
 			[]string{"s", "-cl", "/l", "--ssddir=/d", "-ia"},
-			wantedCommand(modeCopy, func(c *command) {
+			defaultCommand(modeCopy, func(c *command) {
 				c.options.ID, c.options.LockDir, c.options.SSDDir = "a", "/l", "/d"
 			}),
 		},
 		"after --": {
 			[]string{"-ci", "a", "--", "-s"},
-			wantedCommand(modeCopy, func(c *command) { c.options.ID, c.options.Shard = "a", "-s" }),
+			defaultCommand(modeCopy, func(c *command) { c.options.ID, c.options.Shard = "a", "-s" }),
 		},
 		"any id": {
 			[]string{"-c", "-i", "-x =\t\xff", "s"},
-			wantedCommand(modeCopy, func(c *command) { c.options.ID = "-x =\t\xff" }),
+			defaultCommand(modeCopy, func(c *command) { c.options.ID = "-x =\t\xff" }),
 		},
 		"everything": {
 			[]string{"-c", "-ia", "s", "--jobs=3", "--engine=direct", "--progress=plain", "--json",
 				"--lock-timeout=1m", "--require-mount", "--replace", "--no-resume"},
-			wantedCommand(modeCopy, func(c *command) {
+			defaultCommand(modeCopy, func(c *command) {
 				c.options.ID, c.options.Jobs, c.options.Engine = "a", 3, copier.Direct
 				c.options.LockTimeout = &minute
 				c.options.RequireMount, c.options.Replace, c.options.NoResume = true, true, true
@@ -67,7 +67,7 @@ func TestParse(t *testing.T) {
 		},
 		"only try": {
 			[]string{"-r", "-ia", "s", "--lock-timeout=0"},
-			wantedCommand(modeRemove, func(c *command) { c.options.ID, c.options.LockTimeout = "a", &zero }),
+			defaultCommand(modeRemove, func(c *command) { c.options.ID, c.options.LockTimeout = "a", &zero }),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,8 +75,8 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.wanted, got, cmp.AllowUnexported(command{})); diff != "" {
-				t.Errorf("(-wanted +got):\n%s", diff)
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(command{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -87,15 +87,15 @@ func TestEnvironment(t *testing.T) {
 	getenv := func(name string) string { return env[name] }
 	c, err := parse([]string{"--list"}, getenv)
 	if err != nil || c.options.LockDir != "/el" || c.options.SSDDir != "/es" {
-		t.Errorf("environment: %+v, %v", c.options, err)
+		t.Errorf("got %+v, %v, want the directories of the environment", c.options, err)
 	}
 	c, err = parse([]string{"--list", "-l", "/fl", "-s/fs"}, getenv)
 	if err != nil || c.options.LockDir != "/fl" || c.options.SSDDir != "/fs" {
-		t.Errorf("flags before environment: %+v, %v", c.options, err)
+		t.Errorf("got %+v, %v, want the directories of the flags", c.options, err)
 	}
 }
 
-// TestUsageErrors is every rule, with what is said.
+// TestUsageErrors breaks every rule and compares the message.
 func TestUsageErrors(t *testing.T) {
 	for message, args := range map[string][]string{
 		"no mode: one of -c, -r, --verify, --list, --repair, --adopt is needed": {"s", "-i", "a"},
@@ -138,10 +138,10 @@ func TestUsageErrors(t *testing.T) {
 	} {
 		_, err := parse(args, noEnv)
 		if err == nil || err.Error() != message {
-			t.Errorf("%q: got %v, wanted %s", args, err, message)
+			t.Errorf("%q: got %v, want %s", args, err, message)
 		}
 		if !errors.Is(err, shardtossd.ErrUsage) {
-			t.Errorf("%q: %v is no usage error", args, err)
+			t.Errorf("%q: %v is not a usage error", args, err)
 		}
 	}
 }

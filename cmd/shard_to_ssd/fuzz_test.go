@@ -11,8 +11,8 @@ import (
 	"shard_to_ssd/copier"
 )
 
-// FuzzOneLine prints any text: one line without anything that a terminal obeys, the
-// same when it is printed again, and printable text letter for letter.
+// FuzzOneLine makes a line of any text. The line has no character that a terminal
+// interprets, stays the same if it is processed again, and keeps printable text.
 func FuzzOneLine(f *testing.F) {
 	for _, text := range []string{"", "a\nb", "\x1b[31m", "\xff\x9b", "größe 日本", "\\n", "\u2028\u202e\u0085", "\xed\xa0\x80", "\ufffd", "e\u0301"} {
 		f.Add(text)
@@ -23,10 +23,10 @@ func FuzzOneLine(f *testing.F) {
 			t.Errorf("%q: got %q", text, line)
 		}
 		if !utf8.ValidString(text) && !strings.Contains(line, `\x`) {
-			t.Errorf("%q: got %q, which does not show all bytes", text, line)
+			t.Errorf("%q: got %q, which does not show every byte", text, line)
 		}
 		if again := oneLine(line); again != line {
-			t.Errorf("%q: got %q, then %q", text, line, again)
+			t.Errorf("%q: got %q, and from that %q", text, line, again)
 		}
 		plain := func(r rune) bool { return r >= ' ' && r < 0x7f }
 		if !strings.ContainsFunc(text, func(r rune) bool { return !plain(r) }) && line != text {
@@ -35,8 +35,9 @@ func FuzzOneLine(f *testing.F) {
 	})
 }
 
-// FuzzCommandLine takes any arguments, each a line, and any environment: what is
-// accepted names one mode and what that needs, and everything else is a usage error.
+// FuzzCommandLine parses any arguments, one a line, in any environment. An accepted
+// command line has one mode and the values that the mode needs. Every other one is
+// a usage error.
 func FuzzCommandLine(f *testing.F) {
 	for _, args := range []string{"-c\n-i\na\ns", "-cl\nd\n-ia\ns", "-r\n-i\na\n--lock-timeout\n1.5h\ns/", "--list", "--verify\n--jobs=3\ns", "--help", "-h\n-c", "--version",
 		"-c\n-i\na\n--engine\ndirect\n--progress=bar\ns", "-c\n-r\ns", "-c\n-i\n\ns", "--lock-timeout\n-1s\n-c\n-i\na\ns", "-c\n-i\na\n--jobs\n9223372036854775808\ns",
@@ -57,32 +58,32 @@ func FuzzCommandLine(f *testing.F) {
 		case c.help, c.version:
 			return
 		}
-		if why := senseless(c); why != "" {
-			t.Errorf("%q, %q, %q: %s: %+v", args, lockDir, ssdDir, why, c)
+		if problem := problemOf(c); problem != "" {
+			t.Errorf("%q, %q, %q: %s: %+v", args, lockDir, ssdDir, problem, c)
 		}
 	})
 }
 
-// senseless says what of an accepted command line cannot be meant.
-func senseless(c command) string {
+// problemOf returns the mistake in an accepted command line, or "".
+func problemOf(c command) string {
 	o, changes := c.options, c.mode == modeCopy || c.mode == modeRemove
 	switch {
 	case !slices.Contains([]mode{modeCopy, modeRemove, modeVerify, modeVerifyAll, modeList}, c.mode):
 		return "no mode"
 	case o.Shard == "" && c.mode != modeList && c.mode != modeVerifyAll, o.Shard != "" && c.mode == modeVerifyAll:
-		return "the shard"
+		return "shard"
 	case o.MaxAge < 0 || o.MaxAge > 0 && c.mode != modeVerify && c.mode != modeVerifyAll:
-		return "an age"
+		return "age"
 	case changes != (o.ID != "") || strings.ContainsAny(o.ID, "\n\x00"):
-		return "the id"
+		return "id"
 	case o.LockDir == "" || o.SSDDir == "":
-		return "no place"
+		return "no directory"
 	case o.Jobs < 0 || o.LockTimeout != nil && (*o.LockTimeout < 0 || !changes):
-		return "a number"
+		return "number"
 	case !slices.Contains(copier.Engines[:], copier.Engine(o.Engine.String())) || c.progress.Set(string(c.progress)) != nil:
-		return "a word"
+		return "engine or progress"
 	case c.mode != modeCopy && (o.Replace || o.NoResume):
-		return "a flag of -c"
+		return "flag of -c"
 	}
 	return ""
 }

@@ -21,7 +21,7 @@ func help() string {
 	for _, paragraph := range description() {
 		text.WriteString("\n" + strings.Join(wrapWords(paragraph, helpWidth), "\n") + "\n")
 	}
-	text.WriteString("\nModes, exactly one of which is needed:\n")
+	text.WriteString("\nModes (exactly one is needed):\n")
 	for _, row := range modeTable() {
 		text.WriteString(helpEntry(row.short, row.heading(), row.explanation, ""))
 	}

@@ -8,8 +8,8 @@ import (
 	shardtossd "shard_to_ssd"
 )
 
-// jsonText is the object that --json prints: the Result, also of an operation
-// that failed before it had one.
+// jsonText returns the object that --json prints. An operation that failed before
+// it had a result gets an object too.
 func jsonText(c command, result *shardtossd.Result, status int, err error) string {
 	r := shardtossd.Result{Operation: string(c.mode)}
 	if c.options.Shard != "" {
@@ -26,8 +26,8 @@ func jsonText(c command, result *shardtossd.Result, status int, err error) strin
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(r); err != nil {
-		// A number that JSON has no word for, such as a rate of 0/0. The status is
-		// what a caller needs most.
+		// A number that JSON cannot express, such as a rate of 0/0. A caller needs the
+		// status most.
 		r = shardtossd.Result{Operation: r.Operation, Shard: r.Shard, Status: max(status, statusFailed), Error: err.Error()}
 		_ = encoder.Encode(r)
 	}

@@ -3,21 +3,20 @@ package main
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	shardtossd "shard_to_ssd"
 	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/verify"
 )
 
-// listText is what --list prints: a line for each shard, and below it, indented,
-// a line for each thing known of it, "word: value".
+// listText returns the output of --list: a line for each shard, and below it,
+// indented, a line "word: value" for each detail.
 func listText(shards []shardtossd.ShardInfo) string {
 	var text strings.Builder
 	for _, shard := range shards {
 		fmt.Fprintf(&text, "%s: %s", oneLine(shard.Name), shard.State)
 		if shard.Published != nil || shard.Files > 0 {
-			fmt.Fprintf(&text, ", %s in %d files", humanize.Size(shard.Bytes), shard.Files)
+			fmt.Fprintf(&text, ", %s in %s", humanize.Size(shard.Bytes), humanize.Count(shard.Files, "file"))
 		}
 		text.WriteString("\n")
 		for _, detail := range shardDetails(shard) {
@@ -31,7 +30,7 @@ type shardDetail struct{ word, value string }
 
 func shardDetails(shard shardtossd.ShardInfo) []shardDetail {
 	var details []shardDetail
-	for _, user := range shard.Users { // a line each: an id may hold anything else
+	for _, user := range shard.Users { // a line each: only a newline cannot be part of an id
 		details = append(details, shardDetail{"user", user})
 	}
 	if shard.Source != "" {
@@ -39,7 +38,7 @@ func shardDetails(shard shardtossd.ShardInfo) []shardDetail {
 	}
 	if shard.Published != nil {
 		details = append(details,
-			shardDetail{"published", shard.Published.Format(time.RFC3339)},
+			shardDetail{"published", humanize.Time(*shard.Published)},
 			shardDetail{"verified", lastVerified(shard)})
 	}
 	if shard.Damaged != nil {
@@ -49,24 +48,25 @@ func shardDetails(shard shardtossd.ShardInfo) []shardDetail {
 		details = append(details, shardDetail{"stage", stageState(shard)})
 	}
 	if shard.TrashTrees > 0 {
-		details = append(details, shardDetail{"trash", fmt.Sprintf("%d trees", shard.TrashTrees)})
+		details = append(details, shardDetail{"trash", humanize.Count(shard.TrashTrees, "tree")})
 	}
 	return details
 }
 
 func lastVerified(shard shardtossd.ShardInfo) string {
 	if shard.Verified == nil {
-		return "never since then"
+		return "not since it was published"
 	}
-	return fmt.Sprintf("%s, read back %s", shard.Verified.Format(time.RFC3339), firstOf(shard.ReadBack, "in an unknown mode"))
+	return fmt.Sprintf("%s, read back %s", humanize.Time(*shard.Verified), firstOf(shard.ReadBack, "in an unknown mode"))
 }
 
-// lastDamaged says what was found when, and whether a verification since then was
-// without damage.
+// lastDamaged describes the last damage, and reports whether a verification since
+// then found none.
 func lastDamaged(shard shardtossd.ShardInfo) string {
-	text := fmt.Sprintf("%s, %d differences, read back %s", shard.Damaged.Format(time.RFC3339), shard.Differences, firstOf(shard.DamagedReadBack, "in an unknown mode"))
+	text := fmt.Sprintf("%s, %s, read back %s", humanize.Time(*shard.Damaged),
+		humanize.Count(shard.Differences, "difference"), firstOf(shard.DamagedReadBack, "in an unknown mode"))
 	if shard.Verified != nil && shard.Verified.After(*shard.Damaged) {
-		text += ", not any more"
+		text += ", no damage since"
 	}
 	return text
 }
@@ -80,8 +80,9 @@ func stageState(shard shardtossd.ShardInfo) string {
 		humanize.Size(shard.StageBytes), humanize.Size(shard.StageTotal), percent(shard.StageBytes, shard.StageTotal), state)
 }
 
-// differencesText is what --verify prints of damage: a line for each difference,
-// "kind path", and what was found; all are count. Paths begin with prefix.
+// differencesText returns the lines that --verify prints for damage: "kind path"
+// and details. Paths begin with prefix. The count includes the differences that
+// are not listed.
 func differencesText(prefix string, differences []verify.Difference, count int64) string {
 	var text strings.Builder
 	for _, d := range differences {
@@ -107,8 +108,9 @@ func differencesText(prefix string, differences []verify.Difference, count int64
 	return text.String()
 }
 
-// repairsText is what --repair prints of what it did, or would do: a line for each
-// entry, "action path"; all are count.
+// repairsText returns the lines that --repair prints: "action path" for each entry
+// that was repaired, or would be. The count includes the repairs that are not
+// listed.
 func repairsText(repairs []shardtossd.Mended, count int64) string {
 	var text strings.Builder
 	for _, r := range repairs {

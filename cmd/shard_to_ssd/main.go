@@ -1,15 +1,14 @@
 // Command shard_to_ssd makes shards available on the SSD of this host.
 //
-//  1. flags.go reads the command line into Options; what is wrong with it is
-//     said in one line, status 2.
+//  1. flags.go reads the command line into Options. A mistake in it is one line
+//     and status 2.
 //  2. Package process turns SIGINT, SIGTERM and SIGHUP into the end of a context.
-//  3. progress.go listens to the operation and shows how far it is.
+//  3. progress.go observes the operation and shows its progress.
 //  4. The root package does the work.
-//  5. list.go or json.go writes what came out, on standard output; output.go
-//     everything else, on standard error; status.go finds the exit status.
+//  5. list.go or json.go writes the result to standard output; output.go writes
+//     everything else to standard error; status.go chooses the exit status.
 //
-// It does not promise that anybody reads standard error: what cannot be written
-// there is lost, and the work goes on.
+// A message that cannot be written to standard error is lost, and the work goes on.
 package main
 
 import (
@@ -25,7 +24,7 @@ import (
 
 func main() { os.Exit(runHere(operations())) }
 
-// runHere runs in the surroundings of this process.
+// runHere runs the program in this process: its arguments, environment and files.
 func runHere(operations map[mode]operation) int {
 	return process.Run(func() int {
 		return run(os.Args[1:], host{
@@ -38,16 +37,16 @@ func runHere(operations map[mode]operation) int {
 	})
 }
 
-// host is what run needs of the world around it, so that a test can be one.
+// host is the environment of run. A test provides its own.
 type host struct {
 	getenv     func(string) string
 	stdout     io.Writer
 	stderr     io.Writer
-	columns    func() int // width of the terminal on standard error, 0: it is none
+	columns    func() int // width of the terminal on standard error; 0: not a terminal
 	operations map[mode]operation
 }
 
-// operation is one of those of the root package.
+// operation is an operation of the root package.
 type operation func(context.Context, shardtossd.Options) (*shardtossd.Result, error)
 
 func operations() map[mode]operation {
@@ -63,13 +62,13 @@ func operations() map[mode]operation {
 	}
 }
 
-// run is the program without its process: it returns the exit status.
+// run is the program without its process. It returns the exit status.
 func run(args []string, h host) int {
 	out := &output{stderr: h.stderr}
 	c, err := parse(args, h.getenv)
 	switch {
 	case err != nil:
-		out.usage(err)
+		out.usageError(err)
 		return report(h, out, c, nil, err, nil)
 	case c.help:
 		return write(h, out, help())
@@ -84,8 +83,8 @@ func run(args []string, h host) int {
 	return report(h, out, c, result, err, cause)
 }
 
-// perform runs the operation. The cause is not nil if a signal came meanwhile,
-// whether or not it ended the operation.
+// perform runs the operation. The cause is not nil if a signal arrived meanwhile,
+// even if the operation was completed.
 func perform(h host, out *output, c command) (result *shardtossd.Result, err, cause error) {
 	ctx, stopSignals := process.NotifyContext(func(why *process.Interrupted) {
 		out.Log(shardtossd.Warning, "root", why.Error()+", stopping; a second signal kills at once")
@@ -135,7 +134,7 @@ func report(h host, out *output, c command, result *shardtossd.Result, err, caus
 	return max(status, write(h, out, text))
 }
 
-// reportShard is report of one shard of many: an object of its own, on a line, or its
+// reportShard reports one of many shards: its JSON object on a line, or its
 // differences.
 func reportShard(ctx context.Context, h host, out *output, c command, result *shardtossd.Result, err error) {
 	text := differencesText(result.Shard+"/", result.Differences, result.DifferenceCount)
@@ -147,8 +146,8 @@ func reportShard(ctx context.Context, h host, out *output, c command, result *sh
 	}
 }
 
-// write puts text on standard output. Whoever asked for it must learn that it
-// did not arrive.
+// write writes text to standard output. The caller waits for it, so a failure is
+// an error and a status.
 func write(h host, out *output, text string) int {
 	if _, err := io.WriteString(h.stdout, text); err != nil {
 		out.Log(shardtossd.Error, "root", fmt.Sprintf("write to standard output: %v", err))

@@ -19,12 +19,12 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"shard_to_ssd": main,
-		"deaf":         deaf,
+		"shard_to_ssd":   main,
+		"ignore_context": ignoreContext,
 	})
 }
 
-// fakeHost is a host that remembers what was written, with one operation for all modes.
+// fakeHost is a host that keeps the output, with one operation for all modes.
 type fakeHost struct {
 	stdout, stderr strings.Builder
 }
@@ -45,7 +45,7 @@ func returning(result *shardtossd.Result, err error) operation {
 	return func(context.Context, shardtossd.Options) (*shardtossd.Result, error) { return result, err }
 }
 
-// TestRun is what comes out for what an operation returns.
+// TestRun compares the output and the exit status for each result of an operation.
 func TestRun(t *testing.T) {
 	damaged := &shardtossd.Result{Operation: "verify", Shard: "s", Differences: []verify.Difference{
 		{Path: "a\nb", Kind: verify.Content, Ranges: []verify.Range{{From: 0, To: 4194304}, {From: 8388608, To: 8388609}}},
@@ -92,22 +92,22 @@ func TestRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var h fakeHost
 			if status := h.run(test.operation, test.args...); status != test.status {
-				t.Errorf("status %d, wanted %d", status, test.status)
+				t.Errorf("status %d, want %d", status, test.status)
 			}
 			if diff := cmp.Diff(test.stdout, h.stdout.String()); diff != "" {
-				t.Errorf("standard output (-wanted +got):\n%s", diff)
+				t.Errorf("standard output (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(test.stderr, h.stderr.String()); diff != "" {
-				t.Errorf("standard error (-wanted +got):\n%s", diff)
+				t.Errorf("standard error (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// zeros are the members that every object has.
+// zeros are the members of every object.
 const zeros = `"files":0,"bytes":0,"resumed_bytes":0,"seconds":0,"lock_seconds":0,"stale":false`
 
-// TestJSONUnencodable: a number without a JSON form still ends in one object.
+// TestJSONUnencodable ensures that a number without a JSON form gives an object too.
 func TestJSONUnencodable(t *testing.T) {
 	zero := 0.0
 	text := jsonText(command{}, &shardtossd.Result{Operation: "copy", Seconds: zero / zero}, 0, nil)
@@ -116,14 +116,14 @@ func TestJSONUnencodable(t *testing.T) {
 		t.Fatalf("%v in %q", err, text)
 	}
 	if got.Status != statusFailed || got.Error == "" {
-		t.Errorf("got %q", text)
+		t.Errorf("got %q, want status %d and an error", text, statusFailed)
 	}
 }
 
-// full is a standard output on a full device.
-type full struct{}
+// fullDevice is a standard output on a full device.
+type fullDevice struct{}
 
-func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+func (fullDevice) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestStandardOutputFails(t *testing.T) {
 	for _, test := range []struct {
@@ -141,48 +141,50 @@ func TestStandardOutputFails(t *testing.T) {
 		var stderr strings.Builder
 		o := returning(&shardtossd.Result{Shards: []shardtossd.ShardInfo{{Name: "s"}}}, test.err)
 		status := run(test.args, host{
-			getenv: os.Getenv, stdout: full{}, stderr: &stderr, columns: func() int { return 0 },
+			getenv: os.Getenv, stdout: fullDevice{}, stderr: &stderr, columns: func() int { return 0 },
 			operations: map[mode]operation{modeCopy: o, modeList: o},
 		})
 		if status != test.status {
-			t.Errorf("%q: status %d, wanted %d", test.args, status, test.status)
+			t.Errorf("%q: status %d, want %d", test.args, status, test.status)
 		}
 		if status == 1 && !strings.Contains(stderr.String(), "ERROR:root:write to standard output: no space left on device\n") {
-			t.Errorf("%q: said %q", test.args, stderr.String())
+			t.Errorf("%q: logged %q, want the failed write", test.args, stderr.String())
 		}
 	}
 }
 
-// TestStandardErrorFails: nobody hears the log, and the work is done all the same.
+// TestStandardErrorFails ensures that a log that cannot be written does not stop
+// the work.
 func TestStandardErrorFails(t *testing.T) {
 	worked := false
 	o := func(_ context.Context, o shardtossd.Options) (*shardtossd.Result, error) {
-		o.Log.Log(shardtossd.Info, "root", "unheard")
+		o.Log.Log(shardtossd.Info, "root", "lost")
 		worked = true
 		return nil, nil
 	}
 	status := run([]string{"-c", "-i", "a", "s"}, host{
-		getenv: os.Getenv, stderr: full{}, columns: func() int { return 0 },
+		getenv: os.Getenv, stderr: fullDevice{}, columns: func() int { return 0 },
 		operations: map[mode]operation{modeCopy: o},
 	})
 	if status != 0 || !worked {
-		t.Errorf("status %d, worked %v", status, worked)
+		t.Errorf("status %d, worked %v, want 0 and true", status, worked)
 	}
 }
 
-// TestListText shows a shard with all there can be known of it.
+// TestListText lists a shard with every detail.
 func TestListText(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	inCET := at.In(time.FixedZone("CET", 3600))
 	got := listText([]shardtossd.ShardInfo{
 		{
 			Name: "full\x1b", State: shardtossd.Published, Users: []string{"b, c", "d"}, Files: 3, Bytes: 5 << 30,
 			Source: "/data/full", Published: &at, Verified: &at, ReadBack: "direct", TrashTrees: 2,
 			Stage: true, StageBytes: 1 << 20, StageTotal: 4 << 20, Copying: true,
 		},
-		{Name: "proven", State: shardtossd.Orphan, Published: &at},
+		{Name: "proven", State: shardtossd.Orphan, Published: &inCET, Files: 1, Damaged: &at, Differences: 1, DamagedReadBack: "cache"},
 		{Name: "stage", State: shardtossd.Absent, Stage: true},
 	})
-	wanted := `full\x1b: published, 5.0 GiB in 3 files
+	want := `full\x1b: published, 5.0 GiB in 3 files
   user:      b, c
   user:      d
   source:    /data/full
@@ -190,13 +192,14 @@ func TestListText(t *testing.T) {
   verified:  2026-01-02T03:04:05Z, read back direct
   stage:     1.0 MiB of 4.0 MiB (25%), being copied now
   trash:     2 trees
-proven: orphan, 0 B in 0 files
+proven: orphan, 0 B in 1 file
   published: 2026-01-02T03:04:05Z
-  verified:  never since then
+  verified:  not since it was published
+  damaged:   2026-01-02T03:04:05Z, 1 difference, read back cache
 stage: absent
   stage:     0 B of 0 B (100%), interrupted
 `
-	if diff := cmp.Diff(wanted, got); diff != "" {
-		t.Errorf("(-wanted +got):\n%s", diff)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -1,9 +1,9 @@
-// How every message looks: one line on standard error, LEVEL:logger:message, as
-// the older script's did. LEVEL is INFO, WARNING or ERROR; the logger is
-// shard_to_ssd for the lock, root for everything else. What would break the line
-// (control characters, bytes that are not UTF-8) is printed as in a Go string.
-// A usage error adds the usage line and a hint. While a bar is shown it is the
-// last line, and messages are put above it.
+// The form of messages: one line on standard error, LEVEL:logger:message, as the
+// older script wrote them. LEVEL is INFO, WARNING or ERROR; the logger is
+// shard_to_ssd for the lock, root for everything else. Control characters and
+// bytes that are not UTF-8 are escaped as in a Go string, so a message stays one
+// line. A usage error adds the usage line and a hint. A progress bar is always the
+// last line; messages are written above it.
 //
 // Nothing else in this program writes to standard error.
 
@@ -19,31 +19,31 @@ import (
 	shardtossd "shard_to_ssd"
 )
 
-// clearLine goes to the start of the line and erases it.
+// clearLine moves the cursor to the start of the line and erases the line.
 const clearLine = "\r\x1b[K"
 
-// output writes to standard error. It may be used by many goroutines at once. A
-// write that fails is ignored: a copy does not depend on who watches it.
+// output writes to standard error. It is safe for concurrent use. It ignores a
+// failed write: a copy does not depend on the reader of its log.
 type output struct {
 	mutex  sync.Mutex
 	stderr io.Writer
-	bar    string // what stands on the last line of the terminal
+	bar    string // the last line of the terminal
 }
 
 // Log writes one message. It implements shardtossd.Logger.
 func (o *output) Log(level shardtossd.Level, subsystem, message string) {
-	o.print(oneLine(string(level)+":"+subsystem+":"+message) + "\n")
+	o.printLines(oneLine(string(level)+":"+subsystem+":"+message) + "\n")
 }
 
-// usage says what is wrong with the command line, and what would be right.
-func (o *output) usage(err error) {
+// usageError logs the mistake in the command line, the usage line and a hint.
+func (o *output) usageError(err error) {
 	o.Log(shardtossd.Error, "root", err.Error())
-	o.print(usageLine + "\nsee --help\n")
+	o.printLines(usageLine + "\nsee --help\n")
 }
 
-// print writes whole lines above the bar, in one write so that the lines of
-// several processes on one log stay apart.
-func (o *output) print(lines string) {
+// printLines writes whole lines above the bar. It uses one write, so that the lines
+// of several processes in one log do not mix.
+func (o *output) printLines(lines string) {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
 	if o.bar != "" {
@@ -52,7 +52,7 @@ func (o *output) print(lines string) {
 	_, _ = io.WriteString(o.stderr, lines)
 }
 
-// setBar draws the bar, or with "" takes it away.
+// setBar draws the bar; "" removes it.
 func (o *output) setBar(bar string) {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
@@ -63,8 +63,8 @@ func (o *output) setBar(bar string) {
 	_, _ = io.WriteString(o.stderr, clearLine+bar)
 }
 
-// oneLine makes text printable in one line. It leaves quotes and backslashes
-// alone, so text that is printable already comes out letter for letter.
+// oneLine makes text printable in one line. Quotes and backslashes stay as they
+// are, so printable text is unchanged.
 func oneLine(text string) string {
 	var line strings.Builder
 	for len(text) > 0 {

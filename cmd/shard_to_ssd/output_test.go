@@ -8,7 +8,7 @@ import (
 )
 
 func TestOneLine(t *testing.T) {
-	for text, wanted := range map[string]string{
+	for text, want := range map[string]string{
 		`INFO:shard_to_ssd:Lock on file /l/shard2.lock acquired`: `INFO:shard_to_ssd:Lock on file /l/shard2.lock acquired`,
 		`a "quoted" \n name`: `a "quoted" \n name`,
 		"größe 日本 \u00a0.":   "größe 日本 \u00a0.",
@@ -18,28 +18,28 @@ func TestOneLine(t *testing.T) {
 		"\xff\x9b\xc3":       `\xff\x9b\xc3`,
 		"\u2028\u202e\u0085": `\u2028\u202e\u0085`,
 	} {
-		if got := oneLine(text); got != wanted {
-			t.Errorf("%q: got %s, wanted %s", text, got, wanted)
+		if got := oneLine(text); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
 }
 
-// TestBarAndLines: whatever the order, lines are whole and the bar comes last.
+// TestBarAndLines ensures that lines stay whole and the bar stays last.
 func TestBarAndLines(t *testing.T) {
 	var screen strings.Builder
 	out := &output{stderr: &screen}
 	out.Log(shardtossd.Info, "root", "before")
 	out.setBar("[=>]")
-	out.setBar("[=>]") // the same again: nothing to draw
+	out.setBar("[=>]") // unchanged, so not drawn
 	out.Log(shardtossd.Warning, "shard_to_ssd", "between")
 	out.setBar("")
 	out.Log(shardtossd.Error, "root", "after")
-	wanted := "INFO:root:before\n" +
+	want := "INFO:root:before\n" +
 		clearLine + "[=>]" +
 		clearLine + "WARNING:shard_to_ssd:between\n[=>]" +
 		clearLine +
 		"ERROR:root:after\n"
-	if screen.String() != wanted {
-		t.Errorf("got %q, wanted %q", screen.String(), wanted)
+	if screen.String() != want {
+		t.Errorf("got %q, want %q", screen.String(), want)
 	}
 }

@@ -13,28 +13,28 @@ import (
 	"shard_to_ssd/internal/humanize"
 )
 
-// How often something is shown. The bar is drawn as often as it looks smooth; a
-// log should not fill up.
+// How often progress is shown: a bar should move smoothly, and a log should not
+// fill up.
 const (
 	barPeriod   = 200 * time.Millisecond
 	plainPeriod = 10 * time.Second
 	plainTick   = time.Second
-	rateWindow  = 10 * time.Second // what the rate is the mean of
+	rateWindow  = 10 * time.Second // the rate is the mean of this time
 )
 
-// progressMode is the value of --progress.
-type progressMode string
+// progressStyle is the value of --progress.
+type progressStyle string
 
 const (
-	progressAuto  progressMode = "auto" // bar on a terminal, else plain
-	progressBar   progressMode = "bar"
-	progressPlain progressMode = "plain"
-	progressNone  progressMode = "none"
+	progressAuto  progressStyle = "auto" // bar on a terminal, else plain
+	progressBar   progressStyle = "bar"
+	progressPlain progressStyle = "plain"
+	progressNone  progressStyle = "none"
 )
 
-// Set takes the name of a mode.
-func (p *progressMode) Set(name string) error {
-	switch m := progressMode(name); m {
+// Set parses the name of a style.
+func (p *progressStyle) Set(name string) error {
+	switch m := progressStyle(name); m {
 	case progressAuto, progressBar, progressPlain, progressNone:
 		*p = m
 		return nil
@@ -42,13 +42,13 @@ func (p *progressMode) Set(name string) error {
 	return fmt.Errorf("%q is not one of auto, bar, plain, none", name)
 }
 
-func (p *progressMode) String() string { return string(*p) }
+func (p *progressStyle) String() string { return string(*p) }
 
-// Type is the word for the value in a usage line.
-func (p *progressMode) Type() string { return "PROGRESS" }
+// Type returns the name of the value, for pflag.
+func (p *progressStyle) Type() string { return "STYLE" }
 
-// resolve decides what auto means.
-func (p progressMode) resolve(columns int) progressMode {
+// resolveAuto replaces auto by a bar on a terminal, else by plain.
+func (p progressStyle) resolveAuto(columns int) progressStyle {
 	if p != progressAuto {
 		return p
 	}
@@ -58,8 +58,7 @@ func (p progressMode) resolve(columns int) progressMode {
 	return progressPlain
 }
 
-// counters are the copier.Observer: adding to an atomic is all that the copying
-// goroutines pay for progress.
+// counters implement copier.Observer. A copying goroutine only adds to an atomic.
 type counters struct {
 	planned                               atomic.Bool
 	files, bytes                          atomic.Int64
@@ -69,26 +68,26 @@ type counters struct {
 func (c *counters) Planned(files, bytes int64) {
 	c.files.Store(files)
 	c.bytes.Store(bytes)
-	c.planned.Store(true) // last: whoever sees it sees the numbers
+	c.planned.Store(true) // last, so that the numbers are set when it is true
 }
 
 func (c *counters) Copied(bytes int64)   { c.bytesCopied.Add(bytes) }
 func (c *counters) ReadBack(bytes int64) { c.bytesReadBack.Add(bytes) }
 func (c *counters) FileDone()            { c.filesDone.Add(1) }
 
-// snapshot is how far the operation is at one moment.
+// snapshot is the progress of the operation at one moment.
 type snapshot struct {
-	copies           bool // else it only reads back
+	copies           bool // false: the operation only reads back
 	files, filesDone int64
 	bytes            int64 // of the shard
 	copied, readBack int64
-	work, done       int64         // bytes to move: a copy writes and reads each
+	work, done       int64         // bytes to move; a copy writes and reads back each byte
 	rate             float64       // bytes of work per second
-	left             time.Duration // negative: nobody knows
+	left             time.Duration // negative: unknown
 }
 
-// snap reads the counters. A source that grows gets no more than 100 %.
-func (c *counters) snap(m mode) snapshot {
+// takeSnapshot reads the counters. If the source grows, the progress stays at 100 %.
+func (c *counters) takeSnapshot(m mode) snapshot {
 	s := snapshot{
 		files: c.files.Load(), filesDone: c.filesDone.Load(), bytes: c.bytes.Load(),
 		copied: c.bytesCopied.Load(), readBack: c.bytesReadBack.Load(), copies: m == modeCopy,
@@ -100,16 +99,16 @@ func (c *counters) snap(m mode) snapshot {
 	return s
 }
 
-// meter is the rate over the last while.
-type meter struct{ samples []sample }
+// rateMeter measures the rate of the last rateWindow.
+type rateMeter struct{ samples []sample }
 
 type sample struct {
 	at   time.Time
 	done int64
 }
 
-// measure adds a sample, and fills in the rate and the time left.
-func (m *meter) measure(now time.Time, s *snapshot) {
+// addSample adds a sample, and sets the rate and the time left.
+func (m *rateMeter) addSample(now time.Time, s *snapshot) {
 	m.samples = append(m.samples, sample{now, s.done})
 	for len(m.samples) > 2 && now.Sub(m.samples[1].at) >= rateWindow {
 		m.samples = m.samples[1:]
@@ -121,24 +120,25 @@ func (m *meter) measure(now time.Time, s *snapshot) {
 		return
 	}
 	s.rate = float64(s.done-first.done) / seconds
-	if left := float64(s.work-s.done) / s.rate; left < 1e6 { // neither Inf nor NaN is
+	if left := float64(s.work-s.done) / s.rate; left < 1e6 { // false for Inf and NaN
 		s.left = time.Duration(left * float64(time.Second))
 	}
 }
 
-// progress is the one goroutine that draws.
+// progress is the state of the one goroutine that draws.
 type progress struct {
 	counters counters
 	mode     mode
 	out      *output
 	columns  func() int
-	meter    meter
+	meter    rateMeter
 	last     time.Time // of the last plain line, or of the plan
 }
 
-// startProgress returns who listens to the operation, and what ends the showing.
+// startProgress starts to show progress. It returns the observer for the operation,
+// and a function that stops the display.
 func startProgress(h host, out *output, c command) (observer copier.Observer, stop func()) {
-	shown := c.progress.resolve(h.columns())
+	shown := c.progress.resolveAuto(h.columns())
 	if shown == progressNone || c.mode == modeRemove || c.mode == modeList {
 		return copier.Nobody{}, func() {}
 	}
@@ -168,14 +168,14 @@ func startProgress(h host, out *output, c command) (observer copier.Observer, st
 	}
 }
 
-// drawPlain logs a line when the time for one has come. Before there is a plan
-// (waiting for the lock, walking) there is nothing to say.
+// drawPlain logs a line when one is due. Until the copy is planned, while it waits
+// for the lock or lists the source, there is no progress to log.
 func (p *progress) drawPlain(now time.Time) {
 	if !p.counters.planned.Load() {
 		return
 	}
-	s := p.counters.snap(p.mode)
-	p.meter.measure(now, &s)
+	s := p.counters.takeSnapshot(p.mode)
+	p.meter.addSample(now, &s)
 	if p.last.IsZero() {
 		p.last = now
 	}
@@ -191,36 +191,37 @@ func (p *progress) drawBar(now time.Time) {
 	if !p.counters.planned.Load() {
 		return
 	}
-	s := p.counters.snap(p.mode)
-	p.meter.measure(now, &s)
+	s := p.counters.takeSnapshot(p.mode)
+	p.meter.addSample(now, &s)
 	p.out.setBar(barLine(s, p.columns()))
 }
 
-// plainLine says all there is to say.
+// plainLine returns a line with all numbers.
 func plainLine(s snapshot) string {
 	bytes := fmt.Sprintf("%s of %s read back", humanize.Size(s.readBack), humanize.Size(s.bytes))
 	if s.copies {
 		bytes = fmt.Sprintf("%s of %s copied, %s read back", humanize.Size(s.copied), humanize.Size(s.bytes), humanize.Size(s.readBack))
 	}
-	return fmt.Sprintf("progress: %d%%, %s, %s, %s", percent(s.done, s.work), bytes, fileCount(s, " of "), speed(s))
+	return fmt.Sprintf("progress: %d%%, %s, %s, %s", percent(s.done, s.work), bytes, fileCount(s, " of "), rateAndTimeLeft(s))
 }
 
-// barLine fits a line of a terminal: files are left out where a bar would find no
-// room beside them. Its bytes are those of the shard that the work done amounts to.
+// barLine returns a line that fits the terminal. It leaves the files out if they
+// would leave no room for a bar. A copy moves each byte twice, so half of the
+// bytes moved are shown as bytes of the shard.
 func barLine(s snapshot, columns int) string {
 	bytes := s.done
 	if s.copies {
 		bytes /= 2
 	}
 	if columns <= 0 {
-		columns = 80 // a bar was asked for, but there is no terminal to ask
+		columns = 80 // --progress=bar without a terminal
 	}
-	columns-- // in the last column some terminals wrap
+	columns-- // some terminals wrap in the last column
 	moved := fmt.Sprintf("%s/%s, ", humanize.Size(bytes), humanize.Size(s.bytes))
-	stats := moved + fileCount(s, "/") + ", " + speed(s)
+	stats := moved + fileCount(s, "/") + ", " + rateAndTimeLeft(s)
 	width := barWidth(columns, stats)
 	if width < barMinimum {
-		stats = moved + speed(s)
+		stats = moved + rateAndTimeLeft(s)
 		width = barWidth(columns, stats)
 	}
 	line := fmt.Sprintf("%4d%% %s", percent(s.done, s.work), stats)
@@ -230,16 +231,16 @@ func barLine(s snapshot, columns int) string {
 	return line[:min(len(line), columns)]
 }
 
-// A bar is no narrower than shows anything, and no wider than helps.
+// Limits of the width of a bar, in columns.
 const barMinimum, barMaximum = 10, 40
 
 func barWidth(columns int, stats string) int {
-	room := (len(stats) + 7) &^ 7 // in steps, lest the bar jitters with the numbers
+	room := (len(stats) + 7) &^ 7 // in steps, so that the bar does not jitter with the numbers
 	return min(columns-len(" 100% [] ")-room, barMaximum)
 }
 
-// renderBar lets progressbar lay out one bar. It only renders: the numbers, the
-// clock and the terminal stay with us, so that log lines never mix with it.
+// renderBar lays out one bar with the package progressbar. That package gets neither
+// the clock nor the terminal, so that log lines never mix with the bar.
 func renderBar(percent, width int, stats string) string {
 	var text strings.Builder
 	bar := progressbar.NewOptions(100,
@@ -254,27 +255,29 @@ func renderBar(percent, width int, stats string) string {
 	return strings.TrimRight(strings.TrimPrefix(bar.String(), "\r"), " ") + " " + stats
 }
 
-// fileCount is the files done and in all; a verification may not count them.
+// fileCount returns the files done and in all. A verification may not count them.
 func fileCount(s snapshot, of string) string {
+	all := humanize.Count(s.files, "file")
 	if !s.copies && s.filesDone == 0 {
-		return fmt.Sprintf("%d files", s.files)
+		return all
 	}
-	return fmt.Sprintf("%d%s%d files", s.filesDone, of, s.files)
+	return fmt.Sprintf("%d%s%s", s.filesDone, of, all)
 }
 
-// speed is the rate, of writing and reading back together, and the time left.
-func speed(s snapshot) string {
-	left := span(s.left) + " left"
+// rateAndTimeLeft returns the rate of writing and reading back together, and the
+// time left.
+func rateAndTimeLeft(s snapshot) string {
+	left := formatSpan(s.left) + " left"
 	switch {
 	case s.done >= s.work:
-		left = "finishing" // what is left is syncing, which has no measure
+		left = "finishing" // only the sync is left, and its length is unknown
 	case s.left < 0:
 		left = "time left unknown"
 	}
 	return fmt.Sprintf("%s/s, %s", humanize.Size(int64(s.rate)), left)
 }
 
-// percent rounds down: 100 means all. Of nothing, all is done.
+// percent rounds down, so that 100 means all. All of no work is done.
 func percent(done, work int64) int {
 	if done >= work {
 		return 100
@@ -282,8 +285,8 @@ func percent(done, work int64) int {
 	return int(float64(done) / float64(work) * 100)
 }
 
-// span is a time for people, such as 1h02m03s.
-func span(d time.Duration) string {
+// formatSpan formats a time for people: 1h02m03s.
+func formatSpan(d time.Duration) string {
 	seconds := int64(d / time.Second)
 	hours, minutes, seconds := seconds/3600, seconds/60%60, seconds%60
 	switch {

@@ -13,12 +13,12 @@ import (
 	shardtossd "shard_to_ssd"
 )
 
-// watch runs an operation in a bubble, where time passes only in pass, and returns
-// standard error.
-func watch(t *testing.T, columns int, args []string, work func(shardtossd.Options)) string {
+// runInBubble runs an operation in a synctest bubble, where only passTime lets time
+// pass. It returns standard error.
+func runInBubble(t *testing.T, columns int, args []string, work func(shardtossd.Options)) string {
 	t.Helper()
-	// The goroutine of package signal starts at its first use and never ends: not
-	// in the bubble, please.
+	// The goroutine of package signal starts at its first use and never ends, so it
+	// must not start in the bubble.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
 	signal.Stop(signals)
@@ -41,8 +41,8 @@ func watch(t *testing.T, columns int, args []string, work func(shardtossd.Option
 	return stderr.String()
 }
 
-// pass lets seconds pass, and waits until what is due then is drawn.
-func pass(seconds int) {
+// passTime lets seconds pass, and waits until everything due is drawn.
+func passTime(seconds int) {
 	time.Sleep(time.Duration(seconds) * time.Second)
 	synctest.Wait()
 }
@@ -52,106 +52,107 @@ var copyArgs = []string{"-c", "-i", "a", "s"}
 const mib = 1 << 20
 
 func TestPlain(t *testing.T) {
-	got := watch(t, 0, copyArgs, func(o shardtossd.Options) {
-		pass(60) // waits for the lock: nothing to say
+	got := runInBubble(t, 0, copyArgs, func(o shardtossd.Options) {
+		passTime(60) // waits for the lock: no progress
 		o.Observer.Planned(4, 1000*mib)
-		pass(5)
+		passTime(5)
 		o.Observer.Copied(300 * mib)
 		o.Observer.ReadBack(100 * mib)
 		o.Observer.FileDone()
-		pass(6)
+		passTime(6)
 		o.Observer.Copied(700 * mib)
-		pass(9)
+		passTime(9)
 		o.Observer.ReadBack(900 * mib)
-		pass(2)
+		passTime(2)
 	})
-	wanted := "INFO:root:progress: 20%, 300.0 MiB of 1000.0 MiB copied, 100.0 MiB read back, 1 of 4 files, 40.0 MiB/s, 40s left\n" +
+	want := "INFO:root:progress: 20%, 300.0 MiB of 1000.0 MiB copied, 100.0 MiB read back, 1 of 4 files, 40.0 MiB/s, 40s left\n" +
 		"INFO:root:progress: 100%, 1000.0 MiB of 1000.0 MiB copied, 1000.0 MiB read back, 1 of 4 files, 160.0 MiB/s, finishing\n"
-	if got != wanted {
-		t.Errorf("got %q, wanted %q", got, wanted)
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 func TestPlainOfVerify(t *testing.T) {
-	got := watch(t, 0, []string{"--verify", "s"}, func(o shardtossd.Options) {
+	got := runInBubble(t, 0, []string{"--verify", "s"}, func(o shardtossd.Options) {
 		o.Observer.Planned(4, 1000*mib)
-		pass(1)
+		passTime(1)
 		o.Observer.ReadBack(500 * mib)
-		pass(10)
+		passTime(10)
 	})
-	wanted := "INFO:root:progress: 50%, 500.0 MiB of 1000.0 MiB read back, 4 files, 50.0 MiB/s, 10s left\n"
-	if got != wanted {
-		t.Errorf("got %q, wanted %q", got, wanted)
+	want := "INFO:root:progress: 50%, 500.0 MiB of 1000.0 MiB read back, 4 files, 50.0 MiB/s, 10s left\n"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
-// Over all shards there is one plan, which gets shorter when one of them has gone.
+// TestPlainOfVerifyAll changes the plan: all shards have one, and it shrinks when a
+// shard is removed meanwhile.
 func TestPlainOfVerifyAll(t *testing.T) {
-	got := watch(t, 0, []string{"--verify", "--all"}, func(o shardtossd.Options) {
+	got := runInBubble(t, 0, []string{"--verify", "--all"}, func(o shardtossd.Options) {
 		o.Observer.Planned(40, 2000*mib)
-		pass(1)
+		passTime(1)
 		o.Observer.ReadBack(500 * mib)
 		o.Observer.Planned(10, 1000*mib)
-		pass(10)
+		passTime(10)
 	})
-	wanted := "INFO:root:progress: 50%, 500.0 MiB of 1000.0 MiB read back, 10 files, 50.0 MiB/s, 10s left\n"
-	if got != wanted {
-		t.Errorf("got %q, wanted %q", got, wanted)
+	want := "INFO:root:progress: 50%, 500.0 MiB of 1000.0 MiB read back, 10 files, 50.0 MiB/s, 10s left\n"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
-// TestShort: a run under ten seconds says nothing without a terminal, and no run
-// does with none.
-func TestShort(t *testing.T) {
+// TestNoProgress ensures that a run under ten seconds logs no progress without a
+// terminal, and that --progress=none never does.
+func TestNoProgress(t *testing.T) {
 	long := func(seconds int) func(o shardtossd.Options) {
 		return func(o shardtossd.Options) {
 			o.Observer.Planned(1, 1)
-			pass(seconds)
+			passTime(seconds)
 		}
 	}
-	if got := watch(t, 0, copyArgs, long(9)); got != "" {
-		t.Errorf("9 s: said %q", got)
+	if got := runInBubble(t, 0, copyArgs, long(9)); got != "" {
+		t.Errorf("9 s: logged %q", got)
 	}
-	if got := watch(t, 80, append([]string{"--progress=none"}, copyArgs...), long(60)); got != "" {
-		t.Errorf("none: said %q", got)
+	if got := runInBubble(t, 80, append([]string{"--progress=none"}, copyArgs...), long(60)); got != "" {
+		t.Errorf("none: logged %q", got)
 	}
 }
 
-// TestBar: on a terminal there is a bar, lines go above it, and it is gone at the end.
+// TestBar ensures that a terminal has a bar, with lines above it, until the end.
 func TestBar(t *testing.T) {
-	got := watch(t, 84, copyArgs, func(o shardtossd.Options) {
-		pass(1) // nothing planned, nothing to draw
+	got := runInBubble(t, 84, copyArgs, func(o shardtossd.Options) {
+		passTime(1) // no plan yet: no bar
 		o.Observer.Planned(4, 1000*mib)
-		pass(1)
+		passTime(1)
 		o.Observer.Copied(1000 * mib)
-		pass(10)
+		passTime(10)
 		o.Log.Log(shardtossd.Info, "root", "a line")
 	})
 	first := "   0% [..................] 0 B/1000.0 MiB, 0/4 files, 0 B/s, time left unknown"
 	last := "  50% [========>.........] 500.0 MiB/1000.0 MiB, 0/4 files, 100.0 MiB/s, 10s left"
 	if begin := clearLine + first + clearLine; !strings.HasPrefix(got, begin) {
-		t.Errorf("begin: got %q, wanted %q", got[:min(len(got), 200)], begin)
+		t.Errorf("begin: got %q, want %q", got[:min(len(got), 200)], begin)
 	}
 	if end := clearLine + last + clearLine + "INFO:root:a line\n" + last + clearLine; !strings.HasSuffix(got, end) {
-		t.Errorf("end: got %q, wanted %q", got[max(0, len(got)-300):], end)
+		t.Errorf("end: got %q, want %q", got[max(0, len(got)-300):], end)
 	}
 }
 
-// TestBarNarrow: the files give way to the bar, and the bar to the numbers.
-func TestBarNarrow(t *testing.T) {
+// TestNarrowBar ensures that a narrow terminal loses the files first, then the bar.
+func TestNarrowBar(t *testing.T) {
 	s := snapshot{copies: true, work: 2 * mib, done: mib, bytes: mib, files: 9, rate: mib, left: time.Second}
-	for columns, wanted := range map[int]string{
+	for columns, want := range map[int]string{
 		80: "  50% [==========>...........] 512.0 KiB/1.0 MiB, 0/9 files, 1.0 MiB/s, 1s left",
 		60: "  50% [====>.....] 512.0 KiB/1.0 MiB, 1.0 MiB/s, 1s left",
 		50: "  50% 512.0 KiB/1.0 MiB, 1.0 MiB/s, 1s left",
 	} {
-		if got := barLine(s, columns); got != wanted {
-			t.Errorf("%d columns: got %q, wanted %q", columns, got, wanted)
+		if got := barLine(s, columns); got != want {
+			t.Errorf("%d columns: got %q, want %q", columns, got, want)
 		}
 	}
 }
 
-// TestBarFits: no line is so long that the terminal wraps it.
+// TestBarFits ensures that no line is wrapped by the terminal.
 func TestBarFits(t *testing.T) {
 	for columns := range 200 {
 		for _, s := range []snapshot{
@@ -165,26 +166,26 @@ func TestBarFits(t *testing.T) {
 				limit = 79
 			}
 			if line := barLine(s, columns); len(line) > limit {
-				t.Errorf("%d columns: %d in %q", columns, len(line), line)
+				t.Errorf("%d columns: got %d in %q", columns, len(line), line)
 			}
 		}
 	}
 	if line := barLine(snapshot{work: 1, done: 1, bytes: 1}, 120); !strings.HasPrefix(line, " 100% ["+strings.Repeat("=", 40)+"] ") {
-		t.Errorf("whole bar: %q", line)
+		t.Errorf("complete bar: got %q", line)
 	}
 }
 
 func TestResolve(t *testing.T) {
 	for _, test := range []struct {
-		mode    progressMode
+		mode    progressStyle
 		columns int
-		wanted  progressMode
+		want    progressStyle
 	}{
 		{progressAuto, 80, progressBar}, {progressAuto, 0, progressPlain},
 		{progressBar, 0, progressBar}, {progressPlain, 80, progressPlain}, {progressNone, 80, progressNone},
 	} {
-		if got := test.mode.resolve(test.columns); got != test.wanted {
-			t.Errorf("%s on %d columns: %s, wanted %s", test.mode, test.columns, got, test.wanted)
+		if got := test.mode.resolveAuto(test.columns); got != test.want {
+			t.Errorf("%s on %d columns: got %s, want %s", test.mode, test.columns, got, test.want)
 		}
 	}
 }
@@ -192,40 +193,40 @@ func TestResolve(t *testing.T) {
 func TestPercent(t *testing.T) {
 	for _, test := range []struct {
 		done, work int64
-		wanted     int
+		want       int
 	}{{0, 0, 100}, {0, 1, 0}, {999, 1000, 99}, {1000, 1000, 100}, {2, 1, 100}, {1 << 61, 1 << 62, 50}} {
-		if got := percent(test.done, test.work); got != test.wanted {
-			t.Errorf("%d of %d: %d%%, wanted %d%%", test.done, test.work, got, test.wanted)
+		if got := percent(test.done, test.work); got != test.want {
+			t.Errorf("%d of %d: got %d%%, want %d%%", test.done, test.work, got, test.want)
 		}
 	}
 }
 
-// TestSnapClamps: more than planned is not more than all.
-func TestSnapClamps(t *testing.T) {
+// TestSnapshotIsClamped ensures that more work than planned counts as all of it.
+func TestSnapshotIsClamped(t *testing.T) {
 	var c counters
 	c.Planned(1, 10)
 	c.Copied(50)
-	if s := c.snap(modeCopy); s.done != 10 || s.work != 20 {
-		t.Errorf("copy: %d of %d, wanted 10 of 20", s.done, s.work)
+	if s := c.takeSnapshot(modeCopy); s.done != 10 || s.work != 20 {
+		t.Errorf("copy: got %d of %d, want 10 of 20", s.done, s.work)
 	}
 	c.ReadBack(50)
-	if s := c.snap(modeVerify); s.done != 10 || s.work != 10 {
-		t.Errorf("verify: %d of %d, wanted 10 of 10", s.done, s.work)
+	if s := c.takeSnapshot(modeVerify); s.done != 10 || s.work != 10 {
+		t.Errorf("verify: got %d of %d, want 10 of 10", s.done, s.work)
 	}
 }
 
-func TestSpan(t *testing.T) {
-	for d, wanted := range map[time.Duration]string{
+func TestFormatSpan(t *testing.T) {
+	for d, want := range map[time.Duration]string{
 		0: "0s", 59 * time.Second: "59s", 123 * time.Second: "2m03s", 3723 * time.Second: "1h02m03s", 360000 * time.Second: "100h00m00s",
 	} {
-		if got := span(d); got != wanted {
-			t.Errorf("%v: %s, wanted %s", d, got, wanted)
+		if got := formatSpan(d); got != want {
+			t.Errorf("%v: got %s, want %s", d, got, want)
 		}
 	}
 }
 
-// TestMeter: what cannot be known is not made up.
-func TestMeter(t *testing.T) {
+// TestTimeLeft ensures that an unknown time left is reported as unknown.
+func TestTimeLeft(t *testing.T) {
 	start := time.Unix(1e9, 0)
 	for name, test := range map[string]struct {
 		done, work int64
@@ -239,11 +240,11 @@ func TestMeter(t *testing.T) {
 		"astronomic": {1, 1 << 62, 5 * time.Second, -1},
 		"nothing":    {0, 0, time.Second, -1},
 	} {
-		var m meter
-		m.measure(start, &snapshot{work: test.work})
+		var m rateMeter
+		m.addSample(start, &snapshot{work: test.work})
 		s := snapshot{done: test.done, work: test.work}
-		if m.measure(start.Add(test.after), &s); s.left != test.left {
-			t.Errorf("%s: %v left, wanted %v", name, s.left, test.left)
+		if m.addSample(start.Add(test.after), &s); s.left != test.left {
+			t.Errorf("%s: got %v left, want %v", name, s.left, test.left)
 		}
 	}
 }

@@ -1,14 +1,15 @@
 package main
 
 import (
-	"shard_to_ssd/internal/humanize"
 	"strconv"
+
+	"shard_to_ssd/internal/humanize"
 )
 
-// byteRate is a number of bytes a second, as --bwlimit takes it.
+// byteRate is the value of --bwlimit, in bytes a second.
 type byteRate int64
 
-// Set is humanize.ParseSize.
+// Set parses a number of bytes with an optional suffix.
 func (r *byteRate) Set(text string) error {
 	n, err := humanize.ParseSize(text)
 	*r = byteRate(n)
@@ -17,5 +18,5 @@ func (r *byteRate) Set(text string) error {
 
 func (r *byteRate) String() string { return strconv.FormatInt(int64(*r), 10) }
 
-// Type is the word for the value in a usage line.
+// Type returns the name of the value, for pflag.
 func (r *byteRate) Type() string { return "RATE" }

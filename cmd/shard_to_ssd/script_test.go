@@ -19,31 +19,32 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// TestScripts runs the stories in testdata, each in a directory of its own with
-// the files at its end in it. Besides testscript's own commands and conditions
-// there are:
+// TestScripts runs the stories in testdata. Each runs in a directory of its own,
+// which holds the files at the end of the story. testscript has commands and
+// conditions; these are added:
 //
-//	status N command...      run the command: it ends with exit status N
-//	json FILE [KEY REGEXP]...  FILE is one JSON object; what KEY leads to matches
-//	                         all of REGEXP. KEY is "status" or "shards.0.name"; what
-//	                         is not there is an empty string
-//	users FILE ID...         FILE has these ids, joined by newlines, and nothing else
-//	snapshot PATH...         remember these trees, with contents, modes, owners,
-//	                         inodes, mtime and ctime (it reads holes, too)
-//	unchanged PATH...        they are as they were at their snapshot
-//	mount DIR OPTIONS        mount a tmpfs on the new directory DIR, until the end
-//	start NAME command...    run the command in the background, its output in
-//	                         NAME.stdout and NAME.stderr
-//	await FILE REGEXP        wait until FILE is there and something in it matches
-//	signal NAME SIGNAL       send the signal, such as TERM, to what was started
-//	ends NAME N              wait until it ends, with exit status N, -1 if killed
-//	[root]                   may mount, and give files away
+//	status N command...      Run the command and expect exit status N.
+//	json FILE [KEY REGEXP]...  FILE is one JSON object, and the whole value of KEY
+//	                         matches REGEXP. KEY is a path such as "status" or
+//	                         "shards.0.name". A missing value is an empty string.
+//	users FILE ID...         FILE has exactly these ids, joined by newlines.
+//	snapshot PATH...         Record these trees: contents, modes, owners, inodes,
+//	                         mtime and ctime. Holes are read too.
+//	unchanged PATH...        The trees are the same as in their snapshot.
+//	mount DIR OPTIONS        Mount a tmpfs on the new directory DIR until the end.
+//	start NAME command...    Run the command in the background, with its output in
+//	                         NAME.stdout and NAME.stderr.
+//	await FILE REGEXP        Wait until FILE exists and has a match.
+//	signal NAME SIGNAL       Send the signal, such as TERM, to a started command.
+//	ends NAME N              Wait for its end and expect exit status N, or -1 if it
+//	                         was killed.
+//	[root]                   The test may mount, and give files to other owners.
 func TestScripts(t *testing.T) {
-	// Who runs the tests with nohup has SIGHUP ignored, which children inherit; of what is
-	// caught here they do not.
+	// Under nohup this process ignores SIGHUP, and its children inherit that. They do not
+	// inherit a handler, so it is caught here.
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGHUP)
-	t.Cleanup(func() { signal.Stop(caught) }) // after the stories, which run beside each other
+	t.Cleanup(func() { signal.Stop(caught) }) // after the stories, which run in parallel
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -66,9 +67,9 @@ func TestScripts(t *testing.T) {
 			}
 			return os.Geteuid() == 0, nil
 		},
-		// Nothing may hang on the caller's settings.
+		// The stories must not depend on the caller's environment.
 		Setup: func(env *testscript.Env) error {
-			// A race-detecting binary waits a second before it exits; dozens run here.
+			// A binary built with -race waits a second before it exits, and dozens run here.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Setenv(envLockDir, "")
 			env.Setenv(envSSDDir, "")
@@ -78,7 +79,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// scriptState is what the commands of one script remember.
+// scriptState is the state of one script, for its commands.
 type scriptState struct {
 	snapshots map[string]testkit.Tree // by path
 	started   map[string]*exec.Cmd    // by name
@@ -86,49 +87,49 @@ type scriptState struct {
 
 func stateOf(ts *testscript.TestScript) *scriptState { return ts.Value("state").(*scriptState) }
 
-// wantArgs ends the script unless a command has at least this many arguments.
-func wantArgs(ts *testscript.TestScript, neg bool, args []string, least int, usage string) {
+// requireArgs ends the script unless a command has at least this many arguments.
+func requireArgs(ts *testscript.TestScript, neg bool, args []string, least int, usage string) {
 	if neg || len(args) < least {
 		ts.Fatalf("usage: %s", usage)
 	}
 }
 
 func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 2, "status N command [args]")
-	checkStatus(ts, ts.Exec(args[1], args[2:]...), args[0])
+	requireArgs(ts, neg, args, 2, "status N command [args]")
+	requireStatus(ts, ts.Exec(args[1], args[2:]...), args[0])
 }
 
-// checkStatus ends the script unless a command that ended with err had the status.
-func checkStatus(ts *testscript.TestScript, err error, wanted string) {
+// requireStatus ends the script unless err, of a command, is this exit status.
+func requireStatus(ts *testscript.TestScript, err error, want string) {
 	status := 0
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		status = exit.ExitCode()
 	} else if err != nil {
 		ts.Fatalf("%v", err)
 	}
-	if got := strconv.Itoa(status); got != wanted {
-		ts.Fatalf("exit status %s, wanted %s", got, wanted)
+	if got := strconv.Itoa(status); got != want {
+		ts.Fatalf("got exit status %s, want %s", got, want)
 	}
 }
 
 func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 1, "json FILE [KEY REGEXP]...")
+	requireArgs(ts, neg, args, 1, "json FILE [KEY REGEXP]...")
 	var object map[string]any
 	text := ts.ReadFile(args[0])
 	if err := json.Unmarshal([]byte(text), &object); err != nil {
-		ts.Fatalf("%s: %v in %q", args[0], err, text)
+		ts.Fatalf("%s is not a JSON object: %v in %q", args[0], err, text)
 	}
 	for i := 1; i+1 < len(args); i += 2 {
-		value := lookUp(object, args[i])
+		value := lookUpKey(object, args[i])
 		if !regexp.MustCompile(`^(?:` + args[i+1] + `)$`).MatchString(value) {
-			ts.Fatalf("%s: %s is %q, wanted %q in %s", args[0], args[i], value, args[i+1], text)
+			ts.Fatalf("%s: %s is %q, want %q in %s", args[0], args[i], value, args[i+1], text)
 		}
 	}
 }
 
-// lookUp is the text of what a key leads to: a string as it is, anything else in
-// JSON, nothing for what is not there.
-func lookUp(value any, key string) string {
+// lookUpKey returns the value at a key: a string as it is, any other value as JSON,
+// and a missing one as "".
+func lookUpKey(value any, key string) string {
 	for part := range strings.SplitSeq(key, ".") {
 		switch v := value.(type) {
 		case map[string]any:
@@ -157,21 +158,21 @@ func lookUp(value any, key string) string {
 }
 
 func scriptUsers(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 1, "users FILE ID...")
-	if got, wanted := ts.ReadFile(args[0]), strings.Join(args[1:], "\n"); got != wanted {
-		ts.Fatalf("%s is %q, wanted %q", args[0], got, wanted)
+	requireArgs(ts, neg, args, 1, "users FILE ID...")
+	if got, want := ts.ReadFile(args[0]), strings.Join(args[1:], "\n"); got != want {
+		ts.Fatalf("%s is %q, want %q", args[0], got, want)
 	}
 }
 
 func scriptSnapshot(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 1, "snapshot PATH...")
+	requireArgs(ts, neg, args, 1, "snapshot PATH...")
 	for _, path := range args {
 		stateOf(ts).snapshots[path] = testkit.Snapshot(ts.MkAbs(path))
 	}
 }
 
 func scriptUnchanged(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 1, "unchanged PATH...")
+	requireArgs(ts, neg, args, 1, "unchanged PATH...")
 	for _, path := range args {
 		before, ok := stateOf(ts).snapshots[path]
 		if !ok {
@@ -184,7 +185,7 @@ func scriptUnchanged(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptMount(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 2, "mount DIR OPTIONS")
+	requireArgs(ts, neg, args, 2, "mount DIR OPTIONS")
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.Mkdir(dir, 0o755))
 	ts.Check(unix.Mount("tmpfs", dir, "tmpfs", 0, args[1]))
@@ -192,13 +193,13 @@ func scriptMount(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 2, "start NAME command [args]")
+	requireArgs(ts, neg, args, 2, "start NAME command [args]")
 	state, name := stateOf(ts), args[0]
 	if state.started[name] != nil {
 		ts.Fatalf("%s is started already", name)
 	}
-	// A shell finds the command by the PATH and in the environment of the script,
-	// puts its output where it belongs, and becomes it.
+	// A shell finds the command in the PATH of the script, redirects its output, and
+	// replaces itself by it.
 	command := exec.Command("/bin/sh", append([]string{"-c", `exec "$@" >"$0.stdout" 2>"$0.stderr"`}, args...)...)
 	command.Dir = ts.MkAbs(".")
 	for _, variable := range []string{"PATH", "TMPDIR", "GORACE"} {
@@ -206,37 +207,37 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(command.Start())
 	state.started[name] = command
-	ts.Defer(func() { // no-ops if it has ended
+	ts.Defer(func() { // without effect if it has ended
 		_ = command.Process.Kill()
 		_ = command.Wait()
 	})
 }
 
-// scriptAwait hears of every change in the directories that FILE is in.
+// scriptAwait checks FILE after every change in the directories of its path.
 func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 2, "await FILE REGEXP")
-	wanted := regexp.MustCompile(args[1])
+	requireArgs(ts, neg, args, 2, "await FILE REGEXP")
+	want := regexp.MustCompile(args[1])
 	events, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	ts.Check(err)
 	defer unix.Close(events)
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		// Watch first, from the top down, and look then: nothing is missed between.
+		// Watch first, from the top down, and read then: no change is missed in between.
 		watchDir(ts, events, ".")
 		for i, c := range args[0] {
 			if c == '/' {
 				watchDir(ts, events, args[0][:i])
 			}
 		}
-		if text, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && wanted.Match(text) {
+		if text, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && want.Match(text) {
 			return
 		}
 		fds := []unix.PollFd{{Fd: int32(events), Events: unix.POLLIN}}
 		if n, _ := unix.Poll(fds, int(time.Until(deadline).Milliseconds())); n == 0 || time.Now().After(deadline) {
 			text, err := os.ReadFile(ts.MkAbs(args[0]))
-			ts.Fatalf("not in %s, in all this time: %.1000q, %v", args[0], text, err)
+			ts.Fatalf("no match in %s after 20 s: %.1000q, %v", args[0], text, err)
 		}
-		_, _ = unix.Read(events, make([]byte, 64<<10)) // what happened does not matter
+		_, _ = unix.Read(events, make([]byte, 64<<10)) // the kind of change does not matter
 	}
 }
 
@@ -248,17 +249,17 @@ func watchDir(ts *testscript.TestScript, events int, dir string) {
 }
 
 func scriptSignal(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 2, "signal NAME SIGNAL")
+	requireArgs(ts, neg, args, 2, "signal NAME SIGNAL")
 	ts.Check(startedBy(ts, args[0]).Process.Signal(signalNamed(ts, args[1])))
 }
 
 func scriptEnds(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 2, "ends NAME N")
+	requireArgs(ts, neg, args, 2, "ends NAME N")
 	command := startedBy(ts, args[0])
 	err := command.Wait()
 	delete(stateOf(ts).started, args[0])
 	ts.Logf("%s", ts.ReadFile(args[0]+".stderr"))
-	checkStatus(ts, err, args[1])
+	requireStatus(ts, err, args[1])
 }
 
 func startedBy(ts *testscript.TestScript, name string) *exec.Cmd {

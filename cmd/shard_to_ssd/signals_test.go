@@ -33,7 +33,7 @@ func TestSignal(t *testing.T) {
 		for _, test := range []struct {
 			err    error
 			status int
-			says   string
+			logged string
 		}{
 			{fmt.Errorf("copy: %w", context.Canceled), 128 + int(sig), "ERROR:root:copy: context canceled (interrupted by " + name + ")\n"},
 			{errors.New("some call failed"), 128 + int(sig), "ERROR:root:some call failed\n"},
@@ -42,25 +42,25 @@ func TestSignal(t *testing.T) {
 		} {
 			var h fakeHost
 			if status := h.run(interrupt(test.err), "-c", "-i", "a", "s"); status != test.status {
-				t.Errorf("%s, %v: status %d, wanted %d", name, test.err, status, test.status)
+				t.Errorf("%s, %v: status %d, want %d", name, test.err, status, test.status)
 			}
-			if got, wanted := h.stderr.String(), stopping+test.says; got != wanted {
-				t.Errorf("%s, %v: said %q, wanted %q", name, test.err, got, wanted)
+			if got, want := h.stderr.String(), stopping+test.logged; got != want {
+				t.Errorf("%s, %v: logged %q, want %q", name, test.err, got, want)
 			}
 		}
 	}
 }
 
-// TestNoSignal: a context that ends for another reason is a plain failure.
+// TestNoSignal ensures that a context that ends without a signal is a failure.
 func TestNoSignal(t *testing.T) {
 	var h fakeHost
 	if status := h.run(returning(nil, context.Canceled), "-c", "-i", "a", "s"); status != 1 {
-		t.Errorf("status %d, wanted 1", status)
+		t.Errorf("status %d, want 1", status)
 	}
 }
 
-// deaf is the program with an operation that does not heed its context.
-func deaf() {
+// ignoreContext is the program with an operation that ignores its context.
+func ignoreContext() {
 	o := func(_ context.Context, o shardtossd.Options) (*shardtossd.Result, error) {
 		o.Log.Log(shardtossd.Info, "root", "started")
 		_, err := io.Copy(io.Discard, os.Stdin) // until the test closes it
@@ -69,8 +69,8 @@ func deaf() {
 	os.Exit(runHere(map[mode]operation{modeCopy: o}))
 }
 
-// startDeaf runs it, up to its first line.
-func startDeaf(t *testing.T, argv ...string) (command *exec.Cmd, stdin io.Closer, lines *bufio.Scanner) {
+// startIgnoring starts a program with ignoreContext and waits for its first line.
+func startIgnoring(t *testing.T, argv ...string) (command *exec.Cmd, stdin io.Closer, lines *bufio.Scanner) {
 	t.Helper()
 	command = exec.Command(argv[0], argv[1:]...)
 	stdin, err := command.StdinPipe()
@@ -87,31 +87,31 @@ func startDeaf(t *testing.T, argv ...string) (command *exec.Cmd, stdin io.Closer
 	t.Cleanup(func() { _ = command.Process.Kill() })
 	lines = bufio.NewScanner(stderr)
 	if !lines.Scan() || lines.Text() != "INFO:root:started" {
-		t.Fatalf("got %q", lines.Text())
+		t.Fatalf("got %q, want the first line", lines.Text())
 	}
 	return command, stdin, lines
 }
 
 func TestSecondSignalKills(t *testing.T) {
-	command, _, lines := startDeaf(t, "deaf", "-c", "-i", "a", "s")
+	command, _, lines := startIgnoring(t, "ignore_context", "-c", "-i", "a", "s")
 	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if !lines.Scan() || !strings.Contains(lines.Text(), "interrupted by SIGTERM") {
-		t.Fatalf("got %q", lines.Text())
+		t.Fatalf("got %q, want the interruption", lines.Text())
 	}
 	if err := command.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	_ = command.Wait() // its status is looked at below
+	_ = command.Wait() // the status is checked below
 	if status := command.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGINT {
-		t.Errorf("ended with %v, wanted to be killed by SIGINT", command.ProcessState)
+		t.Errorf("got %v, want the end by SIGINT", command.ProcessState)
 	}
 }
 
-// TestNohup: a signal that the caller ignores stays ignored.
+// TestNohup ensures that a signal that the caller ignores stays ignored.
 func TestNohup(t *testing.T) {
-	command, stdin, lines := startDeaf(t, "sh", "-c", `trap "" HUP; exec deaf -c -i a s`)
+	command, stdin, lines := startIgnoring(t, "sh", "-c", `trap "" HUP; exec ignore_context -c -i a s`)
 	if err := command.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -119,14 +119,14 @@ func TestNohup(t *testing.T) {
 		t.Fatal(err)
 	}
 	if lines.Scan() {
-		t.Errorf("said %q", lines.Text())
+		t.Errorf("logged %q", lines.Text())
 	}
 	if err := command.Wait(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestLogReaderGone: the copy outlives the reader of its log.
+// TestLogReaderGone ensures that the copy continues without a reader of its log.
 func TestLogReaderGone(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -134,7 +134,7 @@ func TestLogReaderGone(t *testing.T) {
 	}
 	reader.Close()
 	defer writer.Close()
-	command := exec.Command("deaf", "-c", "-i", "a", "s")
+	command := exec.Command("ignore_context", "-c", "-i", "a", "s")
 	command.Stderr = writer
 	if err := command.Run(); err != nil {
 		t.Error(err)

@@ -8,7 +8,8 @@ import (
 	"shard_to_ssd/internal/process"
 )
 
-// Exit statuses. A Go panic would exit with 2, too: nothing may panic.
+// Exit statuses. A panic in Go exits with 2 like a usage error, so nothing may
+// panic.
 const (
 	statusDone        = 0
 	statusFailed      = 1
@@ -19,10 +20,10 @@ const (
 	statusSignal      = 128 // plus the signal's number
 )
 
-// statusRow is one line of the table of exit statuses.
+// statusRow explains an exit status.
 type statusRow struct{ status, meaning string }
 
-// statusTable is the table for --help and the manual.
+// statusTable lists the exit statuses for --help, the man page and docs/flags.md.
 func statusTable() []statusRow {
 	return []statusRow{
 		{"0", "done"},
@@ -35,11 +36,11 @@ func statusTable() []statusRow {
 	}
 }
 
-// exitStatus maps what an operation returned, and the signal that came meanwhile
-// or nil, to an exit status. A signal explains every failure except one that was
-// found independently of it: damage stays damage.
+// exitStatus maps the error of an operation, and the signal that arrived meanwhile
+// or nil, to an exit status. A signal explains every failure except one that does
+// not depend on it: damage is still damage.
 func exitStatus(err, cause error) int {
-	why, signalled := errors.AsType[*process.Interrupted](cause)
+	interrupted, signalled := errors.AsType[*process.Interrupted](cause)
 	stopped := signalled && (errors.Is(err, context.Canceled) || errors.Is(err, cause))
 	switch {
 	case err == nil:
@@ -49,13 +50,13 @@ func exitStatus(err, cause error) int {
 	case errors.Is(err, shardtossd.ErrDamaged):
 		return statusDamaged
 	case stopped:
-		return statusSignal + int(why.Signal)
+		return statusSignal + int(interrupted.Signal)
 	case errors.Is(err, shardtossd.ErrNoSpace):
 		return statusNoSpace
 	case errors.Is(err, shardtossd.ErrLockTimeout):
 		return statusLockTimeout
 	case signalled:
-		return statusSignal + int(why.Signal)
+		return statusSignal + int(interrupted.Signal)
 	default:
 		return statusFailed
 	}

@@ -36,22 +36,22 @@ func TestExitStatus(t *testing.T) {
 		{fmt.Errorf("%w: %w", shardtossd.ErrLockTimeout, context.Canceled), term, 143},
 	} {
 		if got := exitStatus(test.err, test.cause); got != test.status {
-			t.Errorf("%v with signal %v: status %d, wanted %d", test.err, test.cause, got, test.status)
+			t.Errorf("%v with signal %v: got status %d, want %d", test.err, test.cause, got, test.status)
 		}
 	}
 }
 
-// TestHelpIsWhole: every flag with its default, every status, every variable.
-func TestHelpIsWhole(t *testing.T) {
+// TestHelpHasTables ensures that the help has every exit status and variable.
+func TestHelpHasTables(t *testing.T) {
 	text := help()
 	for _, row := range statusTable() {
 		if !strings.Contains(text, fmt.Sprintf("  %-6s %s\n", row.status, row.meaning)) {
-			t.Errorf("no row %v", row)
+			t.Errorf("the help has no line for %v", row)
 		}
 	}
 	for _, name := range []string{envLockDir, envSSDDir} {
 		if strings.Count(text, name) < 2 {
-			t.Errorf("%s is not explained", name)
+			t.Errorf("the help does not explain %s", name)
 		}
 	}
 }
