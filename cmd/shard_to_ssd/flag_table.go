@@ -103,7 +103,7 @@ func modeTable() []modeRow {
 		},
 		{
 			mode: modeAdopt, flagName: flagName{"", "adopt"}, operands: "SHARD", statuses: []string{"3", "4", "5"},
-			explanation: "Compare a SHARD that the older script copied with its source. " +
+			explanation: "Compare a SHARD that this program did not copy, such as one of the older script, with its source. " +
 				"If they are equal, write the manifest that --verify needs.",
 		},
 	}
@@ -156,7 +156,7 @@ func placeFlags() []flagRow {
 			explanation: "Wait at most DURATION, such as 30s or 5m, for the locks of the shard, then end with status 5. 0 tries once.",
 		},
 		{
-			flagName: flagName{"", "require-mount"}, standard: "off",
+			flagName: flagName{"", "require-mount"}, standard: "off, warn about the root file system",
 			explanation: "Refuse an SSD dir that is not a mount point, with status 1.",
 		},
 	}
@@ -166,7 +166,7 @@ func placeFlags() []flagRow {
 func copyFlags() []flagRow {
 	return []flagRow{
 		{
-			flagName: flagName{"", "jobs"}, argument: "N", standard: "0, chosen for CPUs and device",
+			flagName: flagName{"", "jobs"}, argument: "N", standard: "0, chosen for CPUs and device, usually 16",
 			explanation: "Number of workers, at most 256. Each has a buffer of 4 MiB.",
 		},
 		{
@@ -177,7 +177,7 @@ func copyFlags() []flagRow {
 		{
 			flagName: flagName{"", "bwlimit"}, argument: "RATE", standard: "0, no limit",
 			goesWith: []mode{modeCopy, modeVerify, modeVerifyAll, modeRepair, modeAdopt},
-			explanation: "Read and write at most RATE bytes a second, source and SSD together. " +
+			explanation: "Read and write at most RATE bytes a second, such as 300M or 1.5G, source and SSD together. " +
 				"A copy moves each byte three times, with --engine=range four times. " +
 				"The suffixes K, M, G and T, or KiB to TiB, are powers of 1024; KB to TB are powers of 1000.",
 		},
@@ -234,7 +234,7 @@ func outputFlags() []flagRow {
 		},
 		{
 			flagName: flagName{"v", "verbose"}, standard: "off",
-			explanation: "Log each choice with its reason, and the time that each step took. --json always has both.",
+			explanation: "Log each choice (workers, block size, engine) with its reason, and the time of each step. --json always has both.",
 		},
 		{flagName: flagName{"h", "help"}, explanation: "Print the help and exit."},
 		{flagName: flagName{"", "version"}, explanation: "Print the version of the program and exit."},

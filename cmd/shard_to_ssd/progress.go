@@ -171,11 +171,10 @@ func startProgress(h host, out *output, c command) (observer copier.Observer, st
 // drawPlain logs a line when one is due. Until the copy is planned, while it waits
 // for the lock or lists the source, there is no progress to log.
 func (p *progress) drawPlain(now time.Time) {
-	if !p.counters.planned.Load() {
+	s, planned := p.measure(now)
+	if !planned {
 		return
 	}
-	s := p.counters.takeSnapshot(p.mode)
-	p.meter.addSample(now, &s)
 	if p.last.IsZero() {
 		p.last = now
 	}
@@ -188,12 +187,19 @@ func (p *progress) drawPlain(now time.Time) {
 
 // drawBar redraws the bar.
 func (p *progress) drawBar(now time.Time) {
-	if !p.counters.planned.Load() {
-		return
+	if s, planned := p.measure(now); planned {
+		p.out.setBar(barLine(s, p.columns()))
 	}
-	s := p.counters.takeSnapshot(p.mode)
+}
+
+// measure returns the progress with its rate, and reports whether there is a plan.
+func (p *progress) measure(now time.Time) (s snapshot, planned bool) {
+	if !p.counters.planned.Load() {
+		return s, false
+	}
+	s = p.counters.takeSnapshot(p.mode)
 	p.meter.addSample(now, &s)
-	p.out.setBar(barLine(s, p.columns()))
+	return s, true
 }
 
 // plainLine returns a line with all numbers.
