@@ -104,7 +104,7 @@ func (w *manWriter) synopsis() {
 		if i > 0 {
 			w.WriteString(".br\n")
 		}
-		line := strings.Join(strings.Fields(row.brief()+" "+row.with+" [flags] "+row.operands), " ")
+		line := strings.Join(strings.Fields(row.briefHeading()+" [flags] "+row.operands), " ")
 		w.WriteString("\\fBshard_to_ssd\\fR " + roffMarkup(line) + "\n")
 	}
 }
@@ -123,19 +123,22 @@ func (w *manWriter) examples() {
 func roffSentences(text string) string {
 	var lines []string
 	for sentence := range strings.SplitSeq(strings.TrimSpace(text), ". ") {
-		lines = append(lines, wrapWords(sentence+".", 60)...)
+		sentence = strings.TrimSuffix(sentence, ".") + "."
+		lines = append(lines, wrapWords(roffMarkup(sentence), 79)...)
 	}
-	return roffMarkup(strings.TrimSuffix(strings.Join(lines, "\n"), ".")) + "\n"
+	return strings.Join(lines, "\n") + "\n"
 }
 
-// roffMarkup makes flags bold and placeholders italic.
+// roffMarkup makes flags bold and placeholders italic. Control characters stand for
+// the font changes until everything else is escaped.
 func roffMarkup(text string) string {
 	text = placeholderPattern.ReplaceAllString(text, "\x01$1\x03")
-	text = regexp.MustCompile(`(?m)`+flagPattern.String()).ReplaceAllString(text, "$1\x02$2\x03")
+	text = flagPattern.ReplaceAllString(text, "$1\x02$2\x03")
 	return strings.NewReplacer("\x01", `\fI`, "\x02", `\fB`, "\x03", `\fR`).Replace(roffEscape(text))
 }
 
-// roffEscape keeps text as it is: a plain hyphen may be printed as another character.
+// roffEscape escapes backslashes, and hyphens, which roff may print as another
+// character.
 func roffEscape(text string) string {
 	return strings.NewReplacer(`\`, `\e`, `-`, `\-`).Replace(text)
 }
@@ -167,7 +170,7 @@ func modesWithStatus(status string) []string {
 	var names []string
 	for _, row := range modeTable() {
 		if slices.Contains(row.statuses, status) {
-			names = append(names, strings.TrimSpace(row.brief()+" "+row.with))
+			names = append(names, row.briefHeading())
 		}
 	}
 	return names

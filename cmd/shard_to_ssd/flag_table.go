@@ -29,7 +29,7 @@ const summary = "keep a verified copy of a shard on the SSD of this host"
 // description returns paragraphs about the purpose and the use of the program.
 func description() []string {
 	return []string{
-		"Keeps one verified copy of SHARD on the SSD of this host, shared by all services that need it. " +
+		"Keeps one verified copy of SHARD on the SSD of this host for all services that need it. " +
 			"The first user copies the shard, and the last user deletes it.",
 		"A shard is a directory, or one regular file, of data that services read. " +
 			"SHARD is its path; the last component of the path is the name of the shard. " +
@@ -67,8 +67,11 @@ type modeRow struct {
 	statuses    []string // that not every mode has
 }
 
-// heading returns the flags that select the mode.
+// heading returns the flags that select the mode, in all forms.
 func (r modeRow) heading() string { return strings.TrimSpace(r.forms() + " " + r.with) }
+
+// briefHeading returns the shortest flags that select the mode.
+func (r modeRow) briefHeading() string { return strings.TrimSpace(r.brief() + " " + r.with) }
 
 // modeTable lists the modes in the order of the documents.
 func modeTable() []modeRow {
@@ -251,7 +254,7 @@ func (r flagRow) modeNames() []string {
 		case row.with == r.brief(): // --all goes with --verify, which is then the mode --verify --all
 			names = append(names, row.brief())
 		default:
-			names = append(names, strings.TrimSpace(row.brief()+" "+row.with))
+			names = append(names, row.briefHeading())
 		}
 	}
 	return names
