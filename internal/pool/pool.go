@@ -66,7 +66,7 @@ func (w *Worker) Batch() *sys.Batch {
 // batch, at most 32, which were as fast as more. The rest of the descriptors is for
 // directories, copies and large files.
 func readsAtOnce(jobs int) int {
-	limit, err := sys.OpenFiles()
+	limit, err := sys.MaxOpenFiles()
 	if err != nil {
 		return 0
 	}
@@ -129,14 +129,14 @@ func (p *Pool) Run(ctx context.Context, producers ...Producer) error {
 		})
 	}
 	for _, w := range p.workers {
-		g.Go(func() error { return w.work(ctx, tasks) })
+		g.Go(func() error { return w.runTasks(ctx, tasks) })
 	}
 	producing.Wait()
 	close(tasks)
 	return g.Wait()
 }
 
-func (w *Worker) work(ctx context.Context, tasks <-chan Task) error {
+func (w *Worker) runTasks(ctx context.Context, tasks <-chan Task) error {
 	for t := range tasks {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -9,11 +9,11 @@ import (
 )
 
 // A Batch reads from many files in one system call, with Linux AIO. Direct reads of
-// small files that lie beside each other on a disk become few requests to it, and one
-// thread waits for all of them. It is for one goroutine.
+// small files that lie beside each other on a disk become few requests to the disk,
+// and one thread waits for all of them. A Batch is for one goroutine.
 //
-// It is only ever a faster way: what it did not read has to be read with ReadAt, and
-// where there is no AIO (a sandbox may forbid it) that is everything.
+// A Batch only saves time. The caller must read with ReadAt each file that the Batch
+// did not read. Without AIO (a sandbox may forbid it) those are all files.
 type Batch struct {
 	context uint64 // aio_context_t; 0: none
 	blocks  []controlBlock
@@ -21,19 +21,19 @@ type Batch struct {
 	events  []event
 }
 
-// Read is one read of a Batch: the start of a file opened for direct I/O, into a
-// buffer that is aligned for it and outside Go's heap.
+// Read is one read of a Batch: it reads the start of a file opened for direct I/O
+// into a buffer that is aligned for direct I/O and outside Go's heap.
 type Read struct {
 	File *File
 	Buf  []byte
-	N    int   // bytes that came, -1 if the file has to be read in another way
-	Err  error // the device's
+	N    int   // bytes read; -1: the file must be read with ReadAt
+	Err  error // an error of the device
 
-	forced error // by a test build
+	forced error // by a test build; replaces the result
 }
 
-// controlBlock and event are struct iocb and struct io_event of linux/aio_abi.h. What
-// has no name here is 0: key and flags, the priority, the offset, and others.
+// controlBlock and event are struct iocb and struct io_event of linux/aio_abi.h. Fields
+// without a name are 0 here: key and flags, the priority, the offset, and others.
 type controlBlock struct {
 	data      uint64
 	_         [2]uint32
@@ -51,15 +51,16 @@ type event struct {
 	_      int64
 }
 
-// readAtOnce is what a test build counts, shortens or fails of each file.
-const readAtOnce = "read at once"
+// batchReadOp is the operation of each read of a batch: a test build counts, shortens
+// or fails it.
+const batchReadOp = "read at once"
 
 const opRead = 0 // IOCB_CMD_PREAD
 
-// aio names the calls that are of no one file.
+// aio stands in errors for the calls that belong to no single file.
 var aio = place{name: "AIO"}
 
-// NewBatch makes a Batch of up to size reads. Close it.
+// NewBatch makes a Batch for up to size reads. The caller must close it.
 func NewBatch(size int) (*Batch, error) {
 	b := &Batch{blocks: make([]controlBlock, size), list: make([]*controlBlock, size), events: make([]event, size)}
 	err := call("set up", aio, func() error {
@@ -72,7 +73,7 @@ func NewBatch(size int) (*Batch, error) {
 	return b, nil
 }
 
-// Size is how many reads it takes at once; of one that is nil or closed 0.
+// Size returns how many reads the Batch takes at once: 0 if it is nil or closed.
 func (b *Batch) Size() int {
 	if b == nil || b.context == 0 {
 		return 0
@@ -80,8 +81,8 @@ func (b *Batch) Size() int {
 	return len(b.blocks)
 }
 
-// Close gives the kernel's part back, after it has waited for what is still being
-// read: only then may the buffers be used for something else.
+// Close waits for the reads under way and frees the kernel's part of the Batch. Only
+// then may the buffers be used for something else.
 func (b *Batch) Close() error {
 	if b == nil || b.context == 0 {
 		return nil
@@ -94,8 +95,8 @@ func (b *Batch) Close() error {
 	})
 }
 
-// Read reads, and says of each read how far it came. Its own error means that the
-// buffers must not be used any more.
+// Read makes the reads and sets N and Err of each. If Read itself fails, the buffers
+// must no longer be used: the kernel may still write to them.
 func (b *Batch) Read(reads []Read) error {
 	for i := range reads {
 		reads[i].N, reads[i].Err = -1, nil
@@ -104,40 +105,40 @@ func (b *Batch) Read(reads []Read) error {
 	if b.context == 0 || len(reads) == 0 {
 		return nil
 	}
-	for done := b.submit(reads); done > 0; {
-		n, err := b.collect(done)
+	for done := b.submitReads(reads); done > 0; {
+		n, err := b.waitForReads(done)
 		if err != nil || n == 0 {
-			return b.Close() // never an error of a kernel; what is not read is read in another way
+			return b.Close() // no kernel fails here; the caller reads the rest with ReadAt
 		}
 		for _, e := range b.events[:n] {
 			r := &reads[e.data]
 			if errno, forced := r.forced.(unix.Errno); forced {
 				e.result = -int64(errno)
 			}
-			r.take(e.result)
+			r.setResult(e.result)
 		}
 		done -= n
 	}
 	return nil
 }
 
-// take is what the kernel says of a read.
-func (r *Read) take(result int64) {
+// setResult sets N, or Err, from the kernel's result of a read.
+func (r *Read) setResult(result int64) {
 	switch errno := unix.Errno(-result); {
 	case result >= 0:
 		r.N = int(result)
 	case Is(errno, unix.EINVAL, unix.EAGAIN, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINTR, unix.ENOMEM):
-	default: // the device's: no second try may cover it up
+	default: // an error of the device: a second attempt must not hide it
 		r.Err = &fs.PathError{Op: "read", Path: r.File.Path(), Err: fmt.Errorf("at offset 0: %w", errno)}
 	}
 }
 
-// submit begins the reads, as many as the kernel takes.
-func (b *Batch) submit(reads []Read) int {
+// submitReads begins the reads and returns how many of them the kernel accepted.
+func (b *Batch) submitReads(reads []Read) int {
 	for i := range reads {
 		r := &reads[i]
 		size := 0
-		size, r.forced = attempt(readAtOnce, r.File.where, len(r.Buf), func(n int) (int, error) { return n, nil })
+		size, r.forced = callOnce(batchReadOp, r.File.where, len(r.Buf), func(n int) (int, error) { return n, nil })
 		b.blocks[i] = controlBlock{data: uint64(i), opcode: opRead, file: uint32(r.File.fd),
 			buf: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(r.Buf)))), size: uint64(size)}
 		b.list[i] = &b.blocks[i]
@@ -152,8 +153,9 @@ func (b *Batch) submit(reads []Read) int {
 	return n
 }
 
-// collect waits until at least one of n reads is through, or all.
-func (b *Batch) collect(n int) (int, error) {
+// waitForReads waits for all of n reads, or for a part of them, at least one. It
+// returns how many are done.
+func (b *Batch) waitForReads(n int) (int, error) {
 	return transfer("wait for reads of", aio, n, func(n int) (int, error) {
 		got, _, errno := unix.Syscall6(unix.SYS_IO_GETEVENTS, uintptr(b.context), uintptr(n), uintptr(n),
 			uintptr(unsafe.Pointer(&b.events[0])), 0, 0)

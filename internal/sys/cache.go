@@ -4,11 +4,13 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/errs"
 )
 
-// Cached is how many of n bytes at off of the file are in the page cache, counted
-// in pages. off is a multiple of the page size. The kernel does not tell who neither owns
-// the file nor is root: EPERM.
+// Cached returns how many of n bytes at off are in the page cache, counted in whole
+// pages. off must be a multiple of the page size. The kernel answers only root and the
+// owner of the file; other callers get EPERM.
 func (f *File) Cached(off, n int64) (bytes int64, err error) {
 	if n == 0 {
 		return 0, nil
@@ -19,27 +21,28 @@ func (f *File) Cached(off, n int64) (bytes int64, err error) {
 	})
 	page := int64(os.Getpagesize())
 	if Is(err, unix.ENOSYS, unix.EPERM, unix.EOPNOTSUPP) { // before Linux 6.5, or a sandbox
-		if !f.ours() { // mincore says of all pages that they are there
+		if !f.ownedOrRoot() { // mincore would report all pages as cached
 			return 0, &os.PathError{Op: "cachestat", Path: f.Path(), Err: unix.EPERM}
 		}
-		pages, err := f.mincore(off, n)
+		pages, err := f.countResident(off, n)
 		return pages * page, err
 	}
 	return int64(stat.Cache) * page, err
 }
 
-// ours reports whether the file is that of who asks, or of anybody and root asks.
-func (f *File) ours() bool {
+// ownedOrRoot reports whether this process is root or owns the file.
+func (f *File) ownedOrRoot() bool {
 	s, err := f.Stat()
 	return err == nil && (os.Geteuid() == 0 || int(s.UID) == os.Geteuid())
 }
 
-// mincore counts resident pages through a mapping, a window at a time.
-func (f *File) mincore(off, size int64) (pages int64, err error) {
+// countResident counts the resident pages of size bytes at off. It maps the file, one
+// window after the other.
+func (f *File) countResident(off, size int64) (pages int64, err error) {
 	const window = 1 << 30
 	seen := make([]byte, min(window, int(size)+os.Getpagesize())/os.Getpagesize()+1)
 	for end := off + size; off < end; off += window {
-		n, err := f.resident(off, int(min(window, end-off)), seen)
+		n, err := f.countResidentWindow(off, int(min(window, end-off)), seen)
 		if err != nil {
 			return pages, err
 		}
@@ -48,8 +51,9 @@ func (f *File) mincore(off, size int64) (pages int64, err error) {
 	return pages, nil
 }
 
-// resident counts the resident pages of n bytes at off; seen has a byte for each.
-func (f *File) resident(off int64, n int, seen []byte) (pages int64, err error) {
+// countResidentWindow counts the resident pages of n bytes at off. seen needs a byte
+// for each page.
+func (f *File) countResidentWindow(off int64, n int, seen []byte) (pages int64, err error) {
 	const op = "mincore"
 	var m []byte
 	err = call(op, f.where, func() (err error) {
@@ -60,11 +64,8 @@ func (f *File) resident(off int64, n int, seen []byte) (pages int64, err error) 
 		return 0, err
 	}
 	seen = seen[:(n+os.Getpagesize()-1)/os.Getpagesize()]
-	err = call(op, f.where, func() error { return mincore(m, seen) })
-	if unmap := FreeBuffer(m); err == nil {
-		err = unmap
-	}
-	if err != nil {
+	err = call(op, f.where, func() error { return mincoreCall(m, seen) })
+	if err := errs.Join(err, FreeBuffer(m)); err != nil {
 		return 0, err
 	}
 	for _, b := range seen {
@@ -73,24 +74,26 @@ func (f *File) resident(off int64, n int, seen []byte) (pages int64, err error) 
 	return pages, nil
 }
 
-// Forget drops clean pages of n bytes at off from the page cache; n 0 means to the
-// end of the file.
+// Forget drops the clean pages of n bytes at off from the page cache. n 0 means up to
+// the end of the file.
 func (f *File) Forget(off, n int64) error {
 	return call("fadvise", f.where, func() error { return unix.Fadvise(f.fd, off, n, unix.FADV_DONTNEED) })
 }
 
-// LeaveCache runs read, which reads n bytes at off, so that pages of them which were not
-// in the page cache before are not in it afterwards. Neither O_DIRECT nor RWF_DONTCACHE
-// sees to that alone: btrfs reads files with checksums through the page cache whatever
-// was asked for, and pages that were read ahead, or are locked, stay.
+// LeaveCache runs read, which reads n bytes at off, and then drops the pages that read
+// added to the page cache. Neither O_DIRECT nor RWF_DONTCACHE is enough for that: btrfs
+// reads files with checksums through the page cache even then, and pages that were
+// read ahead, or are locked, stay.
 //
-// Pages that others bring in meanwhile are theirs: a direct read brings in all pages
-// or none, of which the kernel may have taken a few back already (DAMON does).
+// Pages that another process adds meanwhile stay. They are recognized after a direct
+// read, which adds all pages or none; the kernel may have reclaimed a few of them
+// already (DAMON does).
 //
-// Of a range that was cached in part nothing is dropped: what is whose cannot be told.
+// If a part of the range was cached before, nothing is dropped: it is unknown which of
+// the pages read has added.
 //
-// It returns how many bytes were there before, and how many came through the cache; if
-// that cannot be told, all were there.
+// LeaveCache returns how many bytes were cached before, and how many were read through
+// the cache. If the kernel does not tell, before is n.
 func (f *File) LeaveCache(off, n int64, read func() error) (before, through int64, err error) {
 	if n == 0 {
 		return 0, 0, read()
@@ -105,8 +108,8 @@ func (f *File) LeaveCache(off, n int64, read func() error) (before, through int6
 	return f.LeaveAsBefore(off, n, before)
 }
 
-// LeaveAsBefore is the second half of LeaveCache, for who has read n bytes at off, of
-// which so many were in the page cache before.
+// LeaveAsBefore is the second half of LeaveCache, for a caller that has read n bytes at
+// off itself. cached is how many of them were in the page cache before.
 func (f *File) LeaveAsBefore(off, n, cached int64) (before, through int64, err error) {
 	after, unknown := f.Cached(off, n)
 	switch {
@@ -121,8 +124,8 @@ func (f *File) LeaveAsBefore(off, n, cached int64) (before, through int64, err e
 	return cached, after - cached, err
 }
 
-// NoReadAhead says that the file is read in pieces, in any order: what nobody asked for
-// is not to be read.
+// NoReadAhead turns the kernel's readahead off for the open file, which is read in
+// pieces and in any order.
 func (f *File) NoReadAhead() error {
 	return call("fadvise", f.where, func() error { return unix.Fadvise(f.fd, 0, 0, unix.FADV_RANDOM) })
 }

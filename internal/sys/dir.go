@@ -14,39 +14,39 @@ func OpenDir(path string) (*File, error) {
 	return Open(path, unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
-// OpenDirAt opens the directory name in d.
+// OpenDirAt opens the directory name in d. A symbolic link is ELOOP or ENOTDIR.
 func (d *File) OpenDirAt(name string) (*File, error) {
 	return d.OpenAt(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
-// RealPath is path, absolute and without symbolic links, as the kernel has it.
+// RealPath returns the absolute path without symbolic links, as the kernel reports it.
 func RealPath(path string) (real string, err error) {
-	f, err := open(unix.AT_FDCWD, place{name: path}, path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	f, err := openFile(unix.AT_FDCWD, place{name: path}, path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close() //nolint:errcheck // nothing can be written to it
-	return readlink(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(f.fd), f.where)
+	defer f.Close()
+	return readlinkAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(f.fd), f.where)
 }
 
-// maxWalk is the longest path given to the kernel at once; PATH_MAX is 4096
-// with its NUL.
+// maxWalk is the longest path given to the kernel at once, in bytes. PATH_MAX is 4096,
+// with the NUL at the end.
 const maxWalk = 4000
 
-// OpenBelow opens the directory at the slash-separated path rel below d, of any
-// depth, following no symbolic link on the way. An empty rel is d itself, opened
-// again. The result must be closed.
+// OpenBelow opens the directory at the slash-separated path rel below d, at any depth.
+// It follows no symbolic link on the way. If rel is empty, it opens d itself again. The
+// caller must close the result.
 func (d *File) OpenBelow(rel string) (*File, error) {
-	return d.walkDown(rel, unix.RESOLVE_NO_SYMLINKS)
+	return d.openStepsBelow(rel, unix.RESOLVE_NO_SYMLINKS)
 }
 
-// OpenWithin is OpenBelow for who deletes: what is mounted on the way, or at its end,
-// is not entered. It is EXDEV.
+// OpenWithin is OpenBelow for callers that delete. It enters no mount, neither on the
+// way nor at the end: a mount is EXDEV.
 func (d *File) OpenWithin(rel string) (*File, error) {
-	return d.walkDown(rel, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
+	return d.openStepsBelow(rel, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
 }
 
-func (d *File) walkDown(rel string, resolve uint64) (*File, error) {
+func (d *File) openStepsBelow(rel string, resolve uint64) (*File, error) {
 	if rel == "" {
 		return d.openBelow(".", resolve)
 	}
@@ -55,7 +55,7 @@ func (d *File) walkDown(rel string, resolve uint64) (*File, error) {
 		head, tail := splitPath(rel, maxWalk)
 		next, err := at.openBelow(head, resolve)
 		if at != d {
-			at.Close() //nolint:errcheck // opened for reading: nothing to lose
+			at.Close()
 		}
 		if err != nil || tail == "" {
 			return next, err
@@ -64,7 +64,8 @@ func (d *File) walkDown(rel string, resolve uint64) (*File, error) {
 	}
 }
 
-// splitPath cuts rel after as many whole components as fit into limit bytes.
+// splitPath cuts rel after as many whole components as fit into limit bytes. tail is
+// the rest.
 func splitPath(rel string, limit int) (head, tail string) {
 	if len(rel) <= limit {
 		return rel, ""
@@ -73,9 +74,9 @@ func splitPath(rel string, limit int) (head, tail string) {
 	return rel[:i], rel[i+1:]
 }
 
-// openBelow uses openat2 (Linux 5.6) to refuse symbolic links, and mounts where that
-// is asked for, in the kernel, in one call; where it is missing, or a sandbox forbids
-// it, it goes name by name.
+// openBelow uses openat2 (Linux 5.6), so that the kernel refuses symbolic links in one
+// call, and mounts too if resolve says so. If openat2 is missing, or a sandbox forbids
+// it, openBelow opens one directory after the other.
 func (d *File) openBelow(rel string, resolve uint64) (*File, error) {
 	f := &File{where: d.where}
 	if rel != "." {
@@ -100,14 +101,9 @@ func (d *File) openBelow(rel string, resolve uint64) (*File, error) {
 func (d *File) openStepwise(rel string, resolve uint64) (*File, error) {
 	at := d
 	for name := range strings.SplitSeq(rel, "/") {
-		next, err := at.OpenDirAt(name)
-		if err == nil && name != "." && resolve&unix.RESOLVE_NO_XDEV != 0 {
-			if err = at.sameMount(next); err != nil {
-				next.Close() //nolint:errcheck // opened for reading: nothing to lose
-			}
-		}
+		next, err := at.openStep(name, resolve)
 		if at != d {
-			at.Close() //nolint:errcheck // opened for reading: nothing to lose
+			at.Close()
 		}
 		if err != nil {
 			return nil, err
@@ -117,41 +113,57 @@ func (d *File) openStepwise(rel string, resolve uint64) (*File, error) {
 	return at, nil
 }
 
-// sameMount is EXDEV if next, a directory in d, is the root of a mount. Before Linux
-// 5.8 only the device tells: a bind mount may share it, a subvolume of btrfs may not.
-func (d *File) sameMount(next *File) error {
+// openStep opens the directory name in d as openat2 with resolve would.
+func (d *File) openStep(name string, resolve uint64) (*File, error) {
+	next, err := d.OpenDirAt(name)
+	if err != nil || name == "." || resolve&unix.RESOLVE_NO_XDEV == 0 {
+		return next, err
+	}
+	if err := d.refuseMount(next); err != nil {
+		next.Close()
+		return nil, err
+	}
+	return next, nil
+}
+
+// refuseMount returns EXDEV if next, a directory in d, is the root of a mount. Before
+// Linux 5.8 it can compare only the device numbers: so it misses a bind mount of the
+// same device, and refuses a subvolume of btrfs.
+func (d *File) refuseMount(next *File) error {
 	above, err := d.Stat()
 	if err != nil {
 		return err
 	}
 	s, err := next.Stat()
-	if err == nil && (s.Dev != above.Dev || s.MountPoint) {
-		err = &fs.PathError{Op: "open", Path: next.Path(), Err: unix.EXDEV}
+	if err != nil {
+		return err
 	}
-	return err
+	if s.Dev != above.Dev || s.MountPoint {
+		return &fs.PathError{Op: "open", Path: next.Path(), Err: unix.EXDEV}
+	}
+	return nil
 }
 
-// Names lists the directory from its start, sorted by bytes, without "." and
-// "..". scratch is a buffer for the kernel's records.
+// Names lists the names in the directory, sorted by bytes, without "." and "..". It
+// reads the directory from its start each time. scratch is a buffer for the kernel's
+// records.
 func (d *File) Names(scratch []byte) ([]string, error) {
-	var names []string
 	err := call("list", d.where, func() error {
 		_, err := unix.Seek(d.fd, 0, 0)
 		return err
 	})
-	for err == nil {
-		var n int
-		err = call("list", d.where, func() (err error) {
-			n, err = unix.Getdents(d.fd, scratch)
-			return err
-		})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for {
+		n, err := transfer("list", d.where, 0, func(int) (int, error) { return unix.Getdents(d.fd, scratch) })
 		if n <= 0 || err != nil {
-			break
+			slices.Sort(names)
+			return names, err
 		}
 		_, _, names = unix.ParseDirent(scratch[:n], -1, names)
 	}
-	slices.Sort(names)
-	return names, err
 }
 
 // MkdirAt makes the directory name in d.
@@ -164,7 +176,7 @@ func (d *File) SymlinkAt(target, name string) error {
 	return call("symlink", place{d.Path(), name}, func() error { return unix.Symlinkat(target, d.fd, name) })
 }
 
-// LinkAt gives the file name in from a second name in d.
+// LinkAt gives the file called name in from one more name, newName in d.
 func (d *File) LinkAt(from *File, name, newName string) error {
 	return call("link", place{d.Path(), newName}, func() error {
 		return unix.Linkat(from.fd, name, d.fd, newName, 0)
@@ -173,27 +185,28 @@ func (d *File) LinkAt(from *File, name, newName string) error {
 
 // ReadlinkAt returns the target of the symbolic link name in d.
 func (d *File) ReadlinkAt(name string) (target string, err error) {
-	return readlink(d.fd, name, place{d.Path(), name})
+	return readlinkAt(d.fd, name, place{d.Path(), name})
 }
 
-func readlink(dirfd int, name string, where place) (target string, err error) {
+func readlinkAt(dirfd int, name string, where place) (target string, err error) {
 	err = call("readlink", where, func() error {
 		buf := make([]byte, 4096) // a target is at most PATH_MAX-1 bytes
 		n, err := unix.Readlinkat(dirfd, name, buf)
-		if err == nil {
-			target = string(buf[:n])
+		if err != nil {
+			return err
 		}
-		return err
+		target = string(buf[:n])
+		return nil
 	})
 	return target, err
 }
 
-// UnlinkAt removes the name of a file or link.
+// UnlinkAt removes the name of a file or a symbolic link.
 func (d *File) UnlinkAt(name string) error {
 	return call("unlink", place{d.Path(), name}, func() error { return unix.Unlinkat(d.fd, name, 0) })
 }
 
-// UnlinkIfThere is UnlinkAt of a name that may be missing.
+// UnlinkIfThere is UnlinkAt, except that a missing name is no error.
 func (d *File) UnlinkIfThere(name string) error {
 	err := d.UnlinkAt(name)
 	if Is(err, unix.ENOENT) {
@@ -212,27 +225,26 @@ func (d *File) RmdirAt(name string) error {
 // How RenameAt treats a target that exists.
 const (
 	NoReplace = unix.RENAME_NOREPLACE // fail with EEXIST
-	Exchange  = unix.RENAME_EXCHANGE  // swap the two, both must exist
-	Replace   = 0
+	Exchange  = unix.RENAME_EXCHANGE  // swap the two; both must exist
+	Replace   = 0                     // replace it, as rename(2) does
 )
 
-// RenameAt renames name in d to newName in to; how is NoReplace, Exchange or
-// Replace.
+// RenameAt renames name in d to newName in to. how is NoReplace, Exchange or Replace.
 func (d *File) RenameAt(name string, to *File, newName string, how uint) error {
 	return call("rename", place{d.Path(), name}, func() error {
 		return unix.Renameat2(d.fd, name, to.fd, newName, how)
 	})
 }
 
-// ChownAt sets owner and group of name, of a symbolic link itself.
+// ChownAt sets owner and group of name in d. It follows no symbolic link.
 func (d *File) ChownAt(name string, uid, gid uint32) error {
 	return call("chown", place{d.Path(), name}, func() error {
 		return unix.Fchownat(d.fd, name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW)
 	})
 }
 
-// SetTimesAt sets access and modification time of name, of a symbolic link
-// itself.
+// SetTimesAt sets access and modification time of name in d. It follows no symbolic
+// link.
 func (d *File) SetTimesAt(name string, atime, mtime Time) error {
 	ts := []unix.Timespec{{Sec: atime.Sec, Nsec: int64(atime.Nsec)}, {Sec: mtime.Sec, Nsec: int64(mtime.Nsec)}}
 	return call("set times of", place{d.Path(), name}, func() error {
@@ -240,7 +252,8 @@ func (d *File) SetTimesAt(name string, atime, mtime Time) error {
 	})
 }
 
-// SetTimes is SetTimesAt of the open file, whatever its name leads to by now.
+// SetTimes sets access and modification time of the open file. Its name may lead to
+// another file by now.
 func (f *File) SetTimes(atime, mtime Time) error {
 	ts := []unix.Timespec{{Sec: atime.Sec, Nsec: int64(atime.Nsec)}, {Sec: mtime.Sec, Nsec: int64(mtime.Nsec)}}
 	path := "/proc/self/fd/" + strconv.Itoa(f.fd)

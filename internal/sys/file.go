@@ -9,44 +9,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is an open file or directory. It is not an os.File: it has no poller and
-// no finalizer, and it keeps its path only for messages.
+// File is an open file or directory. Other than an os.File it has no poller and no
+// finalizer, and keeps its path only for messages.
 //
-// Methods may be called from several goroutines, except Close.
+// Several goroutines may call its methods at once, except Close.
 type File struct {
 	fd    int
 	where place
 
-	// DontCache asks reads and writes to leave nothing in the page cache
-	// (RWF_DONTCACHE, Linux 6.14). It is cleared when the file system refuses.
+	// DontCache asks the kernel to keep nothing of reads and writes in the page cache
+	// (RWF_DONTCACHE, Linux 6.14). It is cleared if the file system refuses.
 	DontCache atomic.Bool
-	// Pace, if not nil, bounds how bytes are read and written. It is set before the
+	// Pace, if not nil, limits the rate of reads and writes. It must be set before the
 	// file is used.
 	Pace Pace
 	// Request, if not 0, is the most bytes that one call reads or writes, a multiple of
-	// Align. It is set before the file is used.
+	// Align. It must be set before the file is used.
 	Request int
-	// Direct says that the descriptor has O_DIRECT: offsets, lengths and
-	// buffers must be aligned to Align. SetDirect changes it.
+	// Direct is true if the descriptor has O_DIRECT: offsets, lengths and buffers must
+	// then be aligned to Align. SetDirect changes it.
 	Direct atomic.Bool
 }
 
-// Align is what offsets, lengths and memory of direct I/O are aligned to, in
-// bytes. It satisfies every logical block size in use (512 and 4096).
+// Align is the alignment of offsets, lengths and memory in direct I/O, in bytes. It is
+// a multiple of every logical block size in use (512 and 4096).
 const Align = 4096
 
-// A Pace bounds how many bytes a second the files that have it move, how many at once,
-// and in how many calls at a time.
+// A Pace limits all files that have it together: how many bytes they move a second,
+// how many bytes one call moves, and how many calls run at a time.
 type Pace interface {
-	// Begin waits until some of the bytes may be moved, and returns how many: as many
-	// as are asked for, or a multiple of 2 × Align. An error is the transfer's.
+	// Begin waits until some of the bytes may be moved, and returns how many: all of
+	// them, or a multiple of 2 × Align. Its error becomes the error of the transfer.
 	Begin(bytes int) (int, error)
-	// End says that what was begun without an error is done.
+	// End must be called after the transfer, if Begin returned no error.
 	End()
 }
 
-// paced moves some of n bytes, as many as may be moved at once.
-func (f *File) paced(n int, move func(n int) (int, error)) (int, error) {
+// withinLimits moves some of n bytes, as many as Request and the rate limit allow.
+func (f *File) withinLimits(n int, move func(n int) (int, error)) (int, error) {
 	if f.Request > 0 {
 		n = min(n, f.Request)
 	}
@@ -63,19 +63,19 @@ func (f *File) paced(n int, move func(n int) (int, error)) (int, error) {
 
 const openFlags = unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
 
-// Open opens path, following symbolic links. O_CLOEXEC, O_NONBLOCK and O_NOCTTY
-// are always added, so that neither a child inherits it nor a FIFO blocks it.
+// Open opens path, following symbolic links. It always adds O_CLOEXEC, O_NONBLOCK and
+// O_NOCTTY, so that no child process inherits the descriptor and no FIFO blocks.
 func Open(path string, flags int) (*File, error) {
-	return open(unix.AT_FDCWD, place{name: path}, path, flags|openFlags&^unix.O_NOFOLLOW, 0)
+	return openFile(unix.AT_FDCWD, place{name: path}, path, flags|openFlags&^unix.O_NOFOLLOW, 0)
 }
 
-// OpenAt opens name in directory d; a symbolic link is ELOOP. With O_CREAT the
-// new file has mode less the umask.
+// OpenAt opens name in directory d. A symbolic link is ELOOP. A file that O_CREAT
+// creates gets mode without the bits of the umask.
 func (d *File) OpenAt(name string, flags int, mode uint32) (*File, error) {
-	return open(d.fd, place{d.Path(), name}, name, flags|openFlags, mode)
+	return openFile(d.fd, place{d.Path(), name}, name, flags|openFlags, mode)
 }
 
-func open(dirfd int, where place, name string, flags int, mode uint32) (*File, error) {
+func openFile(dirfd int, where place, name string, flags int, mode uint32) (*File, error) {
 	f := &File{where: where}
 	f.Direct.Store(flags&unix.O_DIRECT != 0)
 	err := call("open", where, func() (err error) {
@@ -85,42 +85,44 @@ func open(dirfd int, where place, name string, flags int, mode uint32) (*File, e
 	if err != nil {
 		return nil, err
 	}
-	if flags&unix.O_DIRECTORY != 0 { // its path is part of many others: put it together once
+	if flags&unix.O_DIRECTORY != 0 { // many paths begin with this one: join it once
 		f.where = place{name: where.String()}
 	}
 	return f, nil
 }
 
-// Path is where the file was opened, for messages.
+// Path returns the path at which the file was opened, for messages.
 func (f *File) Path() string { return f.where.String() }
 
-// Fd is the descriptor, for what this package does not wrap. It stays the
-// file's.
+// Fd returns the descriptor, for system calls that this package does not wrap. The
+// caller must not close it.
 func (f *File) Fd() int { return f.fd }
 
-// Close closes the descriptor. Its error is one of the file's writes and counts.
+// Close closes the descriptor. An error means that earlier writes may be lost, so a
+// file that was written to must be closed with a check.
 func (f *File) Close() error {
 	fd := f.fd
 	f.fd = -1
-	_, err := attempt("close", f.where, 0, func(int) (int, error) { return 0, unix.Close(fd) })
-	if err == nil || err == unix.EINTR { // on Linux the descriptor is gone after EINTR too
+	_, err := callOnce("close", f.where, 0, func(int) (int, error) { return 0, unix.Close(fd) })
+	if err == nil || err == unix.EINTR { // Linux has closed the descriptor after EINTR too
 		return nil
 	}
 	return &fs.PathError{Op: "close", Path: f.Path(), Err: err}
 }
 
-// ReadAt reads at least want bytes at off into buf, or fewer at the end of the
-// file. buf may be longer than want: direct I/O needs whole aligned blocks.
+// ReadAt reads at least want bytes at off into buf, or fewer if the file ends before.
+// It returns how many. buf may be longer than want: direct I/O needs whole aligned
+// blocks.
 func (f *File) ReadAt(buf []byte, want int, off int64) (int, error) {
 	n := 0
 	for n < want {
-		// A short direct read may end anywhere, the next must start aligned:
-		// step back, and take no progress as the end of the file.
+		// A short direct read may end anywhere, but the next must start aligned: step
+		// back. A read that brings no new byte has reached the end of the file.
 		from := n
 		if f.Direct.Load() {
 			from = n &^ (Align - 1)
 		}
-		k, err := f.pread(buf[from:], off+int64(from))
+		k, err := f.readLimited(buf[from:], off+int64(from))
 		if err != nil {
 			return n, atOffset(err, off+int64(from))
 		}
@@ -132,8 +134,8 @@ func (f *File) ReadAt(buf []byte, want int, off int64) (int, error) {
 	return n, nil
 }
 
-func (f *File) pread(buf []byte, off int64) (int, error) {
-	return f.paced(len(buf), func(n int) (int, error) { return f.readOnce(buf[:n], off) })
+func (f *File) readLimited(buf []byte, off int64) (int, error) {
+	return f.withinLimits(len(buf), func(n int) (int, error) { return f.readOnce(buf[:n], off) })
 }
 
 func (f *File) readOnce(buf []byte, off int64) (int, error) {
@@ -149,28 +151,28 @@ func (f *File) readOnce(buf []byte, off int64) (int, error) {
 	return transfer("read", f.where, len(buf), func(n int) (int, error) { return unix.Pread(f.fd, buf[:n], off) })
 }
 
-// WriteAt writes all of buf at off. A write that makes no progress is an error.
+// WriteAt writes all of buf at off. It fails if a write makes no progress.
 func (f *File) WriteAt(buf []byte, off int64) error {
 	for n := 0; n < len(buf); {
 		from := n
 		if f.Direct.Load() {
 			from = n &^ (Align - 1)
 		}
-		k, err := f.pwrite(buf[from:], off+int64(from))
+		k, err := f.writeLimited(buf[from:], off+int64(from))
 		if err != nil {
 			return atOffset(err, off+int64(from))
 		}
 		if from+k <= n {
 			return &fs.PathError{Op: "write", Path: f.Path(),
-				Err: fmt.Errorf("wrote %d of %d bytes at offset %d and cannot go on", n, len(buf), off)}
+				Err: fmt.Errorf("wrote only %d of %d bytes at offset %d", n, len(buf), off)}
 		}
 		n = from + k
 	}
 	return nil
 }
 
-func (f *File) pwrite(buf []byte, off int64) (int, error) {
-	return f.paced(len(buf), func(n int) (int, error) { return f.writeOnce(buf[:n], off) })
+func (f *File) writeLimited(buf []byte, off int64) (int, error) {
+	return f.withinLimits(len(buf), func(n int) (int, error) { return f.writeOnce(buf[:n], off) })
 }
 
 func (f *File) writeOnce(buf []byte, off int64) (int, error) {
@@ -186,7 +188,7 @@ func (f *File) writeOnce(buf []byte, off int64) (int, error) {
 	return transfer("write", f.where, len(buf), func(n int) (int, error) { return unix.Pwrite(f.fd, buf[:n], off) })
 }
 
-// atOffset says where in the file a transfer failed.
+// atOffset adds to the error of a transfer the offset at which it failed.
 func atOffset(err error, off int64) error {
 	var at *fs.PathError
 	if !errors.As(err, &at) {
@@ -214,14 +216,15 @@ func (f *File) SetDirect(on bool) error {
 		_, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETFL, flags)
 		return err
 	})
-	if err == nil {
-		f.Direct.Store(on)
+	if err != nil {
+		return err
 	}
-	return err
+	f.Direct.Store(on)
+	return nil
 }
 
-// Allocate reserves size bytes from offset 0 and makes the file that long.
-// supported is false where the file system has no fallocate.
+// Allocate reserves size bytes from offset 0 and makes the file that long. supported is
+// false if the file system has no fallocate.
 func (f *File) Allocate(size int64) (supported bool, err error) {
 	err = call("fallocate", f.where, func() error { return unix.Fallocate(f.fd, 0, 0, size) })
 	if Is(err, unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV) {
@@ -230,8 +233,8 @@ func (f *File) Allocate(size int64) (supported bool, err error) {
 	return true, err
 }
 
-// Punch makes n bytes at off a hole. supported is false where the file system
-// cannot.
+// Punch turns n bytes at off into a hole. supported is false if the file system cannot
+// do that.
 func (f *File) Punch(off, n int64) (supported bool, err error) {
 	err = call("punch hole in", f.where, func() error {
 		return unix.Fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
@@ -247,31 +250,31 @@ func (f *File) Truncate(size int64) error {
 	return call("truncate", f.where, func() error { return unix.Ftruncate(f.fd, size) })
 }
 
-// Clone makes f share all extents of src (FICLONE): no data moves.
+// Clone makes f share all extents of src (FICLONE). No data is copied.
 func (f *File) Clone(src *File) error {
 	return call("clone", f.where, func() error { return unix.IoctlFileClone(f.fd, src.fd) })
 }
 
-// CopyRange asks the kernel to copy up to n bytes at off of src to the same
-// place of f (copy_file_range), and returns how many it did.
+// CopyRange asks the kernel to copy up to n bytes at off of src to the same offset of f
+// (copy_file_range). It returns how many bytes were copied.
 func (f *File) CopyRange(src *File, off int64, n int) (done int, err error) {
 	if f.Pace == nil {
-		return f.paced(n, func(n int) (int, error) { return f.copyRange(src, off, n) })
+		return f.withinLimits(n, func(n int) (int, error) { return f.copyRangeOnce(src, off, n) })
 	}
-	// The bytes are read and written.
-	return f.paced(2*n, func(both int) (int, error) { return f.copyRange(src, off, both/2) })
+	// The bytes count twice: they are read and written.
+	return f.withinLimits(2*n, func(both int) (int, error) { return f.copyRangeOnce(src, off, both/2) })
 }
 
-func (f *File) copyRange(src *File, off int64, n int) (int, error) {
+func (f *File) copyRangeOnce(src *File, off int64, n int) (int, error) {
 	return transfer("copy_file_range", f.where, n, func(n int) (int, error) {
 		from, to := off, off
 		return unix.CopyFileRange(src.fd, &from, f.fd, &to, n, 0)
 	})
 }
 
-// Data returns the first range of data at or after off: [start, end). At the end
-// of the file, or in a last hole, ok is false. A file system that does not know
-// holes shows one range.
+// Data returns the first range of data at or after off: [start, end). ok is false if
+// only a hole, or nothing, follows. On a file system without holes the whole file is
+// one range.
 func (f *File) Data(off int64) (start, end int64, ok bool, err error) {
 	seek := func(from int64, whence int) (to int64, err error) {
 		err = call("seek", f.where, func() (err error) {
@@ -291,18 +294,18 @@ func (f *File) Data(off int64) (start, end int64, ok bool, err error) {
 	return start, end, err == nil, err
 }
 
-// Sync flushes data and metadata of the file to stable storage.
+// Sync writes data and metadata of the file to stable storage.
 func (f *File) Sync() error {
 	return call("fsync", f.where, func() error { return unix.Fsync(f.fd) })
 }
 
-// SyncData flushes the data and what is needed to read it back.
+// SyncData writes the data, and the metadata needed to read it, to stable storage.
 func (f *File) SyncData() error {
 	return call("fdatasync", f.where, func() error { return unix.Fdatasync(f.fd) })
 }
 
-// SyncFS flushes the whole file system that f is on. It reports write-back
-// errors only of writes since f was opened.
+// SyncFS writes the whole file system of f to stable storage. It reports only errors
+// of writes that were made since f was opened.
 func (f *File) SyncFS() error {
 	return call("syncfs", f.where, func() error { return unix.Syncfs(f.fd) })
 }
@@ -317,8 +320,8 @@ func (f *File) Chown(uid, gid uint32) error {
 	return call("chown", f.where, func() error { return unix.Fchown(f.fd, int(uid), int(gid)) })
 }
 
-// Lock takes the file's flock for one holder; without wait it fails with
-// EWOULDBLOCK when another has it.
+// Lock takes the exclusive flock of the file. If another open file holds it, Lock waits,
+// or without wait fails with EWOULDBLOCK.
 func (f *File) Lock(wait bool) error {
 	how := unix.LOCK_EX
 	if !wait {
@@ -327,7 +330,7 @@ func (f *File) Lock(wait bool) error {
 	return call("flock", f.where, func() error { return unix.Flock(f.fd, how) })
 }
 
-// Unlock gives the file's flock back.
+// Unlock releases the flock of the file.
 func (f *File) Unlock() error {
 	return call("unlock", f.where, func() error { return unix.Flock(f.fd, unix.LOCK_UN) })
 }

@@ -1,7 +1,7 @@
 package sys
 
 import (
-	"fmt"
+	"errors"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -9,13 +9,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/errs"
 )
 
-// DropCaches empties the page cache of this machine of all that is clean, and forgets
-// names and inodes. It needs root.
+// DropCaches drops all clean pages, names and inodes that the kernel of this machine
+// has cached. It needs root.
 func DropCaches() error { return writeProc("/proc/sys/vm/drop_caches", "3") }
 
-// ResetPeakMemory has PeakMemory begin again with what is resident now.
+// ResetPeakMemory sets PeakMemory back to the memory that is resident now.
 func ResetPeakMemory() error { return writeProc("/proc/self/clear_refs", "5") }
 
 func writeProc(path, text string) error {
@@ -23,21 +25,18 @@ func writeProc(path, text string) error {
 	if err != nil {
 		return err
 	}
-	err = f.WriteAt([]byte(text), 0)
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	return err
+	return errs.Join(f.WriteAt([]byte(text), 0), f.Close())
 }
 
-// PeakMemory is the most that was resident of this process, in bytes: VmHWM, see proc(5).
+// PeakMemory returns the peak resident memory of this process, in bytes: VmHWM, see
+// proc(5).
 func PeakMemory() (int64, error) {
 	const path = "/proc/self/status"
 	f, err := Open(path, unix.O_RDONLY)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	buf := make([]byte, 16<<10)
 	n, err := f.ReadAt(buf, len(buf), 0)
 	if err != nil {
@@ -46,25 +45,26 @@ func PeakMemory() (int64, error) {
 	_, after, _ := strings.Cut(string(buf[:n]), "VmHWM:")
 	fields := strings.Fields(after)
 	if len(fields) == 0 {
-		return 0, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it has no VmHWM")}
+		return 0, &fs.PathError{Op: "read", Path: path, Err: errors.New("no line VmHWM")}
 	}
 	kib, err := strconv.ParseInt(fields[0], 10, 64)
 	return kib << 10, err
 }
 
-// CPUTime is what this process has used of processors, as user and as system.
+// CPUTime returns the processor time that this process has used, user and system
+// together.
 func CPUTime() (used time.Duration, err error) {
 	var u unix.Rusage
 	err = call("get usage of", place{name: "this process"}, func() error { return unix.Getrusage(unix.RUSAGE_SELF, &u) })
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
 }
 
-// The request of FS_IOC_FIEMAP and its flags, see linux/fiemap.h.
+// The number of the ioctl FS_IOC_FIEMAP, and its flags, see linux/fiemap.h.
 const (
 	fiemapRequest = 0xc020660b
-	fiemapSync    = 1      // flush the file first: what is delayed has no extents
-	extentLast    = 0x1    // the last of the file
-	extentShared  = 0x2000 // another file has it as well
+	fiemapSync    = 1      // write the file back first: delayed data has no extents yet
+	extentLast    = 0x1    // the last extent of the file
+	extentShared  = 0x2000 // another file has this extent too
 )
 
 type fiemapExtent struct {
@@ -81,8 +81,8 @@ type fiemap struct {
 	extents             [64]fiemapExtent
 }
 
-// Shared reports whether other files have extents of the file as well: then it was
-// cloned. known is false where the file system does not say.
+// Shared reports whether the file shares an extent with another file, as a clone does.
+// known is false if the file system does not tell.
 func (f *File) Shared() (shared, known bool, err error) {
 	for start := uint64(0); ; {
 		m := fiemap{start: start, length: ^uint64(0) - start, flags: fiemapSync}

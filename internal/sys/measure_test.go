@@ -29,13 +29,13 @@ func TestPeakMemory(t *testing.T) {
 	}
 	after, err := PeakMemory()
 	if grown := after - before; err != nil || grown < size*9/10 || grown > size*3/2 {
-		t.Errorf("%d bytes were touched, the peak grew by %d, %v", size, grown, err)
+		t.Errorf("the peak grew by %d bytes, %v, want about %d", grown, err, size)
 	}
 	if err := ResetPeakMemory(); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := PeakMemory(); err != nil || again > after-size/2 {
-		t.Errorf("%d bytes after a reset, %d before, %v", again, after, err)
+		t.Errorf("got %d bytes after the reset, %v, want much less than %d", again, err, after)
 	}
 }
 
@@ -44,7 +44,7 @@ func TestCPUTimeGrows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for now := before; now == before; { // until the clock of the kernel has ticked
+	for now := before; now == before; { // until the kernel's clock ticks
 		if now, err = CPUTime(); err != nil {
 			t.Fatal(err)
 		}
@@ -55,15 +55,15 @@ func TestShared(t *testing.T) {
 	for _, fs := range testkit.FileSystemsOf(t, 320<<20) {
 		t.Run(fs.Name, func(t *testing.T) {
 			testkit.Apply(t, fs.Dir, testkit.File("a", 8<<20, 1), testkit.File("empty", 0, 1))
-			d := openDir(t, fs.Dir)
-			a := openFile(t, d, "a", unix.O_RDONLY)
+			d := mustOpenDir(t, fs.Dir)
+			a := mustOpen(t, d, "a", unix.O_RDONLY)
 			clones := fs.Name == "xfs" || fs.Name == "btrfs"
 			expectShared(t, a, false, fs.Name != "tmpfs")
-			expectShared(t, openFile(t, d, "empty", unix.O_RDONLY), false, fs.Name != "tmpfs")
+			expectShared(t, mustOpen(t, d, "empty", unix.O_RDONLY), false, fs.Name != "tmpfs")
 			if !clones {
 				return
 			}
-			b := openFile(t, d, "b", unix.O_RDWR|unix.O_CREAT)
+			b := mustOpen(t, d, "b", unix.O_RDWR|unix.O_CREAT)
 			if err := b.Clone(a); err != nil {
 				t.Fatal(err)
 			}
@@ -77,11 +77,11 @@ func expectShared(t *testing.T, f *File, shared, known bool) {
 	t.Helper()
 	gotShared, gotKnown, err := f.Shared()
 	if err != nil || gotShared != shared || gotKnown != known {
-		t.Errorf("%s: shared %v, known %v, %v; wanted %v, %v", f.Path(), gotShared, gotKnown, err, shared, known)
+		t.Errorf("%s: got shared %v, known %v, %v, want %v, %v", f.Path(), gotShared, gotKnown, err, shared, known)
 	}
 }
 
-func openFile(t *testing.T, d *File, name string, flags int) *File {
+func mustOpen(t *testing.T, d *File, name string, flags int) *File {
 	t.Helper()
 	f, err := d.OpenAt(name, flags, 0o644)
 	if err != nil {

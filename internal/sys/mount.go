@@ -4,9 +4,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountID is the mount that f is on, as /proc/self/mountinfo numbers them; ok is false
-// before Linux 5.8, which does not say. Paths and device numbers do not tell mounts
-// apart: one may hide another, and a subvolume has a number of its own.
+// MountID returns the id of the mount that f is on, as in /proc/self/mountinfo. ok is
+// false before Linux 5.8, which does not report it. Paths and device numbers cannot
+// identify a mount: one mount may hide another, and a subvolume has its own number.
 func (f *File) MountID() (id uint64, ok bool, err error) {
 	var x unix.Statx_t
 	err = call("stat", f.where, func() error {

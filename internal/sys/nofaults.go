@@ -2,9 +2,10 @@
 
 package sys
 
-// attempt is one system call.
-func attempt(_ string, _ place, n int, f func(n int) (int, error)) (int, error) { return f(n) }
+// callOnce makes one system call.
+func callOnce(_ string, _ place, n int, f func(n int) (int, error)) (int, error) { return f(n) }
 
-// BatchAfter is after how many small files read one by one a Batch pays. A file read in
-// a batch saves some 20 µs, and all batches of a pool are some 40 ms to tear down.
+// BatchAfter is the number of small files that are read one by one before a Batch is
+// used. Each file read in a batch saves some 20 µs, and closing all batches of a pool
+// takes some 40 ms.
 const BatchAfter = 1000

@@ -6,17 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Time is a file time as the kernel has it: seconds since 1970, which may be
-// negative, and nanoseconds. time.Time would do, but is three times as large.
+// Time is a time of a file as the kernel stores it: seconds since 1970, which may be
+// negative, and nanoseconds. A time.Time would be three times as large.
 type Time struct {
 	Sec  int64
 	Nsec uint32
 }
 
-// Time is t as a time.Time.
+// Time converts t to a time.Time.
 func (t Time) Time() time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
 
-// Stat is what statx says of a file.
+// Stat is the metadata of a file, as statx reports it.
 type Stat struct {
 	Dev, Ino   uint64
 	Mode       uint32 // type and permission bits, as in st_mode
@@ -27,24 +27,24 @@ type Stat struct {
 	Atime      Time
 	Mtime      Time
 	Ctime      Time
-	Btime      Time // zero where the file system has none
-	MountPoint bool // the root of a mount (Linux 5.8)
-	// DirectAlign is what direct I/O must be aligned to, in bytes: 0 where it
-	// is refused, -1 where the kernel does not say (before Linux 6.1, or a
-	// file system that does not answer). Only File.Stat fills it in.
+	Btime      Time // time of birth; zero if the file system has none
+	MountPoint bool // it is the root of a mount (Linux 5.8)
+	// DirectAlign is the alignment that direct I/O needs, in bytes. It is 0 if direct
+	// I/O is refused, and -1 if the kernel does not tell (before Linux 6.1, or a file
+	// system that does not answer). Only File.Stat sets it.
 	DirectAlign int
 }
 
-// IsDir reports a directory.
+// IsDir reports whether the file is a directory.
 func (s *Stat) IsDir() bool { return s.Mode&unix.S_IFMT == unix.S_IFDIR }
 
-// IsRegular reports a regular file.
+// IsRegular reports whether the file is a regular file.
 func (s *Stat) IsRegular() bool { return s.Mode&unix.S_IFMT == unix.S_IFREG }
 
-// IsSymlink reports a symbolic link.
+// IsSymlink reports whether the file is a symbolic link.
 func (s *Stat) IsSymlink() bool { return s.Mode&unix.S_IFMT == unix.S_IFLNK }
 
-// Perm is the permission, set-id and sticky bits.
+// Perm returns the permission bits, the set-id bits and the sticky bit.
 func (s *Stat) Perm() uint32 { return s.Mode & 0o7777 }
 
 // SameFile reports whether s and t are the same inode.
@@ -52,22 +52,22 @@ func (s *Stat) SameFile(t *Stat) bool { return s.Dev == t.Dev && s.Ino == t.Ino 
 
 const statMask = unix.STATX_BASIC_STATS | unix.STATX_BTIME
 
-// StatAt is the state of name in d, of a symbolic link itself.
+// StatAt returns the metadata of name in d. It follows no symbolic link.
 func (d *File) StatAt(name string) (Stat, error) {
-	return statx(d.fd, name, place{d.Path(), name}, unix.AT_SYMLINK_NOFOLLOW, statMask)
+	return statxAt(d.fd, name, place{d.Path(), name}, unix.AT_SYMLINK_NOFOLLOW, statMask)
 }
 
-// Stat is the state of the open file.
+// Stat returns the metadata of the open file.
 func (f *File) Stat() (Stat, error) {
-	return statx(f.fd, "", f.where, unix.AT_EMPTY_PATH, statMask|unix.STATX_DIOALIGN)
+	return statxAt(f.fd, "", f.where, unix.AT_EMPTY_PATH, statMask|unix.STATX_DIOALIGN)
 }
 
-// StatPath is the state of path, of a symbolic link itself.
+// StatPath returns the metadata of path. It does not follow a symbolic link at its end.
 func StatPath(path string) (Stat, error) {
-	return statx(unix.AT_FDCWD, path, place{name: path}, unix.AT_SYMLINK_NOFOLLOW, statMask)
+	return statxAt(unix.AT_FDCWD, path, place{name: path}, unix.AT_SYMLINK_NOFOLLOW, statMask)
 }
 
-func statx(fd int, name string, where place, flags, mask int) (Stat, error) {
+func statxAt(fd int, name string, where place, flags, mask int) (Stat, error) {
 	var x unix.Statx_t
 	err := call("stat", where, func() error { return unix.Statx(fd, name, flags, mask, &x) })
 	if err != nil {
@@ -95,17 +95,17 @@ func statx(fd int, name string, where place, flags, mask int) (Stat, error) {
 
 func toTime(t unix.StatxTimestamp) Time { return Time{t.Sec, t.Nsec} }
 
-// Space is what a file system has and has left.
+// Space is the size of a file system and its free space.
 type Space struct {
 	Type      int64  // the file system's magic number, see statfs(2)
 	BlockSize int64  // bytes
 	Size      int64  // bytes in all
 	Free      int64  // bytes that this process may still use
-	Inodes    uint64 // in all; 0 where they are made on demand
-	FreeNodes uint64
+	Inodes    uint64 // in all; 0 if the file system makes them on demand
+	FreeNodes uint64 // free inodes
 }
 
-// Space asks the file system that f is on.
+// Space returns size and free space of the file system that f is on.
 func (f *File) Space() (Space, error) {
 	var s unix.Statfs_t
 	err := call("statfs", f.where, func() error { return unix.Fstatfs(f.fd, &s) })

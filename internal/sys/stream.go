@@ -2,13 +2,13 @@ package sys
 
 import "io"
 
-// Stream reads or writes a file from its start on, as an io.Reader and io.Writer.
+// Stream reads or writes a file from its start. It is an io.Reader and an io.Writer.
 type Stream struct {
 	f   *File
 	off int64
 }
 
-// Stream is the file from offset 0.
+// Stream returns a Stream at offset 0 of the file.
 func (f *File) Stream() *Stream { return &Stream{f: f} }
 
 func (s *Stream) Read(p []byte) (int, error) {

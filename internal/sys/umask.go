@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Umask is this process's umask, as /proc tells it (Linux 4.7): umask(2) can only ask
-// by changing it, for all threads. known is false where /proc does not say.
+// Umask returns the umask of this process, read from /proc (Linux 4.7): umask(2) would
+// change it for all threads. known is false if /proc has no answer.
 func Umask() (mask uint32, known bool) {
 	f, err := Open("/proc/self/status", unix.O_RDONLY)
 	if err != nil {
 		return 0, false
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	buf := make([]byte, 4096)
 	n, err := f.ReadAt(buf, 1, 0)
 	_, rest, found := bytes.Cut(buf[:n], []byte("\nUmask:\t"))

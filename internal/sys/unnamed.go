@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CreateUnnamed opens a new file on d's file system that has no name yet
-// (O_TMPFILE), with mode less the umask; name is the one that LinkUnnamed will
-// give it. Without that it is gone with its last descriptor. Not every file
-// system can (EOPNOTSUPP, EISDIR).
+// CreateUnnamed creates a file without a name on d's file system (O_TMPFILE), with mode
+// without the bits of the umask. name is the one that LinkUnnamed will give it; errors
+// mention it. A file that never gets a name vanishes with its last descriptor. Some
+// file systems cannot do that (EOPNOTSUPP, EISDIR).
 func (d *File) CreateUnnamed(name string, mode uint32) (*File, error) {
 	f := &File{where: place{d.Path(), name}}
 	err := call("create", f.where, func() (err error) {
@@ -22,8 +22,8 @@ func (d *File) CreateUnnamed(name string, mode uint32) (*File, error) {
 	return f, nil
 }
 
-// LinkUnnamed gives f its name in d, EEXIST if there is one. It goes through
-// /proc: AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH.
+// LinkUnnamed gives f its name in d. It fails with EEXIST if the name is taken. It goes
+// through /proc, since AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH.
 func (d *File) LinkUnnamed(f *File, name string) error {
 	return call("link", place{d.Path(), name}, func() error {
 		from := "/proc/self/fd/" + strconv.Itoa(f.fd)

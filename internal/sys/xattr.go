@@ -8,16 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Extended attributes are reached as /proc/self/fd/<dir>/<name>: the directory
-// is the open one, the l-calls do not follow the name, and links and files take
-// the same way. Only their names, which are asked of every entry, have a call relative
-// to a directory (listxattrat, Linux 6.13) first: it takes a third of the time.
+// procPath returns /proc/self/fd/<dir>/<name>, by which extended attributes are reached:
+// it leads through the open directory, and the calls that begin with l do not follow
+// the name, so it works for links and files alike. The list of attributes is read of
+// every entry, so that call first tries to be relative to the directory (listxattrat,
+// Linux 6.13), which takes a third of the time.
 func (d *File) procPath(name string) string {
 	return "/proc/self/fd/" + strconv.Itoa(d.fd) + "/" + name
 }
 
-// XattrsAt lists the names of the extended attributes of name in d. A file
-// system without any has an empty list.
+// XattrsAt lists the names of the extended attributes of name in d. The list is empty
+// on a file system without extended attributes.
 func (d *File) XattrsAt(name string, scratch []byte) ([]string, error) {
 	n, err := d.listXattrs(name, scratch)
 	if Is(err, unix.ERANGE) {
@@ -54,8 +55,8 @@ func (d *File) listXattrs(name string, scratch []byte) (n int, err error) {
 	return n, err
 }
 
-// listxattrat is listxattrat(2), of a symbolic link itself, which x/sys/unix does not
-// wrap yet.
+// listxattrat makes listxattrat(2), which x/sys/unix does not wrap yet. It follows no
+// symbolic link.
 func listxattrat(dirfd int, name string, list []byte) (n int, err error) {
 	path, err := unix.BytePtrFromString(name)
 	if err != nil {
@@ -69,32 +70,33 @@ func listxattrat(dirfd int, name string, list []byte) (n int, err error) {
 	return int(r), nil
 }
 
-// XattrAt is the value of one extended attribute.
+// XattrAt returns the value of one extended attribute of name in d.
 func (d *File) XattrAt(name, attr string) (value []byte, err error) {
 	path := d.procPath(name)
 	err = call("get xattr "+attr+" of", place{d.Path(), name}, func() error {
 		buf := make([]byte, 64<<10) // XATTR_SIZE_MAX
 		n, err := unix.Lgetxattr(path, attr, buf)
-		if err == nil {
-			value = bytes.Clone(buf[:n])
+		if err != nil {
+			return err
 		}
-		return err
+		value = bytes.Clone(buf[:n])
+		return nil
 	})
 	return value, err
 }
 
-// setXattr begins the operation that errors of SetXattrAt name.
-const setXattr = "set xattr "
+// setXattrOp is the start of the operation in errors of SetXattrAt.
+const setXattrOp = "set xattr "
 
-// SetXattrAt sets one extended attribute.
+// SetXattrAt sets one extended attribute of name in d.
 func (d *File) SetXattrAt(name, attr string, value []byte) error {
 	path := d.procPath(name)
-	return call(setXattr+attr+" of", place{d.Path(), name}, func() error {
+	return call(setXattrOp+attr+" of", place{d.Path(), name}, func() error {
 		return unix.Lsetxattr(path, attr, value, 0)
 	})
 }
 
-// RemoveXattrAt removes one extended attribute; one that is not there is no
+// RemoveXattrAt removes one extended attribute of name in d. A missing attribute is no
 // error.
 func (d *File) RemoveXattrAt(name, attr string) error {
 	path := d.procPath(name)
