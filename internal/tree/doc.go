@@ -5,15 +5,18 @@
 //
 //  1. the line "shard_to_ssd KIND VERSION", then header lines "key value", then
 //     an empty line;
-//  2. a record a line, directory by directory: a "D" line opens a directory, the
-//     lines after it are what is in it, names sorted by bytes; then come its
-//     directories in the same order, each with all that is below it;
-//  3. the line "end RECORDS XXH64": the number of records, and the sum of every
+//  2. one record per line, directory by directory: a "D" line opens a directory, and
+//     the lines after it are its entries, their names sorted by bytes. Then its
+//     directories follow in the same order, each with everything below it;
+//  3. the line "end RECORDS XXH64": the number of records, and the checksum of every
 //     byte before that line.
 //
-// Both ends stream, so memory is bounded by the longest line and the depth of the
-// tree. Names hold any bytes and are quoted as in Go. The reader trusts nothing:
-// names that could lead elsewhere, lines over MaxLine, records out of place, a name
-// twice, and directories that are opened but were not named, or the other way
-// round, are errors. It can say that a stream is damaged only at its end.
+// Encoder and Decoder both work line by line, so the longest line and the depth of
+// the tree bound their memory. Names may hold any bytes and are quoted as in Go. The
+// Decoder trusts nothing. These are errors: a name that could lead elsewhere, a line
+// over MaxLine, a record out of place, and a name twice. Each directory must be both
+// named and opened.
+//
+// A Decoder cannot report all damage at once: it checks the checksum at the end of the
+// stream, after it has returned the records.
 package tree

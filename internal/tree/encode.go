@@ -11,7 +11,7 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// Field is a line of the header.
+// Field is a line of the header. Value must not hold a newline.
 type Field struct{ Key, Value string }
 
 // Encoder writes a tree stream.
@@ -22,21 +22,20 @@ type Encoder struct {
 	plan    bool
 	records int64
 
-	// Of a plan: the sum of all but what changes in a source that nobody changes:
-	// access times when it is read, and how much of it is allocated when the file
-	// system writes it back.
+	// identity is the checksum of a plan without the values that change in a source
+	// that no process changes: reading it changes access times, and write-back by the
+	// file system changes the number of allocated blocks.
 	identity *xxhash.Digest
-	passing  [2]int // where in line that is
+	passing  [2]int // the range of these values in line
 }
 
-// PlanKind and ManifestKind are the kinds of stream.
+// PlanKind and ManifestKind are the two kinds of stream.
 const (
 	PlanKind     = "plan"
 	ManifestKind = "manifest"
 )
 
-// NewEncoder starts a stream with its header. A value of a field must not hold a
-// newline.
+// NewEncoder starts a stream and writes its header.
 func NewEncoder(w io.Writer, kind string, version int, header []Field) (*Encoder, error) {
 	e := &Encoder{sum: xxhash.New(), plan: kind == PlanKind, identity: xxhash.New()}
 	e.out = bufio.NewWriterSize(w, 256<<10)
@@ -49,10 +48,10 @@ func NewEncoder(w io.Writer, kind string, version int, header []Field) (*Encoder
 }
 
 func (e *Encoder) flushLine() error {
-	e.sum.Write(e.line) //nolint:errcheck // a hash does not fail
+	_, _ = e.sum.Write(e.line) // a hash does not fail
 	if e.plan {
-		e.identity.Write(e.line[:e.passing[0]]) //nolint:errcheck
-		e.identity.Write(e.line[e.passing[1]:]) //nolint:errcheck
+		_, _ = e.identity.Write(e.line[:e.passing[0]])
+		_, _ = e.identity.Write(e.line[e.passing[1]:])
 		e.passing = [2]int{}
 	}
 	_, err := e.out.Write(e.line)
@@ -73,7 +72,7 @@ func (e *Encoder) Write(r *Record) error {
 		e.line = append(e.line, '\n')
 		return e.flushLine()
 	default:
-		e.meta(r)
+		e.appendMeta(r)
 	}
 	e.line = strconv.AppendQuote(append(e.line, ' '), r.Name)
 	if r.Kind == Symlink || r.Kind == HardLink {
@@ -81,50 +80,50 @@ func (e *Encoder) Write(r *Record) error {
 	}
 	e.line = append(e.line, '\n')
 	if len(e.line) > MaxLine {
-		return fmt.Errorf("path of %d bytes is too long to be recorded: %.60q…", len(r.Target), r.Target)
+		return fmt.Errorf("path of %d bytes is too long to record: %.60q…", len(r.Target), r.Target)
 	}
 	if r.Kind == Dir && len(r.Path) > maxPath {
-		return fmt.Errorf("path of %d bytes is too long to be recorded: %.60q…", len(r.Path), r.Path)
+		return fmt.Errorf("path of %d bytes is too long to record: %.60q…", len(r.Path), r.Path)
 	}
 	return e.flushLine()
 }
 
-func (e *Encoder) meta(r *Record) {
+func (e *Encoder) appendMeta(r *Record) {
 	if r.Kind == Dir {
-		e.int(int64(r.Depth))
+		e.appendInt(int64(r.Depth))
 	}
 	e.line = strconv.AppendUint(append(e.line, ' ', '0'), uint64(r.Mode), 8)
-	e.int(int64(r.UID))
-	e.int(int64(r.GID))
-	e.time(r.Mtime)
-	e.sumOrDash(r.Xattrs, r.Xattrs != 0)
+	e.appendInt(int64(r.UID))
+	e.appendInt(int64(r.GID))
+	e.appendTime(r.Mtime)
+	e.appendSumOrDash(r.Xattrs, r.Xattrs != 0)
 	if r.Kind == Regular || r.Kind == HardLink {
-		e.int(r.Size)
+		e.appendInt(r.Size)
 	}
 	switch {
 	case e.plan:
 		e.line = strconv.AppendUint(append(e.line, ' '), r.Source.Ino, 10)
-		e.time(r.Source.Ctime)
+		e.appendTime(r.Source.Ctime)
 		e.passing[0] = len(e.line)
-		e.time(r.Source.Atime)
-		e.int(r.Source.Blocks)
+		e.appendTime(r.Source.Atime)
+		e.appendInt(r.Source.Blocks)
 		e.passing[1] = len(e.line)
 	case r.Kind == Regular:
-		e.sumOrDash(r.Sum, Blocks(r.Size) == 1)
+		e.appendSumOrDash(r.Sum, Blocks(r.Size) == 1)
 	}
 }
 
-func (e *Encoder) int(v int64) { e.line = strconv.AppendInt(append(e.line, ' '), v, 10) }
+func (e *Encoder) appendInt(v int64) { e.line = strconv.AppendInt(append(e.line, ' '), v, 10) }
 
-func (e *Encoder) time(t sys.Time) {
-	e.int(t.Sec)
+func (e *Encoder) appendTime(t sys.Time) {
+	e.appendInt(t.Sec)
 	e.line = append(e.line, '.')
 	for div := uint32(100_000_000); div > 0; div /= 10 {
 		e.line = append(e.line, byte('0'+t.Nsec/div%10))
 	}
 }
 
-func (e *Encoder) sumOrDash(sum uint64, known bool) {
+func (e *Encoder) appendSumOrDash(sum uint64, known bool) {
 	e.line = append(e.line, ' ')
 	if known {
 		e.line = appendSum(e.line, sum)
@@ -133,7 +132,7 @@ func (e *Encoder) sumOrDash(sum uint64, known bool) {
 	}
 }
 
-// appendSum writes XXH64 in its canonical form: 16 hex digits, highest first.
+// appendSum appends XXH64 in its canonical form: 16 hex digits, the highest first.
 func appendSum(b []byte, sum uint64) []byte {
 	for shift := 60; shift >= 0; shift -= 4 {
 		b = append(b, "0123456789abcdef"[sum>>shift&15])
@@ -149,6 +148,6 @@ func (e *Encoder) Close() error {
 	return e.out.Flush()
 }
 
-// Identity is a sum that two plans share only if they are the same but for access
-// times and allocated blocks.
+// Identity returns a checksum of the plan without access times and numbers of allocated
+// blocks. Two plans with the same identity differ at most in these.
 func (e *Encoder) Identity() uint64 { return e.identity.Sum64() }

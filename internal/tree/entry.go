@@ -8,61 +8,61 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// BlockSize is the unit of hashing, resuming and naming damage, in bytes of a
-// file counted from its start.
+// BlockSize is the size of a block in bytes. Blocks are counted from the start of a
+// file. The block is the unit of hashing, of resuming a copy, and of reporting damage.
 const BlockSize = 4 << 20
 
-// Blocks is how many blocks a file of size bytes has.
+// Blocks returns how many blocks a file of size bytes has.
 func Blocks(size int64) int64 {
 	if size <= 0 {
 		return 0
 	}
-	return (size-1)/BlockSize + 1 // no overflow, whatever a manifest says
+	return (size-1)/BlockSize + 1 // does not overflow, even for a size in a damaged manifest
 }
 
-// BlockLen is how many bytes block i of a file of size bytes has.
+// BlockLen returns how many bytes block i of a file of size bytes has.
 func BlockLen(size, i int64) int { return int(min(BlockSize, size-i*BlockSize)) }
 
-// Kind says what a record is.
+// Kind is the kind of a record.
 type Kind byte
 
 // The kinds of record.
 const (
-	Dir      Kind = 'D' // opens a directory: its own metadata, what follows is in it
+	Dir      Kind = 'D' // opens a directory and has its metadata; its entries follow
 	Subdir   Kind = 'd' // the name of a directory that is opened later
 	Regular  Kind = 'f'
 	Symlink  Kind = 'l'
-	HardLink Kind = 'h' // one more name of a file that came before
-	Sums     Kind = 's' // sums of blocks of the Regular before
+	HardLink Kind = 'h' // one more name of an earlier Regular or Symlink
+	Sums     Kind = 's' // block sums of the previous Regular
 )
 
 // Record is a line of a tree stream.
 type Record struct {
 	Kind Kind
 	Name string // one component; "." for the root directory
-	// Path is the directory that the record is in, for a Dir its own, below the
-	// root and without a leading "./"; "" is the root itself.
+	// Path is the path of the directory that holds the entry, or of a Dir itself. It is
+	// relative to the root, without a leading "./"; "" is the root.
 	Path  string
-	Depth int // of a Dir: 0 for the root
+	Depth int // of a Dir; the root has 0
 
 	Mode     uint32 // permission, set-id and sticky bits
 	UID, GID uint32
 	Mtime    sys.Time
-	Xattrs   uint64 // XXH64 of the extended attributes, 0: it has none
+	Xattrs   uint64 // XXH64 of the extended attributes; 0: there are none
 	Size     int64  // bytes, of Regular and HardLink
-	Target   string // of a Symlink; of a HardLink the path of the first name
+	Target   string // of a Symlink its target, of a HardLink the path of the first name
 
-	// In a manifest: sums of blocks. Regular has Sum if it is one block long;
-	// longer files have Sums records of up to SumsPerLine blocks each.
+	// Only in a manifest: block sums. A Regular of one block has Sum. A longer one is
+	// followed by Sums records of up to SumsPerLine blocks each.
 	Sum  uint64
 	Sums []uint64
 
-	// In a plan: what tells that the source is still the same, and what to do.
+	// Only in a plan: the values that tell whether the source has changed since.
 	Source Source
 }
 
-// Source is what a plan knows of an entry of the source besides what a manifest
-// will.
+// Source is the part of a plan's record that a manifest does not have: more metadata of
+// the entry in the source.
 type Source struct {
 	Ino    uint64
 	Ctime  sys.Time
@@ -70,10 +70,10 @@ type Source struct {
 	Blocks int64 // allocated, in units of 512 bytes
 }
 
-// SumsPerLine is how many block sums a Sums record holds: 256 MiB of a file.
+// SumsPerLine is the most block sums of one Sums record: those of 256 MiB of a file.
 const SumsPerLine = 64
 
-// Below is the path of the record below the root; the root itself is ".".
+// Below returns the path of the record relative to the root. The root itself is ".".
 func (r *Record) Below() string {
 	switch {
 	case r.Kind == Dir && r.Path == "":
@@ -84,7 +84,8 @@ func (r *Record) Below() string {
 	return Join(r.Path, r.Name)
 }
 
-// Join is path and name with a slash between where both are there.
+// Join returns path and name with a slash between them, or one of them if the other is
+// empty.
 func Join(path, name string) string {
 	switch {
 	case path == "":
@@ -95,25 +96,25 @@ func Join(path, name string) string {
 	return path + "/" + name
 }
 
-// Sparse reports whether the source has fewer bytes allocated than it is long.
+// Sparse reports whether the source file has fewer bytes allocated than its size.
 func (r *Record) Sparse() bool { return r.Source.Blocks*512 < r.Size }
 
-// ValidName says what is wrong with name as one component of a path.
+// ValidName returns an error if name cannot be one component of a path.
 func ValidName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("empty name")
 	case name == "." || name == "..":
-		return fmt.Errorf("name %q", name)
+		return fmt.Errorf("name %q not allowed", name)
 	case len(name) > 255:
-		return fmt.Errorf("name of %d bytes", len(name))
+		return fmt.Errorf("name of %d bytes, longer than 255", len(name))
 	case strings.ContainsAny(name, "/\x00"):
 		return fmt.Errorf("slash or NUL in name %q", name)
 	}
 	return nil
 }
 
-// ValidPath says what is wrong with path as one below a root.
+// ValidPath returns an error if path cannot be the path of an entry below a root.
 func ValidPath(path string) error {
 	for name := range strings.SplitSeq(path, "/") {
 		if err := ValidName(name); err != nil {

@@ -9,51 +9,51 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// mostSaid is how long an error may be, whatever it quotes.
-const mostSaid = 4 << 10
+// longestError is the most bytes of an error message, which may quote the stream.
+const longestError = 4 << 10
 
-// FuzzDecode reads whatever there is, with an end that fits, which a fuzzer does not
-// find by chance. It may be refused; what is accepted is one tree, and is written and
-// read again the same.
+// FuzzDecode decodes any bytes, with a correct last line, which a fuzzer does not find by
+// chance. The Decoder may refuse them. A stream that it accepts is one tree, and stays
+// the same when it is encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	var t testing.T
 	for _, kind := range []string{ManifestKind, PlanKind} {
-		f.Add(encode(&t, kind, records(kind == PlanKind)))
+		f.Add(mustEncode(&t, kind, testRecords(kind == PlanKind)))
 		f.Add([]byte("shard_to_ssd " + kind + " 1\n\nend 0 0\n"))
 	}
-	for _, long := range []string{`l 0777 0 0 1.000000000 - "a" "\x00`, `h 0777 0 0 1.000000000 - 0 "a" "/`, `d "`, "s "} { // nobody wants to read it all
+	for _, long := range []string{`l 0777 0 0 1.000000000 - "a" "\x00`, `h 0777 0 0 1.000000000 - 0 "a" "/`, `d "`, "s "} { // an error must not quote it all
 		f.Add(fmt.Appendf(nil, "shard_to_ssd manifest 1\n\nD 0 0755 0 0 1.000000000 - \".\"\n%s%s\"\nend", long, strings.Repeat("x", 5000)))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, kind := range []string{PlanKind, ManifestKind} {
-			got, err := decode(kind, []byte(resealed(string(b))))
+			got, err := decodeAll(kind, []byte(withNewTrailer(string(b))))
 			if err != nil {
-				if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) || len(err.Error()) > mostSaid {
-					t.Errorf("refused with %v", err)
+				if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) || len(err.Error()) > longestError {
+					t.Errorf("refused with %v, want a short ErrDamaged or ErrVersion", err)
 				}
 				continue
 			}
-			if err := oneTree(got); err != nil {
-				t.Errorf("accepted: %v", err)
+			if err := checkOneTree(got); err != nil {
+				t.Errorf("accepted although not one tree: %v", err)
 			}
-			again, err := decode(kind, encode(t, kind, got))
+			again, err := decodeAll(kind, mustEncode(t, kind, got))
 			if diff := cmp.Diff(got, again); err != nil || diff != "" {
-				t.Errorf("written again: %v\n%s", err, diff)
+				t.Errorf("encoded and decoded again: %v\n%s", err, diff)
 			}
 		}
 	})
 }
 
-// resealed is a stream with another last line, one that fits.
-func resealed(stream string) string {
+// withNewTrailer replaces the last line of a stream with the correct one.
+func withNewTrailer(stream string) string {
 	i := strings.LastIndexByte(strings.TrimSuffix(stream, "\n"), '\n')
-	return sealed(stream[:i+1])
+	return withTrailer(stream[:i+1])
 }
 
-// oneTree says in what records are not those of one file, or of one directory with
-// everything in it once, below a directory that names it.
-func oneTree(records []Record) error {
-	here := map[string]Kind{} // by path
+// checkOneTree returns an error unless the records are one file, or one directory in
+// which each entry occurs once, below a directory that names it.
+func checkOneTree(records []Record) error {
+	here := map[string]Kind{} // the kind of record at each path
 	for i, r := range records {
 		if r.Kind == Sums {
 			continue
@@ -71,7 +71,7 @@ func oneTree(records []Record) error {
 		}
 		parent, _ := cutLast(path)
 		if here[parent] != Dir {
-			return fmt.Errorf("%q is in no directory", path)
+			return fmt.Errorf("%q has no directory", path)
 		}
 		here[path] = r.Kind
 	}
@@ -90,10 +90,10 @@ func cutLast(path string) (parent, name string) {
 	return ".", path
 }
 
-// FuzzNames writes any bytes as names and targets: what can be a name comes back as it
-// was, and nothing else does.
+// FuzzNames encodes any bytes as names and targets. Decoding returns a valid name
+// unchanged, and refuses all others.
 func FuzzNames(f *testing.F) {
-	for _, name := range hostile {
+	for _, name := range hostileNames {
 		f.Add(name, "../"+name)
 		f.Add("a", name+"/"+name)
 	}
@@ -123,19 +123,19 @@ func FuzzNames(f *testing.F) {
 				want = append(want, Record{Kind: Dir, Name: name, Path: name, Depth: 1})
 			}
 			for _, kind := range []string{PlanKind, ManifestKind} {
-				got, err := decode(kind, encode(t, kind, want))
+				got, err := decodeAll(kind, mustEncode(t, kind, want))
 				if c.valid != (err == nil) {
-					t.Errorf("%+v: %v, wanted it accepted: %v", c.record, err, c.valid)
+					t.Errorf("%+v: got %v, want it accepted: %v", c.record, err, c.valid)
 				}
 				if diff := cmp.Diff(want, got); c.valid && diff != "" {
-					t.Errorf("read: %s", diff)
+					t.Errorf("decoded differently:\n%s", diff)
 				}
 			}
 		}
 	})
 }
 
-// isName is another way to say ValidName.
+// isName is a second implementation of ValidName.
 func isName(s string) bool {
 	n := 0
 	for _, b := range []byte(s) {

@@ -10,12 +10,12 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// parse fills in d.rec from a line. It works on bytes, because a shard of a
-// million files is parsed several times.
-func (d *Decoder) parse(line []byte) error {
+// parseRecord sets d.rec from a line. It works on bytes for speed: the records of a
+// shard of a million files are parsed several times.
+func (d *Decoder) parseRecord(line []byte) error {
 	d.rec = Record{Sums: d.rec.Sums[:0]}
 	r, f := &d.rec, fields{rest: line}
-	kind := f.next()
+	kind := f.nextField()
 	if len(kind) != 1 {
 		return fmt.Errorf("unknown record %.20q", kind)
 	}
@@ -23,7 +23,7 @@ func (d *Decoder) parse(line []byte) error {
 	switch r.Kind {
 	case Sums:
 		for len(f.rest) > 0 {
-			r.Sums = append(r.Sums, f.sum())
+			r.Sums = append(r.Sums, f.parseSum())
 		}
 		return f.err
 	case Subdir:
@@ -32,9 +32,9 @@ func (d *Decoder) parse(line []byte) error {
 	default:
 		return fmt.Errorf("unknown record %q", kind)
 	}
-	r.Name = f.quoted()
+	r.Name = f.parseQuoted()
 	if r.Kind == Symlink || r.Kind == HardLink {
-		r.Target = f.quoted()
+		r.Target = f.parseQuoted()
 	}
 	if f.err == nil && len(f.rest) > 0 {
 		return errors.New("too many fields")
@@ -47,25 +47,25 @@ func (d *Decoder) parse(line []byte) error {
 
 func (d *Decoder) parseMeta(r *Record, f *fields) {
 	if r.Kind == Dir {
-		r.Depth = int(f.uint(10, math.MaxInt32))
+		r.Depth = int(f.parseUint(10, math.MaxInt32))
 	}
-	r.Mode = uint32(f.uint(8, 0o7777))
-	r.UID = uint32(f.uint(10, math.MaxUint32))
-	r.GID = uint32(f.uint(10, math.MaxUint32))
-	r.Mtime = f.time()
-	r.Xattrs = f.sumOrDash()
+	r.Mode = uint32(f.parseUint(8, 0o7777))
+	r.UID = uint32(f.parseUint(10, math.MaxUint32))
+	r.GID = uint32(f.parseUint(10, math.MaxUint32))
+	r.Mtime = f.parseTime()
+	r.Xattrs = f.parseSumOrDash()
 	if r.Kind == Regular || r.Kind == HardLink {
-		r.Size = int64(f.uint(10, math.MaxInt64))
+		r.Size = int64(f.parseUint(10, math.MaxInt64))
 	}
 	switch {
 	case d.plan:
-		r.Source = Source{Ino: f.uint(10, math.MaxUint64), Ctime: f.time(), Atime: f.time(),
-			Blocks: int64(f.uint(10, math.MaxInt64))}
+		r.Source = Source{Ino: f.parseUint(10, math.MaxUint64), Ctime: f.parseTime(), Atime: f.parseTime(),
+			Blocks: int64(f.parseUint(10, math.MaxInt64))}
 	case r.Kind == Regular && Blocks(r.Size) == 1:
-		r.Sum = f.sum()
+		r.Sum = f.parseSum()
 	case r.Kind == Regular:
-		if dash := f.next(); string(dash) != "-" {
-			f.fail("sum %.20q where none can be", dash)
+		if dash := f.nextField(); string(dash) != "-" {
+			f.fail("unexpected sum %.20q", dash)
 		}
 	}
 }
@@ -80,13 +80,13 @@ func checkNames(r *Record) error {
 		}
 	case r.Kind == Symlink:
 		if r.Target == "" || bytes.IndexByte([]byte(r.Target), 0) >= 0 {
-			return fmt.Errorf("link target %.200q", r.Target)
+			return fmt.Errorf("bad link target %.200q", r.Target)
 		}
 	}
 	return ValidName(r.Name)
 }
 
-// fields takes a line apart, field by field; the first error stays.
+// fields parses a line, field by field, and keeps the first error.
 type fields struct {
 	rest []byte
 	err  error
@@ -99,7 +99,7 @@ func (f *fields) fail(format string, args ...any) {
 	f.rest = nil
 }
 
-func (f *fields) next() []byte {
+func (f *fields) nextField() []byte {
 	i := bytes.IndexByte(f.rest, ' ')
 	if i < 0 {
 		i = len(f.rest)
@@ -109,10 +109,10 @@ func (f *fields) next() []byte {
 	return field
 }
 
-func (f *fields) uint(base, limit uint64) uint64 {
-	field, v := f.next(), uint64(0)
+func (f *fields) parseUint(base, limit uint64) uint64 {
+	field, v := f.nextField(), uint64(0)
 	if len(field) == 0 {
-		f.fail("a number is missing")
+		f.fail("missing number")
 	}
 	for _, c := range field {
 		digit := uint64(c) - '0'
@@ -125,15 +125,15 @@ func (f *fields) uint(base, limit uint64) uint64 {
 	return v
 }
 
-func (f *fields) time() sys.Time {
-	field := f.next()
+func (f *fields) parseTime() sys.Time {
+	field := f.nextField()
 	sec, nsec, ok := bytes.Cut(field, []byte{'.'})
 	neg := len(sec) > 0 && sec[0] == '-'
 	if neg {
 		sec = sec[1:]
 	}
 	s, n := fields{rest: sec}, fields{rest: nsec}
-	t := sys.Time{Sec: int64(s.uint(10, math.MaxInt64)), Nsec: uint32(n.uint(10, 999_999_999))}
+	t := sys.Time{Sec: int64(s.parseUint(10, math.MaxInt64)), Nsec: uint32(n.parseUint(10, 999_999_999))}
 	if !ok || len(nsec) != 9 || s.err != nil || n.err != nil {
 		f.fail("bad time %.40q", field)
 	}
@@ -143,18 +143,18 @@ func (f *fields) time() sys.Time {
 	return t
 }
 
-func (f *fields) sumOrDash() uint64 {
+func (f *fields) parseSumOrDash() uint64 {
 	if len(f.rest) > 0 && f.rest[0] == '-' {
-		if dash := f.next(); len(dash) != 1 {
+		if dash := f.nextField(); len(dash) != 1 {
 			f.fail("bad sum %.30q", dash)
 		}
 		return 0
 	}
-	return f.sum()
+	return f.parseSum()
 }
 
-func (f *fields) sum() uint64 {
-	field, v := f.next(), uint64(0)
+func (f *fields) parseSum() uint64 {
+	field, v := f.nextField(), uint64(0)
 	for _, c := range field {
 		switch {
 		case c >= '0' && c <= '9':
@@ -172,10 +172,10 @@ func (f *fields) sum() uint64 {
 	return v
 }
 
-// quoted takes a Go string literal; it may hold spaces.
-func (f *fields) quoted() string {
+// parseQuoted parses a Go string literal, which may hold spaces.
+func (f *fields) parseQuoted() string {
 	if len(f.rest) == 0 || f.rest[0] != '"' {
-		f.fail("a quoted name is missing")
+		f.fail("missing quoted name")
 		return ""
 	}
 	end, plain := 1, true
@@ -187,7 +187,7 @@ func (f *fields) quoted() string {
 		end++
 	}
 	if end >= len(f.rest) || (end+1 < len(f.rest) && f.rest[end+1] != ' ') {
-		f.fail("a name is not closed")
+		f.fail("name without closing quote")
 		return ""
 	}
 	literal := f.rest[:end+1]

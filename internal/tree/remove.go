@@ -9,15 +9,16 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
-// ErrMount is in the error of Remove when something is mounted in what it deletes.
+// ErrMount is in the error of Remove if it meets a mount, which it does not delete.
 var ErrMount = errors.New("something is mounted there, which is not deleted: unmount it")
 
-// Remove deletes name in dir with everything below it, following no symbolic
-// link and entering no mount, with up to jobs directories at once. A name that is
-// not there is no error. When ctx ends it stops early and returns its cause.
+// Remove deletes name in dir with everything below it, up to jobs directories at a
+// time. It follows no symbolic link and enters no mount. A missing name is no error.
+// When ctx ends, Remove stops early and returns the cause.
 func Remove(ctx context.Context, dir *sys.File, name string, jobs int) error {
 	done, err := removeLeaf(dir, name)
 	if done || err != nil {
@@ -26,23 +27,24 @@ func Remove(ctx context.Context, dir *sys.File, name string, jobs int) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(jobs, 1))
 	r := &remover{ctx: gctx, group: g, top: dir}
-	err = r.empty(name)
-	if waited := g.Wait(); err == nil {
-		err = waited
-	}
+	err = r.emptyDir(name)
+	groupErr := g.Wait()
 	if err != nil {
 		return err
+	}
+	if groupErr != nil {
+		return groupErr
 	}
 	r.ctx = ctx
 	return r.removeDirs(name)
 }
 
-// removeLeaf removes name unless it is a directory with something in it.
+// removeLeaf removes name, unless it is a directory that is not empty.
 func removeLeaf(dir *sys.File, name string) (done bool, err error) {
 	err = dir.UnlinkAt(name)
 	if sys.Is(err, unix.EISDIR) {
 		err = dir.RmdirAt(name)
-	} else if sys.Is(err, unix.EPERM) { // what POSIX says of a directory, and Linux of an immutable file
+	} else if sys.Is(err, unix.EPERM) { // a directory as in POSIX, or an immutable file on Linux
 		if removed := dir.RmdirAt(name); !sys.Is(removed, unix.ENOTDIR, unix.EPERM) {
 			err = removed
 		}
@@ -53,58 +55,53 @@ func removeLeaf(dir *sys.File, name string) (done bool, err error) {
 	case sys.Is(err, unix.ENOTEMPTY, unix.EEXIST):
 		return false, nil
 	}
-	return false, ofMount(dir, name, err)
+	return false, markMount(dir, name, err)
 }
 
-// ofMount tells what is busy because it is a mount from what is for another reason.
-func ofMount(dir *sys.File, name string, err error) error {
+// markMount adds ErrMount to err, an EBUSY of name in dir, if name is a mount. There are
+// other reasons for EBUSY.
+func markMount(dir *sys.File, name string, err error) error {
 	if !sys.Is(err, unix.EBUSY) {
 		return err
 	}
 	above, aboveErr := dir.Stat()
 	s, statErr := dir.StatAt(name)
 	if aboveErr == nil && statErr == nil && (s.MountPoint || s.Dev != above.Dev) {
-		err = fmt.Errorf("%w: %w", err, ErrMount)
+		return fmt.Errorf("%w: %w", err, ErrMount)
 	}
 	return err
 }
 
-// remover empties the directories below one, each in a goroutine of its own as
-// long as there is room in the group, in the caller's otherwise.
+// remover empties the directories of a tree. Each gets its own goroutine if the group
+// has room, else the goroutine of the caller.
 type remover struct {
 	ctx   context.Context
 	group *errgroup.Group
 	top   *sys.File
 }
 
-// open opens the directory at path. A mount can come between two calls.
-func (r *remover) open(path string) (*sys.File, error) {
+// openDir opens the directory at path. It can become a mount between two calls.
+func (r *remover) openDir(path string) (*sys.File, error) {
 	d, err := r.top.OpenWithin(path)
 	if sys.Is(err, unix.EXDEV) {
-		err = fmt.Errorf("%w: %w", err, ErrMount)
+		return nil, fmt.Errorf("%w: %w", err, ErrMount)
 	}
 	return d, err
 }
 
-// empty removes the files of the directory at path and hands its directories
-// on. They are only emptied, not removed: nobody waits for anybody.
-func (r *remover) empty(path string) error {
+// emptyDir removes the files of the directory at path, and empties its directories,
+// some of them in other goroutines. It does not remove the directories, so it need not
+// wait for these goroutines.
+func (r *remover) emptyDir(path string) error {
 	if err := context.Cause(r.ctx); err != nil {
 		return err
 	}
-	d, err := r.open(path)
-	if err != nil {
-		return err
-	}
-	dirs, err := r.emptyFiles(d)
-	if closed := d.Close(); err == nil {
-		err = closed
-	}
+	dirs, err := r.removeFiles(path)
 	if err != nil {
 		return err
 	}
 	for _, name := range dirs {
-		below := func() error { return r.empty(path + "/" + name) }
+		below := func() error { return r.emptyDir(path + "/" + name) }
 		if !r.group.TryGo(below) {
 			if err := below(); err != nil {
 				return err
@@ -114,54 +111,65 @@ func (r *remover) empty(path string) error {
 	return nil
 }
 
-// emptyFiles removes what is in d but directories that are not empty, and names
-// those. The owner of a read-only directory, if not root, may write to it first.
-func (r *remover) emptyFiles(d *sys.File) (dirs []string, err error) {
+// removeFiles removes all entries of the directory at path except directories that are
+// not empty. It returns the names of these.
+func (r *remover) removeFiles(path string) (dirs []string, err error) {
+	d, err := r.openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	dirs, err = r.removeFilesIn(d)
+	return dirs, errs.Join(err, d.Close())
+}
+
+// removeFilesIn is removeFiles for an open directory. If it is read-only and this process
+// is its owner, but not root, it is first made writable.
+func (r *remover) removeFilesIn(d *sys.File) (dirs []string, err error) {
 	names, err := d.Names(make([]byte, 64<<10))
-	for i := 0; i < len(names) && err == nil; i++ {
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
 		if r.ctx.Err() != nil {
 			return nil, context.Cause(r.ctx)
 		}
-		var done bool
-		done, err = removeLeaf(d, names[i])
+		done, err := removeLeaf(d, name)
 		if sys.Is(err, unix.EACCES) && d.Chmod(0o700) == nil {
-			done, err = removeLeaf(d, names[i])
+			done, err = removeLeaf(d, name)
 		}
-		if !done && err == nil {
-			dirs = append(dirs, names[i])
+		if err != nil {
+			return nil, err
+		}
+		if !done {
+			dirs = append(dirs, name)
 		}
 	}
-	return dirs, err
+	return dirs, nil
 }
 
-// removeDirs removes the directory at path, which has only directories left in
-// it, from the deepest up. It holds one descriptor, however deep the tree.
+// removeDirs removes the directory at path, which holds only directories now, from the
+// deepest up. It keeps one descriptor open, at any depth of the tree.
 func (r *remover) removeDirs(path string) error {
 	if err := context.Cause(r.ctx); err != nil {
 		return err
 	}
-	d, err := r.open(path)
+	dirs, err := r.removeFiles(path)
 	if err != nil {
 		return err
 	}
-	dirs, err := r.emptyFiles(d)
-	if closed := d.Close(); err == nil {
-		err = closed
-	}
-	for i := 0; i < len(dirs) && err == nil; i++ {
-		err = r.removeDirs(path + "/" + dirs[i])
-	}
-	if err != nil {
-		return err
+	for _, name := range dirs {
+		if err := r.removeDirs(path + "/" + name); err != nil {
+			return err
+		}
 	}
 	parent, name := "", path
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		parent, name = path[:i], path[i+1:]
 	}
-	d, err = r.open(parent)
+	d, err := r.openDir(parent)
 	if err != nil {
 		return err
 	}
-	defer d.Close() //nolint:errcheck // opened for reading
-	return ofMount(d, name, d.RmdirAt(name))
+	defer d.Close()
+	return markMount(d, name, d.RmdirAt(name))
 }

@@ -22,10 +22,10 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// hostile are names that a line or a path could break on.
-var hostile = []string{"a", " ", "a b", "\n", "\r", "\\", "\"", "-", "stdin", "\xff\xfe", "\x01", "é", "�", "end 1", strings.Repeat("x", 255)}
+// hostileNames are names that could break the parsing of a line or a path.
+var hostileNames = []string{"a", " ", "a b", "\n", "\r", "\\", "\"", "-", "stdin", "\xff\xfe", "\x01", "é", "�", "end 1", strings.Repeat("x", 255)}
 
-func records(plan bool) []Record {
+func testRecords(plan bool) []Record {
 	meta := func(r Record) Record {
 		r.Mode, r.UID, r.GID = 0o4755, 1<<32-1, 7
 		r.Mtime = sys.Time{Sec: -5, Nsec: 999_999_999}
@@ -43,13 +43,13 @@ func records(plan bool) []Record {
 		}
 		out = append(out, Record{Kind: Sums, Sums: sums[:64]}, Record{Kind: Sums, Sums: sums[64:]})
 	}
-	dirs := []string{"d", "f", "h", "l"} // of directories, files, hard links, links
+	dirs := []string{"d", "f", "h", "l"} // hold directories, files, hard links, symbolic links
 	for _, name := range dirs {
 		out = append(out, Record{Kind: Subdir, Name: name})
 	}
 	for _, dir := range dirs {
 		out = append(out, meta(Record{Kind: Dir, Name: dir, Path: dir, Depth: 1}))
-		for i, name := range slices.Sorted(slices.Values(hostile)) {
+		for i, name := range slices.Sorted(slices.Values(hostileNames)) {
 			r := Record{Kind: Kind(dir[0]), Name: name, Path: dir}
 			switch r.Kind {
 			case Subdir:
@@ -66,7 +66,7 @@ func records(plan bool) []Record {
 			}
 			out = append(out, meta(r))
 		}
-		for _, name := range slices.Sorted(slices.Values(hostile)) {
+		for _, name := range slices.Sorted(slices.Values(hostileNames)) {
 			if dir == "d" {
 				out = append(out, meta(Record{Kind: Dir, Name: name, Path: "d/" + name, Depth: 2}))
 			}
@@ -75,65 +75,66 @@ func records(plan bool) []Record {
 	return out
 }
 
-func encode(t *testing.T, kind string, records []Record) []byte {
+func mustEncode(t *testing.T, kind string, records []Record) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	e, err := NewEncoder(&b, kind, 1, []Field{{"key", "some value"}})
 	for i := 0; err == nil && i < len(records); i++ {
 		err = e.Write(&records[i])
 	}
-	if err == nil {
-		err = e.Close()
-	}
-	if err != nil {
+	if err := errors.Join(err, e.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
 }
 
-func decode(kind string, b []byte) (records []Record, err error) {
+func decodeAll(kind string, b []byte) (records []Record, err error) {
 	d, err := NewDecoder(bytes.NewReader(b), kind, 1)
-	for err == nil {
-		var r *Record
-		if r, err = d.Next(); err == nil {
-			c := *r
-			c.Sums = append([]uint64(nil), r.Sums...)
-			records = append(records, c)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		r, err := d.Next()
+		if err == io.EOF {
+			return records, nil
 		}
+		if err != nil {
+			return records, err
+		}
+		c := *r
+		c.Sums = append([]uint64(nil), r.Sums...)
+		records = append(records, c)
 	}
-	if err == io.EOF {
-		err = nil
-	}
-	return records, err
 }
 
 func TestRoundTrip(t *testing.T) {
 	for _, kind := range []string{PlanKind, ManifestKind} {
-		want := records(kind == PlanKind)
-		got, err := decode(kind, encode(t, kind, want))
+		want := testRecords(kind == PlanKind)
+		got, err := decodeAll(kind, mustEncode(t, kind, want))
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v\n%s", kind, err, diff)
 		}
 	}
 }
 
-// sub are the records that name directories, opened those that open them.
-func sub(names ...string) (lines string) {
+// subdirLines returns the records that name directories.
+func subdirLines(names ...string) (lines string) {
 	for _, name := range names {
 		lines += fmt.Sprintf("d %q\n", name)
 	}
 	return lines
 }
 
-func opened(depth int, names ...string) (lines string) {
+// dirLines returns the records that open directories.
+func dirLines(depth int, names ...string) (lines string) {
 	for _, name := range names {
 		lines += fmt.Sprintf("D %d 0755 0 0 1.000000000 - %q\n", depth, name)
 	}
 	return lines
 }
 
-// sealed is a stream with the end that fits what is before it.
-func sealed(body string) string {
+// withTrailer appends the correct last line to a stream.
+func withTrailer(body string) string {
 	_, records, _ := strings.Cut(body, "\n\n")
 	return fmt.Sprintf("%send %d %016x\n", body, strings.Count(records, "\n"), xxhash.Sum64String(body))
 }
@@ -166,56 +167,55 @@ func TestDecoderRefuses(t *testing.T) {
 		"more fields":      head + dir + file + `"a" "b"` + "\n",
 		"bad escape":       head + dir + file + `"\q"` + "\n",
 		"open quote":       head + dir + file + `"a` + "\n",
-		"order":            head + dir + sub("b", "a") + opened(1, "b", "a"),
-		"twice":            head + dir + sub("a", "a") + opened(1, "a", "a"),
-		"file and dir":     head + dir + `f 0644 0 0 1.000000000 - 0 - "a"` + "\n" + sub("a") + opened(1, "a"),
-		"opened, unnamed":  head + dir + opened(1, "a"),
-		"named, unopened":  head + dir + sub("a"),
-		"one more opened":  head + dir + sub("a") + opened(1, "a", "b"),
-		"one less opened":  head + dir + sub("a", "b") + opened(1, "a"),
-		"opened twice":     head + dir + sub("a") + opened(1, "a", "a"),
-		"other order":      head + dir + sub("a", "b") + opened(1, "b", "a"),
-		"named elsewhere":  head + dir + sub("a", "b") + opened(1, "a") + sub("c") + opened(1, "b") + opened(2, "c"),
-		"unnamed below":    head + dir + sub("a", "b") + opened(1, "a") + opened(2, "c") + opened(1, "b"),
+		"order":            head + dir + subdirLines("b", "a") + dirLines(1, "b", "a"),
+		"twice":            head + dir + subdirLines("a", "a") + dirLines(1, "a", "a"),
+		"file and dir":     head + dir + `f 0644 0 0 1.000000000 - 0 - "a"` + "\n" + subdirLines("a") + dirLines(1, "a"),
+		"opened, unnamed":  head + dir + dirLines(1, "a"),
+		"named, unopened":  head + dir + subdirLines("a"),
+		"one more opened":  head + dir + subdirLines("a") + dirLines(1, "a", "b"),
+		"one less opened":  head + dir + subdirLines("a", "b") + dirLines(1, "a"),
+		"opened twice":     head + dir + subdirLines("a") + dirLines(1, "a", "a"),
+		"other order":      head + dir + subdirLines("a", "b") + dirLines(1, "b", "a"),
+		"named elsewhere":  head + dir + subdirLines("a", "b") + dirLines(1, "a") + subdirLines("c") + dirLines(1, "b") + dirLines(2, "c"),
+		"unnamed below":    head + dir + subdirLines("a", "b") + dirLines(1, "a") + dirLines(2, "c") + dirLines(1, "b"),
 	} {
-		if name != "no end" && name != "wrong count" { // nothing else is wrong
-			stream = sealed(stream)
+		if name != "no end" && name != "wrong count" { // the last line is not the fault
+			stream = withTrailer(stream)
 		}
-		if got, err := decode(ManifestKind, []byte(stream)); !errors.Is(err, ErrDamaged) {
-			t.Errorf("%s: got %d records, %v, wanted %v", name, len(got), err, ErrDamaged)
+		if got, err := decodeAll(ManifestKind, []byte(stream)); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: got %d records, %v, want %v", name, len(got), err, ErrDamaged)
 		}
 	}
-	whole := sealed(head + dir + sub("a", "b") + opened(1, "a") + sub("a") + opened(2, "a") + opened(1, "b"))
-	if got, err := decode(ManifestKind, []byte(whole)); err != nil || len(got) != 7 {
-		t.Errorf("whole: got %d records, %v", len(got), err)
+	whole := withTrailer(head + dir + subdirLines("a", "b") + dirLines(1, "a") + subdirLines("a") + dirLines(2, "a") + dirLines(1, "b"))
+	if got, err := decodeAll(ManifestKind, []byte(whole)); err != nil || len(got) != 7 {
+		t.Errorf("complete stream: got %d records, %v, want 7", len(got), err)
 	}
-	if _, err := decode(ManifestKind, []byte("shard_to_ssd manifest 2\n\n")); !errors.Is(err, ErrVersion) {
-		t.Errorf("version 2: got %v, wanted %v", err, ErrVersion)
+	if _, err := decodeAll(ManifestKind, []byte("shard_to_ssd manifest 2\n\n")); !errors.Is(err, ErrVersion) {
+		t.Errorf("version 2: got %v, want %v", err, ErrVersion)
 	}
 }
 
-// Every bit that flips and every byte that is cut off shows at the end.
+// The Decoder reports every flipped bit and every missing byte, at the latest at the end.
 func TestDamageShows(t *testing.T) {
-	whole := encode(t, ManifestKind, records(false))
+	whole := mustEncode(t, ManifestKind, testRecords(false))
 	for i := range whole {
-		if _, err := decode(ManifestKind, whole[:i]); err == nil {
-			t.Fatalf("cut at byte %d of %d: no error", i, len(whole))
+		if _, err := decodeAll(ManifestKind, whole[:i]); err == nil {
+			t.Fatalf("cut at byte %d of %d: got no error", i, len(whole))
 		}
 		flipped := bytes.Clone(whole)
 		flipped[i] ^= 1 << (i % 8)
-		if _, err := decode(ManifestKind, flipped); err == nil {
-			t.Fatalf("bit %d of byte %d flipped: no error", i%8, i)
+		if _, err := decodeAll(ManifestKind, flipped); err == nil {
+			t.Fatalf("bit %d of byte %d flipped: got no error", i%8, i)
 		}
 	}
-	if _, err := decode(ManifestKind, append(bytes.Clone(whole), 'x')); err == nil {
-		t.Error("a byte after the end: no error")
+	if _, err := decodeAll(ManifestKind, append(bytes.Clone(whole), 'x')); err == nil {
+		t.Error("a byte after the end: got no error")
 	}
 }
 
-// An error of reading is told wherever it comes, also where only the end of the
-// file is left.
-func TestDecoderTellsErrorsOfReading(t *testing.T) {
-	whole := encode(t, ManifestKind, records(false))
+// The Decoder reports a read error at any place, even at the end of the file.
+func TestDecoderReportsReadErrors(t *testing.T) {
+	whole := mustEncode(t, ManifestKind, testRecords(false))
 	failed := errors.New("failed to read")
 	for i := range len(whole) + 1 {
 		in := io.MultiReader(bytes.NewReader(whole[:i]), iotest.ErrReader(failed))
@@ -224,7 +224,7 @@ func TestDecoderTellsErrorsOfReading(t *testing.T) {
 			_, err = d.Next()
 		}
 		if !errors.Is(err, failed) {
-			t.Fatalf("after byte %d of %d: got %v", i, len(whole), err)
+			t.Fatalf("after byte %d of %d: got %v, want %v", i, len(whole), err, failed)
 		}
 	}
 }
@@ -244,7 +244,7 @@ func TestRemove(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d := deepen(t, filepath.Join(top, "tree"), 60, strings.Repeat("d", 200)) // beyond PATH_MAX
+	d := makeDeepDirs(t, filepath.Join(top, "tree"), 60, strings.Repeat("d", 200)) // beyond PATH_MAX
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -252,25 +252,25 @@ func TestRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close() //nolint:errcheck // opened for reading
+	defer dir.Close()
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := Remove(cancelled, dir, "tree", 4); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: got %v", err)
+		t.Errorf("cancelled: got %v, want %v", err, context.Canceled)
 	}
-	for range 2 { // the second time it is gone already
+	for range 2 { // the second time the tree is already missing
 		if err := Remove(t.Context(), dir, "tree", 4); err != nil {
 			t.Error(err)
 		}
 	}
 	left, err := dir.Names(make([]byte, 4096))
 	if err != nil || len(left) != 1 || left[0] != "outside" {
-		t.Errorf("left: %q, %v, wanted only what is outside", left, err)
+		t.Errorf("left: got %q, %v, want only \"outside\"", left, err)
 	}
 }
 
-// A file that may not be deleted is an error that says so, not that it is no
-// directory.
+// The error of a file that must not be deleted says so. It does not say that the file is
+// not a directory.
 func TestRemoveOfAnImmutableFile(t *testing.T) {
 	testkit.Need(t, "chattr")
 	top := testkit.Mount(t, "ext4", 8<<20)
@@ -283,11 +283,11 @@ func TestRemoveOfAnImmutableFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close() //nolint:errcheck // opened for reading
+	defer dir.Close()
 	var at *fs.PathError
 	err = Remove(t.Context(), dir, "tree", 1)
 	if !errors.As(err, &at) || at.Op != "unlink" || at.Path != stays || at.Err != unix.EPERM {
-		t.Errorf("got %v, wanted that %s may not be unlinked", err, stays)
+		t.Errorf("got %v, want EPERM of unlink %s", err, stays)
 	}
 	testkit.Command(t, "chattr", "-i", stays)
 	if err := Remove(t.Context(), dir, "tree", 1); err != nil {
@@ -295,25 +295,23 @@ func TestRemoveOfAnImmutableFile(t *testing.T) {
 	}
 }
 
-// deepen makes depth directories in each other and returns the last.
-func deepen(t *testing.T, top string, depth int, name string) *sys.File {
+// makeDeepDirs makes a chain of depth directories and returns the last.
+func makeDeepDirs(t *testing.T, top string, depth int, name string) *sys.File {
 	t.Helper()
 	d, err := sys.OpenDir(top)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range depth {
-		if err == nil {
-			err = d.MkdirAt(name, 0o755)
+		if err := d.MkdirAt(name, 0o755); err != nil {
+			t.Fatal(err)
 		}
+		next, err := d.OpenDirAt(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var next *sys.File
-		if next, err = d.OpenDirAt(name); err == nil {
-			err = d.Close()
-			d = next
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
+		d.Close()
+		d = next
 	}
 	return d
 }
@@ -336,16 +334,17 @@ func TestXattrDigest(t *testing.T) {
 	}
 }
 
-func TestIdentityIgnoresWhatNobodyChanged(t *testing.T) {
+func TestIdentityIgnoresAtimeAndBlocks(t *testing.T) {
 	identity := func(change func(*Record)) uint64 {
 		e, err := NewEncoder(io.Discard, PlanKind, 1, nil)
-		for _, r := range records(true) {
-			if change(&r); err == nil {
-				err = e.Write(&r)
-			}
-		}
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, r := range testRecords(true) {
+			change(&r)
+			if err := e.Write(&r); err != nil {
+				t.Fatal(err)
+			}
 		}
 		return e.Identity()
 	}
@@ -362,7 +361,7 @@ func TestIdentityIgnoresWhatNobodyChanged(t *testing.T) {
 		"size":   {func(r *Record) { r.Size++ }, false},
 	} {
 		if got := identity(c.change) == same; got != c.want {
-			t.Errorf("%s: same %v, wanted %v", name, got, c.want)
+			t.Errorf("change of %s: got same identity %v, want %v", name, got, c.want)
 		}
 	}
 }

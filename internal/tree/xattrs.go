@@ -17,13 +17,13 @@ type Xattr struct {
 	Value []byte
 }
 
-// xfsACL begins the names under which XFS lists its ACLs a second time.
+// xfsACL is the start of the names under which XFS lists its ACLs a second time.
 const xfsACL = "trusted.SGI_ACL_"
 
-// Carried reports whether an extended attribute is part of a shard. The others
-// belong to the system that the source is on (SELinux labels, NFS ACLs) or need a
-// privilege that this process has not.
-func Carried(name string) bool {
+// IsShardXattr reports whether an extended attribute is part of a shard, so that it is
+// copied and compared. The others belong to the system of the source (SELinux labels,
+// NFS ACLs), or need a privilege that this process does not have.
+func IsShardXattr(name string) bool {
 	switch {
 	case strings.HasPrefix(name, xfsACL):
 		return false
@@ -35,12 +35,12 @@ func Carried(name string) bool {
 	return false
 }
 
-// IsACL reports whether an extended attribute is a POSIX ACL. Setting one can take
-// away the right to set others: it comes last.
+// IsACL reports whether an extended attribute is a POSIX ACL. It must be set after all
+// others: an ACL may take away the right to set them.
 func IsACL(name string) bool { return strings.HasPrefix(name, "system.posix_acl_") }
 
-// ReadXattrs returns the carried extended attributes of name in d, sorted by
-// name with ACLs last, and the names of the others.
+// ReadXattrs returns the extended attributes of name in d that are part of a shard,
+// sorted by name with ACLs last. skipped has the names of the others.
 func ReadXattrs(d *sys.File, name string, scratch []byte) (attrs []Xattr, skipped []string, err error) {
 	names, err := d.XattrsAt(name, scratch)
 	if err != nil {
@@ -56,7 +56,7 @@ func ReadXattrs(d *sys.File, name string, scratch []byte) (attrs []Xattr, skippe
 		return strings.Compare(a, b)
 	})
 	for _, attr := range names {
-		if !Carried(attr) {
+		if !IsShardXattr(attr) {
 			if !strings.HasPrefix(attr, xfsACL) {
 				skipped = append(skipped, attr)
 			}
@@ -71,8 +71,8 @@ func ReadXattrs(d *sys.File, name string, scratch []byte) (attrs []Xattr, skippe
 	return attrs, skipped, nil
 }
 
-// DigestXattrs is 0 for none, otherwise XXH64 over name, NUL, length and value of
-// each.
+// DigestXattrs returns XXH64 over name, NUL, length and value of each attribute, or 0 for
+// an empty list.
 func DigestXattrs(attrs []Xattr) uint64 {
 	if len(attrs) == 0 {
 		return 0

@@ -2,18 +2,18 @@ package tree
 
 import "strings"
 
-// Only is some entries of a tree, by their paths; nil is all of them. It takes some
-// hundred bytes an entry.
+// Only is a set of entries of a tree, by their paths. A nil set holds all entries. A set
+// takes about a hundred bytes for each entry.
 type Only struct {
 	has   map[string]struct{}
-	above map[string]struct{} // the directories on the way to them
+	above map[string]struct{} // the directories on the way to these entries
 }
 
-// NewOnly is no entry.
+// NewOnly returns an empty set.
 func NewOnly() *Only { return &Only{map[string]struct{}{}, map[string]struct{}{}} }
 
-// Add adds the entry at a path below the root, without what is in it; "." is the
-// root.
+// Add adds the entry at path, which is relative to the root; "." is the root. The
+// entries of a directory are not added with it.
 func (o *Only) Add(path string) {
 	o.has[path] = struct{}{}
 	for path != "." {
@@ -25,10 +25,10 @@ func (o *Only) Add(path string) {
 	}
 }
 
-// Len is the number of entries.
+// Len returns the number of entries.
 func (o *Only) Len() int { return len(o.has) }
 
-// Has reports whether the entry at path is one of them.
+// Has reports whether the set holds the entry at path.
 func (o *Only) Has(path string) bool {
 	if o == nil {
 		return true
@@ -37,7 +37,7 @@ func (o *Only) Has(path string) bool {
 	return has
 }
 
-// Leads reports whether the entry at path is one of them, or something below it.
+// Leads reports whether the set holds the entry at path, or an entry below it.
 func (o *Only) Leads(path string) bool {
 	if o.Has(path) {
 		return true
@@ -46,7 +46,8 @@ func (o *Only) Leads(path string) bool {
 	return leads
 }
 
-// Above is the path of the directory that the entry at path is in; "." is the root.
+// Above returns the path of the directory that holds the entry at path; "." is the
+// root.
 func Above(path string) string {
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		return path[:i]
