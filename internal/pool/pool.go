@@ -1,6 +1,13 @@
-// Package pool runs tasks with a fixed number of workers, each with a buffer of
-// its own. Memory is workers × tree.BlockSize, less where huge pages of a buffer are
-// never filled.
+// Package pool runs tasks with a fixed number of workers:
+//
+//  1. [New] allocates a buffer of one block for each worker.
+//  2. [Pool.Run] starts the producers, which emit tasks, and the workers, which run
+//     them. A producer waits until a worker is free, so no queue grows.
+//  3. The first error ends the run, and Run returns it.
+//
+// The memory of a pool is workers × tree.BlockSize, or less if huge pages of a buffer
+// are never filled. All files of a copy can share a rate limit, see
+// [NewPace].
 package pool
 
 import (
@@ -16,10 +23,10 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// Default is how many workers there are unless the caller is told: so many blocks
-// in flight over all files keep a fast SSD busy (measured with 4 MiB blocks, see
-// the design). A device that queues fewer requests, queueDepth, gets fewer; 0
-// means that its depth is not known.
+// Default returns the default number of workers. That many blocks under way, over all
+// files, keep a fast SSD busy (measured with blocks of 4 MiB, see
+// docs/how-it-is-fast.md). A device that queues only a few requests, queueDepth, gets
+// fewer workers. queueDepth is 0 if it is unknown.
 func Default(cpus, queueDepth int) int {
 	jobs := 16
 	if cpus == 1 {
@@ -34,26 +41,27 @@ func Default(cpus, queueDepth int) int {
 // A Task is a piece of work that any worker can do.
 type Task func(ctx context.Context, w *Worker) error
 
-// A Producer makes tasks and hands them to emit, which waits for a free worker
-// and fails when the run is over.
+// A Producer makes tasks and passes them to emit, which waits for a free worker. emit
+// fails when the run has ended.
 type Producer func(ctx context.Context, emit func(Task) error) error
 
-// Worker is what a goroutine of the pool has for itself.
+// Worker has the buffers that one goroutine of the pool uses alone.
 type Worker struct {
 	Buf []byte // one block, aligned for direct I/O
 
 	batch  *sys.Batch
-	atOnce int           // reads of the batch; below 2: none
-	asked  *atomic.Int64 // by all workers, for a batch
+	atOnce int           // reads of the batch; below 2 there is no batch
+	asked  *atomic.Int64 // calls of Batch, of all workers
 }
 
-// Batch is for reading many small files at once, nil where that cannot be done, and
-// where it does not pay yet: it is asked for each time that small files are to be read.
+// Batch returns a sys.Batch for reading many small files at once. It returns nil if the
+// kernel refuses one, and for the first files, which are too few to save time. Call it
+// each time before reading small files.
 func (w *Worker) Batch() *sys.Batch {
 	if w.batch == nil && w.atOnce > 1 && w.asked.Add(1) > sys.BatchAfter {
 		var err error
 		if w.batch, err = sys.NewBatch(w.atOnce); err != nil {
-			w.atOnce = 0 // it is only a faster way
+			w.atOnce = 0 // a batch only saves time
 		}
 	}
 	if w.batch.Size() == 0 {
@@ -62,9 +70,9 @@ func (w *Worker) Batch() *sys.Batch {
 	return w.batch
 }
 
-// readsAtOnce is how many small files each of so many workers may have open for a
-// batch, at most 32, which were as fast as more. The rest of the descriptors is for
-// directories, copies and large files.
+// readsAtOnce returns how many small files each worker may have open for a batch, at most
+// 32: more were no faster. It leaves descriptors for directories, copies and large
+// files.
 func readsAtOnce(jobs int) int {
 	limit, err := sys.MaxOpenFiles()
 	if err != nil {
@@ -76,11 +84,11 @@ func readsAtOnce(jobs int) int {
 // Pool is a fixed number of workers.
 type Pool struct{ workers []*Worker }
 
-// New makes a pool of jobs workers. Close it.
+// New makes a pool of jobs workers. The caller must close it.
 //
-// It sees to it that each has a processor of Go's own. They are in system calls most
-// of the time, and it takes Go's scheduler 20 µs and more to notice that and have
-// another goroutine run: with two CPUs a copy of small files took half as long again.
+// New raises GOMAXPROCS to the number of workers. Workers are in system calls most of
+// the time, and Go's scheduler needs 20 µs and more to notice that and run another
+// goroutine: with two CPUs a copy of small files took half as long again.
 func New(jobs int) (*Pool, error) {
 	if runtime.GOMAXPROCS(0) < jobs {
 		runtime.GOMAXPROCS(jobs)
@@ -96,19 +104,19 @@ func New(jobs int) (*Pool, error) {
 	return p, nil
 }
 
-// Close gives the memory of the workers back. No Run may be under way.
+// Close frees the memory of the workers. It must not be called during a Run.
 func (p *Pool) Close() error {
 	var all errgroup.Group
-	for _, w := range p.workers { // at once: the kernel takes some 30 ms for each batch
+	for _, w := range p.workers { // in parallel: the kernel takes some 30 ms for each batch
 		all.Go(func() error { return errs.Join(w.batch.Close(), sys.FreeBuffer(w.Buf)) })
 	}
 	p.workers = nil
 	return all.Wait()
 }
 
-// Run takes tasks from all producers until they are through, or one of them or a
-// task fails. Producers that wait are served in the order they came, so that
-// their tasks alternate. After ctx has ended no task is begun.
+// Run runs the tasks of all producers until all are done, or until a producer or a task
+// fails. Producers that wait are served in the order of their arrival, so their tasks
+// alternate. No task begins after ctx has ended.
 func (p *Pool) Run(ctx context.Context, producers ...Producer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	tasks := make(chan Task)

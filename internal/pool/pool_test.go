@@ -24,7 +24,7 @@ func newPool(t *testing.T, jobs int) *Pool {
 	return p
 }
 
-// emitN hands out task n times.
+// emitN returns a producer that emits task n times.
 func emitN(n int, task Task) Producer {
 	return func(_ context.Context, emit func(Task) error) error {
 		for range n {
@@ -45,7 +45,7 @@ func TestEveryTaskRunsOnceWithABufferOfItsOwn(t *testing.T) {
 		ran.Add(1)
 		mu.Lock()
 		if inUse[&w.Buf[0]] {
-			t.Error("two tasks have one buffer")
+			t.Error("two tasks use the same buffer at a time")
 		}
 		inUse[&w.Buf[0]] = true
 		mu.Unlock()
@@ -60,7 +60,7 @@ func TestEveryTaskRunsOnceWithABufferOfItsOwn(t *testing.T) {
 		}
 	}
 	if ran.Load() != 300 {
-		t.Errorf("ran %d tasks, wanted 300", ran.Load())
+		t.Errorf("ran %d tasks, want 300", ran.Load())
 	}
 }
 
@@ -69,14 +69,14 @@ func TestFirstErrorEndsTheRun(t *testing.T) {
 	broken := errors.New("broken")
 	err := p.Run(t.Context(), emitN(1, func(context.Context, *Worker) error { return broken }),
 		func(ctx context.Context, emit func(Task) error) error {
-			for { // only the end of the run ends it
+			for { // until the run ends
 				if err := emit(func(context.Context, *Worker) error { return nil }); err != nil {
 					return err
 				}
 			}
 		})
 	if !errors.Is(err, broken) {
-		t.Errorf("got %v, wanted %v", err, broken)
+		t.Errorf("got %v, want %v", err, broken)
 	}
 }
 
@@ -95,27 +95,27 @@ func TestNoTaskBeginsAfterTheEnd(t *testing.T) {
 		return nil
 	}))
 	if !errors.Is(err, why) || after.Load() != 0 {
-		t.Errorf("got %v, and %d tasks after the end", err, after.Load())
+		t.Errorf("got %v and %d tasks after the end, want %v and none", err, after.Load(), why)
 	}
 }
 
 func TestDefault(t *testing.T) {
 	for _, c := range []struct{ cpus, depth, want int }{{1, 0, 8}, {2, 0, 16}, {64, 256, 16}, {64, 8, 8}, {4, 1, 4}} {
 		if got := Default(c.cpus, c.depth); got != c.want {
-			t.Errorf("%d CPUs, depth %d: got %d, wanted %d", c.cpus, c.depth, got, c.want)
+			t.Errorf("%d CPUs, depth %d: got %d workers, want %d", c.cpus, c.depth, got, c.want)
 		}
 	}
 }
 
-// A few small files are not worth what a batch costs to tear down.
+// A batch takes longer to tear down than it saves for a few small files.
 func TestBatchOnlyAfterManyFiles(t *testing.T) {
 	p := newPool(t, 2)
 	for range sys.BatchAfter / 2 {
 		if p.workers[0].Batch() != nil || p.workers[1].Batch() != nil {
-			t.Fatal("a batch for the first files")
+			t.Fatal("got a batch for the first files, want nil")
 		}
 	}
 	if p.workers[0].Batch() == nil {
-		t.Fatal("no batch after many files")
+		t.Fatal("got no batch after many files")
 	}
 }

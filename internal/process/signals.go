@@ -1,5 +1,5 @@
-// Package process is what the programs need of the process that they are: signals, and
-// the width of a terminal.
+// Package process has the parts of the programs that concern their process: signals and
+// the width of the terminal.
 package process
 
 import (
@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel gives a signal to the main thread, and if that is in a call that hangs,
-// nobody hears of it. So the main thread is kept for the main goroutine, see Run.
+// The kernel delivers a signal to the main thread. If that thread hangs in a call, the
+// signal has no effect. So the main thread is reserved for the main goroutine, see Run.
 func init() { runtime.LockOSThread() }
 
-// Run runs the program in another goroutine, so that the main one, if it calls Run, only
-// waits, and returns the program's exit status. SIGPIPE is ignored: a reader of the log
-// that has gone away must not end what is under way.
+// Run runs the program in another goroutine and returns its exit status. main must call
+// it, so that the main goroutine only waits. SIGPIPE is ignored: when the reader of the
+// log goes away, the operation must continue.
 func Run(program func() (status int)) int {
 	signal.Ignore(syscall.SIGPIPE)
 	status := make(chan int)
@@ -27,20 +27,20 @@ func Run(program func() (status int)) int {
 	return <-status
 }
 
-// Interrupted is why a context ended: a signal asked for it.
+// Interrupted is the cause of a context that a signal has ended.
 type Interrupted struct{ Signal syscall.Signal }
 
 func (i *Interrupted) Error() string { return "interrupted by " + unix.SignalName(i.Signal) }
 
-// NotifyContext returns a context that the first SIGINT, SIGTERM or SIGHUP cancels,
-// with an *Interrupted as its cause, which say is then told. A second one has its default
-// action and kills: a thread inside syncfs, or a hung NFS call, hears nothing else. stop
-// returns when nothing will be said any more.
-func NotifyContext(say func(*Interrupted)) (ctx context.Context, stop func()) {
+// NotifyContext returns a context that the first SIGINT, SIGTERM or SIGHUP cancels. The
+// cause is an *Interrupted, with which report is called. A second signal has its default
+// action and kills the process: nothing else ends a thread inside syncfs or in a hung
+// NFS call. After stop has returned, report is not called.
+func NotifyContext(report func(*Interrupted)) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
-	if heeded := heededSignals(); len(heeded) > 0 { // Notify of none means all
-		signal.Notify(signals, heeded...)
+	if handled := handledSignals(); len(handled) > 0 { // Notify without a signal means all signals
+		signal.Notify(signals, handled...)
 	}
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -50,7 +50,7 @@ func NotifyContext(say func(*Interrupted)) (ctx context.Context, stop func()) {
 			signal.Stop(signals)
 			why := &Interrupted{received.(syscall.Signal)}
 			cancel(why)
-			say(why)
+			report(why)
 		case <-done:
 		}
 	}()
@@ -62,18 +62,19 @@ func NotifyContext(say func(*Interrupted)) (ctx context.Context, stop func()) {
 	}
 }
 
-// heededSignals leaves out what the caller had ignored: Notify would undo nohup.
-func heededSignals() []os.Signal {
-	var heeded []os.Signal
+// handledSignals leaves out signals that the parent process has set to be ignored:
+// otherwise Notify would undo nohup.
+func handledSignals() []os.Signal {
+	var handled []os.Signal
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) {
-			heeded = append(heeded, s)
+			handled = append(handled, s)
 		}
 	}
-	return heeded
+	return handled
 }
 
-// Interruption is the *Interrupted that ended ctx, or nil.
+// Interruption returns the *Interrupted that ended ctx, or nil.
 func Interruption(ctx context.Context) error {
 	if why, ok := errors.AsType[*Interrupted](context.Cause(ctx)); ok {
 		return why

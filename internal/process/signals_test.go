@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test is also the program that it runs.
+// The test binary is also the program that the test runs.
 func TestMain(m *testing.M) {
 	if os.Getenv("PROCESS_TEST") != "" {
 		os.Exit(Run(manyThreads))
@@ -19,8 +19,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// However many threads a program waits in, none is the main one, which the kernel gives
-// signals to.
+// A program that waits in many threads never waits in the main one, which receives the
+// signals.
 func TestNothingRunsOnTheMainThread(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -33,7 +33,7 @@ func TestNothingRunsOnTheMainThread(t *testing.T) {
 	}
 }
 
-// manyThreads waits in many threads at once. It fails if the main one is among them.
+// manyThreads waits in 64 threads at once. It fails if the main thread is among them.
 func manyThreads() (status int) {
 	var found atomic.Bool
 	var all, there sync.WaitGroup

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TerminalColumns is the width of the terminal that file is, or 0 if it is none
+// TerminalColumns returns the width of the terminal file, or 0 if file is not a terminal
 // that can redraw a line.
 func TerminalColumns(file *os.File) int {
 	if term := os.Getenv("TERM"); term == "" || term == "dumb" {
@@ -16,7 +16,7 @@ func TerminalColumns(file *os.File) int {
 	switch {
 	case err != nil:
 		return 0
-	case window.Col == 0: // a serial line, or a pty nobody told its size
+	case window.Col == 0: // a serial line, or a pty without a size
 		return 80
 	}
 	return int(window.Col)

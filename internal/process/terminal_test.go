@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal makes a terminal of a width.
+// openTerminal makes a terminal of the given width.
 func openTerminal(t *testing.T, columns uint16) *os.File {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -54,7 +54,7 @@ func TestTerminalColumns(t *testing.T) {
 	} {
 		t.Setenv("TERM", test.term)
 		if got := TerminalColumns(test.file); got != test.wanted {
-			t.Errorf("TERM %q, %s: %d, wanted %d", test.term, test.file.Name(), got, test.wanted)
+			t.Errorf("TERM %q, %s: got %d columns, want %d", test.term, test.file.Name(), got, test.wanted)
 		}
 	}
 }
