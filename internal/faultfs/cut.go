@@ -9,87 +9,88 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// Cut is a power cut and the reboot after it: the file system is unmounted, and
-// mounted again with what was durable. No process may use it any more; faults
+// Cut is a power cut and the reboot after it: it unmounts the file system, and mounts it
+// again with the durable state. No process may use the file system meanwhile. Faults
 // stay.
 //
-// keep is asked for everything that was not synced whether it came to the disk
-// all the same: a directory's change of an entry, an inode's length and metadata,
-// a page. nil keeps nothing, which is the harshest answer but not the only one.
+// Cut calls keep for each change that was not synced: an entry of a directory, the
+// length and metadata of an inode, a page. If keep returns true, the change reached the
+// disk all the same. A nil keep returns false each time, which is the harshest outcome
+// but not the only one.
 func (fs *FS) Cut(keep func() bool) error {
 	if keep == nil {
 		keep = func() bool { return false }
 	}
-	return fs.remount(func() { fs.inodes = survivors(fs.inodes, keep) })
+	return fs.changeUnmounted(func() { fs.inodes = survivingInodes(fs.inodes, keep) })
 }
 
-// Checkpoint makes everything durable, and returns a function that brings all
-// files back to what they are now, as often as it is called. Like Cut it wants
-// that nobody uses the file system.
+// Checkpoint makes everything durable. It returns a function that restores all files to
+// their state now, and that may be called several times. As with Cut, no process may
+// use the file system meanwhile.
 func (fs *FS) Checkpoint() (restore func() error) {
 	fs.Sync()
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	none := func() bool { return false }
-	saved := survivors(fs.inodes, none)
+	saved := survivingInodes(fs.inodes, none)
 	return func() error {
-		return fs.remount(func() { fs.inodes = survivors(saved, none) })
+		return fs.changeUnmounted(func() { fs.inodes = survivingInodes(saved, none) })
 	}
 }
 
-// remount unmounts, has the model changed, and mounts it again.
-func (fs *FS) remount(change func()) error {
+// changeUnmounted unmounts the file system, calls change, and mounts it again.
+func (fs *FS) changeUnmounted(change func()) error {
 	if err := fs.server.Unmount(); err != nil {
-		return fmt.Errorf("unmount %s, which nobody should use: %w", fs.Dir, err)
+		return fmt.Errorf("unmount %s, which no process should use: %w", fs.Dir, err)
 	}
 	fs.mu.Lock()
 	change()
 	fs.used = 0
 	for _, n := range fs.inodes {
-		fs.used += pageSize + n.allocated()
+		fs.used += pageSize + n.allocatedBytes()
 	}
 	fs.mu.Unlock()
-	return fs.mount()
+	return fs.mountServer()
 }
 
-// survivors are copies of the inodes that are there after a power cut.
-func survivors(inodes map[uint64]*inode, keep func() bool) map[uint64]*inode {
-	b := &boot{old: inodes, states: map[uint64]state{}, inodes: map[uint64]*inode{}, keep: keep}
-	b.visit(fuse.FUSE_ROOT_ID).nlink += 2
+// survivingInodes returns copies of the inodes that exist after a power cut.
+func survivingInodes(inodes map[uint64]*inode, keep func() bool) map[uint64]*inode {
+	b := &reboot{old: inodes, states: map[uint64]inodeState{}, inodes: map[uint64]*inode{}, keep: keep}
+	b.restoreInode(fuse.FUSE_ROOT_ID).nlink += 2
 	return b.inodes
 }
 
-// boot finds the inodes that the disk has, from the root on.
-type boot struct {
+// reboot finds the inodes that exist on the disk, from the root down.
+type reboot struct {
 	old    map[uint64]*inode
-	states map[uint64]state
+	states map[uint64]inodeState
 	inodes map[uint64]*inode
 	keep   func() bool
 }
 
-// visit returns the inode as it is after the reboot.
-func (b *boot) visit(ino uint64) *inode {
+// restoreInode returns the inode in its state after the reboot.
+func (b *reboot) restoreInode(ino uint64) *inode {
 	old := b.old[ino]
-	n := &inode{ino: ino, btime: old.btime, target: old.target, parent: old.parent, name: old.name, live: b.state(ino)}
+	n := &inode{ino: ino, btime: old.btime, target: old.target, parent: old.parent, name: old.name, live: b.restoreState(ino)}
 	b.inodes[ino] = n
 	for _, name := range slices.Sorted(maps.Keys(n.live.entries)) {
-		b.link(n, name)
+		b.restoreEntry(n, name)
 	}
-	n.sync()
+	n.syncAll()
 	return n
 }
 
-// link gives what an entry leads to one more name. A directory that has been
-// renamed, and is on disk in both places, stays in the new one.
-func (b *boot) link(dir *inode, name string) {
+// restoreEntry restores the inode of an entry, or gives it one more name. A directory
+// that was renamed, and is on disk in both places, stays in the new one.
+func (b *reboot) restoreEntry(dir *inode, name string) {
 	ino := dir.live.entries[name]
-	if old := b.old[ino]; old.isDir() && (old.parent != dir.ino || old.name != name) && b.state(old.parent).entries[old.name] == ino {
+	if old := b.old[ino]; old.isDir() && (old.parent != dir.ino || old.name != name) && b.restoreState(old.parent).entries[old.name] == ino {
 		delete(dir.live.entries, name)
 		return
 	}
 	n := b.inodes[ino]
 	if n == nil {
-		n = b.visit(ino)
+		n = b.restoreInode(ino)
 	}
 	n.parent, n.name = dir.ino, name
 	n.nlink++
@@ -99,11 +100,11 @@ func (b *boot) link(dir *inode, name string) {
 	}
 }
 
-// state is that of an inode on disk, with what else has come to it.
-func (b *boot) state(ino uint64) state {
+// restoreState returns the state of an inode on disk, with the changes that keep chose.
+func (b *reboot) restoreState(ino uint64) inodeState {
 	n := b.old[ino]
-	if n == nil { // removed for good
-		return state{}
+	if n == nil { // the removal is durable
+		return inodeState{}
 	}
 	if s, known := b.states[ino]; known {
 		return s
@@ -116,18 +117,18 @@ func (b *boot) state(ino uint64) state {
 	if s.xattrs == nil {
 		s.xattrs = map[string][]byte{}
 	}
-	switch n.kind() {
+	switch n.fileType() {
 	case syscall.S_IFDIR:
-		s.entries = b.entries(n)
+		s.entries = b.restoreEntries(n)
 	case syscall.S_IFREG:
-		s.pages = b.pages(n, pagesOf(s.size))
+		s.pages = b.restorePages(n, pageCount(s.size))
 	}
 	b.states[ino] = s
 	return s
 }
 
-// entries are those of the disk, with some of the changes since.
-func (b *boot) entries(n *inode) map[string]uint64 {
+// restoreEntries returns the entries on disk, with the later changes that keep chose.
+func (b *reboot) restoreEntries(n *inode) map[string]uint64 {
 	entries := map[string]uint64{}
 	maps.Copy(entries, n.disk.entries)
 	names := slices.Collect(maps.Keys(n.live.entries))
@@ -147,8 +148,8 @@ func (b *boot) entries(n *inode) map[string]uint64 {
 	return entries
 }
 
-// pages are those of the disk, with some of those written since.
-func (b *boot) pages(n *inode, count int) []page {
+// restorePages returns the pages on disk, with the later writes that keep chose.
+func (b *reboot) restorePages(n *inode, count int) []page {
 	pages := make([]page, count)
 	copy(pages, n.disk.pages)
 	for i := range pages {
@@ -159,9 +160,9 @@ func (b *boot) pages(n *inode, count int) []page {
 	return pages
 }
 
-// sweep forgets inodes that have no name any more, here or on disk, and nobody who
-// uses them. fs.mu is held.
-func (fs *FS) sweep() {
+// dropUnreachable forgets the inodes that have no name, live or on disk, and that no
+// process uses. fs.mu must be held.
+func (fs *FS) dropUnreachable() {
 	reached := map[uint64]bool{}
 	var reach func(ino uint64)
 	reach = func(ino uint64) {

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A script is lines of commands in the root of a file system.
-func script(t *testing.T, root, lines string) {
+// runScript runs the commands in the lines, in the root of a file system.
+func runScript(t *testing.T, root, lines string) {
 	t.Helper()
 	for line := range strings.Lines(lines) {
 		words := strings.Fields(line)
@@ -28,23 +28,14 @@ func script(t *testing.T, root, lines string) {
 		switch words[0] {
 		case "mkdir":
 			err = os.Mkdir(path[0], 0o700)
-		case "write": // a file, what; over what is there
-			var f *os.File
-			if f, err = os.OpenFile(path[0], os.O_WRONLY|os.O_CREATE, 0o600); err == nil {
-				_, err = f.WriteString(words[2])
-				err = errors.Join(err, f.Close())
-			}
+		case "write": // FILE TEXT; it does not truncate the file
+			err = overwrite(path[0], words[2])
 		case "chmod":
 			err = os.Chmod(path[0], 0o640)
-		case "sync", "datasync":
-			sync := unix.Fsync
-			if words[0] == "datasync" {
-				sync = unix.Fdatasync
-			}
-			var f *os.File
-			if f, err = os.Open(path[0]); err == nil {
-				err = errors.Join(sync(int(f.Fd())), f.Close())
-			}
+		case "sync":
+			err = syncWith(unix.Fsync, path[0])
+		case "datasync":
+			err = syncWith(unix.Fdatasync, path[0])
 		case "rename":
 			err = os.Rename(path[0], path[1])
 		case "exchange":
@@ -60,9 +51,26 @@ func script(t *testing.T, root, lines string) {
 	}
 }
 
-// listing is every entry of a tree: directories with a slash, files with their
-// contents.
-func listing(t *testing.T, root string) string {
+func overwrite(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+func syncWith(sync func(fd int) error, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(sync(int(f.Fd())), f.Close())
+}
+
+// listTree lists every entry of a tree: directories with a slash, files with their
+// contents, and a star after the name if the mode is 0640.
+func listTree(t *testing.T, root string) string {
 	t.Helper()
 	found := map[string]bool{}
 	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
@@ -115,10 +123,10 @@ var cuts = map[string]struct{ script, keepsNone, keepsAll string }{
 }
 
 func TestCut(t *testing.T) {
-	fs := mounted(t, 1<<20)
+	fs := newMounted(t, 1<<20)
 	for name, c := range cuts {
 		for _, keep := range []bool{false, true} {
-			script(t, fs.Dir, c.script)
+			runScript(t, fs.Dir, c.script)
 			if err := fs.Cut(func() bool { return keep }); err != nil {
 				t.Fatal(err)
 			}
@@ -126,15 +134,15 @@ func TestCut(t *testing.T) {
 			if keep {
 				want = c.keepsAll
 			}
-			if got := listing(t, fs.Dir); got != want {
-				t.Errorf("%s, keeping %v: got %q, wanted %q", name, keep, got, want)
+			if got := listTree(t, fs.Dir); got != want {
+				t.Errorf("%s, keep %v: got %q, want %q", name, keep, got, want)
 			}
-			clean(t, fs)
+			removeAll(t, fs)
 		}
 	}
 }
 
-func clean(t *testing.T, fs *FS) {
+func removeAll(t *testing.T, fs *FS) {
 	t.Helper()
 	entries, err := os.ReadDir(fs.Dir)
 	for _, e := range entries {
@@ -143,49 +151,49 @@ func clean(t *testing.T, fs *FS) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forgotten(t, fs)
+	waitUntilForgotten(t, fs)
 }
 
-// forgotten waits until nothing but the root takes space: the kernel tells of inodes
-// that it has forgotten in its own time.
-func forgotten(t *testing.T, fs *FS) {
+// waitUntilForgotten waits until only the root takes space: the kernel reports late that
+// it has forgotten an inode.
+func waitUntilForgotten(t *testing.T, fs *FS) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for fs.Sync(); fs.Used() != pageSize; fs.Sync() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d bytes are used by nothing", fs.Used()-pageSize)
+			t.Fatalf("%d bytes stay in use without a file", fs.Used()-pageSize)
 		}
 		runtime.Gosched()
 	}
 }
 
 func TestCheckpoint(t *testing.T) {
-	fs := mounted(t, 1<<20)
-	script(t, fs.Dir, "mkdir d\nwrite d/f x\nwrite g y\nlink g h")
+	fs := newMounted(t, 1<<20)
+	runScript(t, fs.Dir, "mkdir d\nwrite d/f x\nwrite g y\nlink g h")
 	restore := fs.Checkpoint()
 	for range 2 {
-		script(t, fs.Dir, "write d/f zz\nchmod d/f\nsync d/f\nremove g\nrename h d/h\nsync .")
+		runScript(t, fs.Dir, "write d/f zz\nchmod d/f\nsync d/f\nremove g\nrename h d/h\nsync .")
 		if err := restore(); err != nil {
 			t.Fatal(err)
 		}
-		if got := listing(t, fs.Dir); got != "d/ d/f=x g=y h=y" {
-			t.Errorf("got %q", got)
+		if got := listTree(t, fs.Dir); got != "d/ d/f=x g=y h=y" {
+			t.Errorf("got %q, want the files as they were at the checkpoint", got)
 		}
 	}
 }
 
-// Whatever survives, it is a tree that can be listed and removed.
+// After any power cut there is a tree that can be listed and removed.
 func TestCutKeepsAnything(t *testing.T) {
-	fs := mounted(t, 1<<20)
+	fs := newMounted(t, 1<<20)
 	r := rand.New(rand.NewPCG(1, 0))
 	for range 2 {
 		for _, c := range cuts {
-			script(t, fs.Dir, c.script)
+			runScript(t, fs.Dir, c.script)
 			if err := fs.Cut(func() bool { return r.IntN(2) == 0 }); err != nil {
 				t.Fatal(err)
 			}
-			listing(t, fs.Dir)
-			clean(t, fs)
+			listTree(t, fs.Dir)
+			removeAll(t, fs)
 		}
 	}
 }

@@ -13,14 +13,14 @@ type Op string
 
 // The calls that can be made to go wrong.
 const (
-	Open       Op = "open"        // also of a directory
-	OpenDirect Op = "open direct" // open or create with O_DIRECT; not an Open as well
-	Create     Op = "create"      // also O_TMPFILE, mkdir, mknod, symlink
+	Open       Op = "open"        // of a file or directory
+	OpenDirect Op = "open direct" // open or create with O_DIRECT, which is no Open then
+	Create     Op = "create"      // and O_TMPFILE, mkdir, mknod, symlink
 	Read       Op = "read"
 	Write      Op = "write"
 	Sync       Op = "sync" // fsync and fdatasync of files and directories
 	CopyRange  Op = "copy_file_range"
-	Fallocate  Op = "fallocate" // also punching holes
+	Fallocate  Op = "fallocate" // and punching holes
 	SetAttr    Op = "setattr"   // chmod, chown, truncate, times
 	Xattr      Op = "xattr"
 	Rename     Op = "rename"
@@ -31,43 +31,43 @@ const (
 	Lookup     Op = "lookup"
 )
 
-// A Call is one that came from the kernel.
+// A Call is a call that came from the kernel.
 type Call struct {
 	Op       Op
-	Path     string // below the mount point, of the file or of the new name
-	Off, Len int64  // of read, write, copy_file_range and fallocate
-	Direct   bool   // a read or write with O_DIRECT
+	Path     string // of the file or the new name, relative to the mount point
+	Off, Len int64  // of read, write, copy_file_range and fallocate, in bytes
+	Direct   bool   // it is a read or write with O_DIRECT
 }
 
-// A Fault makes some calls go wrong. What is zero does not restrict it: the zero
-// Fault meets every call, and does nothing to it.
+// A Fault makes some calls go wrong. A zero field does not restrict it: the zero Fault
+// matches every call, and does nothing to it.
 type Fault struct {
 	Op       Op
-	Name     string // the path ends in it
+	Name     string // only calls with a path that ends in Name
 	From, To int64  // only calls that touch bytes [From, To)
-	Skip     int    // that many calls go well first
-	Times    int    // that many go wrong then
+	Skip     int    // so many calls go well first
+	Times    int    // so many calls go wrong then
 
-	// In this order; Err and Drop end the call.
-	Hang   chan struct{}                // waits until it is closed
-	Err    syscall.Errno                // fails
-	Drop   bool                         // says that it is done, and is not; copy_file_range says 0 bytes
-	Change func(off int64, data []byte) // what is read, or what is written
+	// The actions, in this order. Err and Drop end the call.
+	Hang   chan struct{}                // the call waits until the channel is closed
+	Err    syscall.Errno                // the call fails
+	Drop   bool                         // the call does nothing and reports success; copy_file_range reports 0 bytes
+	Change func(off int64, data []byte) // changes the bytes that are read or written
 }
 
-// An Injected is a fault that waits for calls.
+// An Injected is a fault that was injected into a file system.
 type Injected struct {
 	fs    *FS
 	fault Fault
 
 	mu    sync.Mutex
-	left  int           // calls to skip
+	left  int           // calls still to skip
 	hits  int           // calls that went wrong
-	met   chan struct{} // closed with the first
-	first Call
+	met   chan struct{} // closed when the first call goes wrong
+	first Call          // the first call that went wrong
 }
 
-// Inject makes calls go wrong from now on, until Remove.
+// Inject makes calls go wrong from now on, until Remove is called.
 func (fs *FS) Inject(f Fault) *Injected {
 	i := &Injected{fs: fs, fault: f, left: f.Skip, met: make(chan struct{})}
 	fs.faultsMu.Lock()
@@ -76,32 +76,32 @@ func (fs *FS) Inject(f Fault) *Injected {
 	return i
 }
 
-// Remove ends the fault. A call that hangs goes on hanging.
+// Remove ends the fault. A call that hangs continues to hang.
 func (i *Injected) Remove() {
 	i.fs.faultsMu.Lock()
 	defer i.fs.faultsMu.Unlock()
 	i.fs.faults = slices.DeleteFunc(slices.Clone(i.fs.faults), func(other *Injected) bool { return other == i })
 }
 
-// Hits is how many calls went wrong.
+// Hits returns how many calls went wrong.
 func (i *Injected) Hits() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.hits
 }
 
-// Met is closed when the first call goes wrong.
+// Met returns a channel that is closed when the first call goes wrong.
 func (i *Injected) Met() <-chan struct{} { return i.met }
 
-// First is that call.
+// First returns the first call that went wrong.
 func (i *Injected) First() Call {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.first
 }
 
-// meets counts a call, and says whether it goes wrong.
-func (i *Injected) meets(c *Call) bool {
+// matchCall counts a call, and reports whether it goes wrong.
+func (i *Injected) matchCall(c *Call) bool {
 	f := &i.fault
 	if f.Op != "" && f.Op != c.Op || !strings.HasSuffix(c.Path, f.Name) {
 		return false
@@ -127,32 +127,33 @@ func (i *Injected) meets(c *Call) bool {
 	return true
 }
 
-// Watch has every call shown to see, from many goroutines, before it is looked
-// whether it goes wrong; nil ends that.
+// Watch calls see with every call, from many goroutines, before the faults are applied.
+// A nil see ends that.
 func (fs *FS) Watch(see func(Call)) {
 	fs.faultsMu.Lock()
 	defer fs.faultsMu.Unlock()
 	fs.watch = see
 }
 
-// effect is what faults do to one call, in the end.
+// effect is the outcome of all faults for one call.
 type effect struct {
 	err    syscall.Errno
 	drop   bool
 	change []func(off int64, data []byte)
 }
 
-// ends reports that the call is not carried out.
-func (e *effect) ends() bool { return e.err != 0 || e.drop }
+// endsCall reports whether the call ends without doing its work.
+func (e *effect) endsCall() bool { return e.err != 0 || e.drop }
 
-func (e *effect) apply(off int64, data []byte) {
+func (e *effect) changeData(off int64, data []byte) {
 	for _, change := range e.change {
 		change(off, data)
 	}
 }
 
-// meet lets the faults act on a call, and waits if it hangs. fs.mu is free.
-func (fs *FS) meet(c Call) (e effect) {
+// applyFaults applies the faults to a call, and waits if the call hangs. fs.mu must not
+// be held.
+func (fs *FS) applyFaults(c Call) (e effect) {
 	fs.faultsMu.Lock()
 	faults, watch := fs.faults, fs.watch
 	fs.faultsMu.Unlock()
@@ -160,7 +161,7 @@ func (fs *FS) meet(c Call) (e effect) {
 		watch(c)
 	}
 	for _, i := range faults {
-		if e.ends() || !i.meets(&c) {
+		if e.endsCall() || !i.matchCall(&c) {
 			continue
 		}
 		f := &i.fault
@@ -175,7 +176,7 @@ func (fs *FS) meet(c Call) (e effect) {
 	return e
 }
 
-// Flip is a [Fault.Change] that flips a bit of the byte at an offset of the file.
+// Flip returns a [Fault.Change] that flips one bit of the byte at an offset of the file.
 func Flip(at int64) func(off int64, data []byte) {
 	return func(off int64, data []byte) {
 		if at >= off && at < off+int64(len(data)) {
@@ -184,8 +185,8 @@ func Flip(at int64) func(off int64, data []byte) {
 	}
 }
 
-// RandomFlips is a [Fault.Change] that flips one bit in every so many bytes, on
-// the average.
+// RandomFlips returns a [Fault.Change] that flips one bit in every bytes on average, at
+// random places that depend on the seed.
 func RandomFlips(seed uint64, every int64) func(off int64, data []byte) {
 	var mu sync.Mutex
 	r := rand.New(rand.NewPCG(seed, 0))

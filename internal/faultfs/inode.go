@@ -9,57 +9,58 @@ import (
 
 const pageSize = 4096
 
-// page is some bytes of a file; nil is a hole. A frozen one is on disk too, and
-// is copied before it changes.
+// page is a page of a file; nil data is a hole. A frozen page is shared with the state on
+// disk, and is copied before it changes.
 type page struct {
 	data   *[pageSize]byte
 	frozen bool
 }
 
-// unwritten is what fallocate reserves.
+// unwritten is a page that fallocate has reserved.
 var unwritten = page{new([pageSize]byte), true}
 
-// state is what can differ between an inode as it is and as it is on disk.
-type state struct {
-	mode, uid, gid, rdev uint32 // mode with the type
+// inodeState is the part of an inode that can differ between its live state and its
+// state on disk.
+type inodeState struct {
+	mode, uid, gid, rdev uint32 // mode includes the type
 	atime, mtime, ctime  time.Time
 	xattrs               map[string][]byte
 
 	size    int64             // of a file
-	pages   []page            // of a file, as many as size needs at the most
+	pages   []page            // of a file, at most as many as size needs
 	entries map[string]uint64 // of a directory
 }
 
-// inode numbers are not used again.
+// inode is a file, directory or other entry. Its number is never reused.
 type inode struct {
 	ino    uint64
 	btime  time.Time
 	target string // of a symbolic link
 
-	live state
-	disk state // of a new inode: empty
+	live inodeState
+	disk inodeState // empty for a new inode
 
 	nlink   uint32
-	lookups uint64 // the kernel's, which gives them back when it forgets the inode
+	lookups uint64 // references of the kernel, until it forgets the inode
 	opens   int
 
-	parent uint64 // where it was last given a name, for messages
+	parent uint64 // the directory of its last name, see pathOf
 	name   string
 }
 
-func (n *inode) kind() uint32 { return n.live.mode & syscall.S_IFMT }
-func (n *inode) isDir() bool  { return n.kind() == syscall.S_IFDIR }
+func (n *inode) fileType() uint32 { return n.live.mode & syscall.S_IFMT }
+func (n *inode) isDir() bool      { return n.fileType() == syscall.S_IFDIR }
 
-// changed is called for what changes an inode but not its data.
-func (n *inode) changed() { n.live.ctime = time.Now() }
+// touchCtime is called after a change of the inode, but not of its data.
+func (n *inode) touchCtime() { n.live.ctime = time.Now() }
 
-// modified is called for what changes data or entries.
-func (n *inode) modified() {
+// touchMtime is called after a change of data or entries.
+func (n *inode) touchMtime() {
 	n.live.mtime = time.Now()
 	n.live.ctime = n.live.mtime
 }
 
-// syncData is fdatasync.
+// syncData does fdatasync.
 func (n *inode) syncData() {
 	for i := range n.live.pages {
 		n.live.pages[i].frozen = true
@@ -67,8 +68,8 @@ func (n *inode) syncData() {
 	n.disk.size, n.disk.pages = n.live.size, slices.Clone(n.live.pages)
 }
 
-// sync is fsync.
-func (n *inode) sync() {
+// syncAll does fsync.
+func (n *inode) syncAll() {
 	n.syncData()
 	n.disk = n.live
 	n.disk.pages = slices.Clone(n.live.pages)
@@ -76,10 +77,10 @@ func (n *inode) sync() {
 	n.disk.xattrs = maps.Clone(n.live.xattrs) // values are never changed in place
 }
 
-func pagesOf(size int64) int { return int((size + pageSize - 1) / pageSize) }
+func pageCount(size int64) int { return int((size + pageSize - 1) / pageSize) }
 
-// allocated is in bytes.
-func (n *inode) allocated() (bytes int64) {
+// allocatedBytes returns how many bytes the pages of the inode take.
+func (n *inode) allocatedBytes() (bytes int64) {
 	for _, p := range n.live.pages {
 		if p.data != nil {
 			bytes += pageSize
@@ -88,7 +89,7 @@ func (n *inode) allocated() (bytes int64) {
 	return bytes
 }
 
-// readAt fills buf from off on and returns how much there was.
+// readAt reads from off into buf and returns how many bytes it read.
 func (n *inode) readAt(buf []byte, off int64) int {
 	if off >= n.live.size {
 		return 0
@@ -107,9 +108,9 @@ func (n *inode) readAt(buf []byte, off int64) int {
 	return len(buf)
 }
 
-// writable is page i, allocated and not shared with the disk; fresh says that it
-// was a hole.
-func (n *inode) writable(i int64) (p *page, fresh bool) {
+// writablePage returns page i, allocated and not shared with the disk. fresh is true if
+// it was a hole.
+func (n *inode) writablePage(i int64) (p *page, fresh bool) {
 	for int64(len(n.live.pages)) <= i {
 		n.live.pages = append(n.live.pages, page{})
 	}
@@ -124,8 +125,8 @@ func (n *inode) writable(i int64) (p *page, fresh bool) {
 	return p, fresh
 }
 
-// holes counts the pages of n bytes at off that writing would allocate.
-func (n *inode) holes(off, length int64) (count int64) {
+// countHoles counts the pages that a write of length bytes at off would allocate.
+func (n *inode) countHoles(off, length int64) (count int64) {
 	for i := off / pageSize; i*pageSize < off+length; i++ {
 		if i >= int64(len(n.live.pages)) || n.live.pages[i].data == nil {
 			count++
@@ -138,19 +139,19 @@ func (n *inode) holes(off, length int64) (count int64) {
 func (n *inode) writeAt(data []byte, off int64) {
 	for at := 0; at < len(data); {
 		i, in := (off+int64(at))/pageSize, (off+int64(at))%pageSize
-		p, _ := n.writable(i)
+		p, _ := n.writablePage(i)
 		at += copy(p.data[in:], data[at:])
 	}
 	n.live.size = max(n.live.size, off+int64(len(data)))
 }
 
-// truncate sets the length and makes zeros of what is cut off a page.
+// truncate sets the length. It clears the part of the last page that is cut off.
 func (n *inode) truncate(size int64) {
 	if size < n.live.size {
-		n.live.pages = n.live.pages[:min(len(n.live.pages), pagesOf(size))]
-		if in := size % pageSize; in > 0 && pagesOf(size) == len(n.live.pages) {
+		n.live.pages = n.live.pages[:min(len(n.live.pages), pageCount(size))]
+		if in := size % pageSize; in > 0 && pageCount(size) == len(n.live.pages) {
 			if last := n.live.pages[len(n.live.pages)-1]; last.data != nil {
-				p, _ := n.writable(int64(len(n.live.pages) - 1))
+				p, _ := n.writablePage(int64(len(n.live.pages) - 1))
 				clear(p.data[in:])
 			}
 		}
@@ -158,26 +159,26 @@ func (n *inode) truncate(size int64) {
 	n.live.size = size
 }
 
-// punch makes a hole of whole pages, and zeros of parts.
-func (n *inode) punch(off, length int64) {
+// punchHole turns whole pages into holes, and clears parts of pages.
+func (n *inode) punchHole(off, length int64) {
 	for i := off / pageSize; i*pageSize < off+length && i < int64(len(n.live.pages)); i++ {
 		from, to := max(off-i*pageSize, 0), min(off+length-i*pageSize, pageSize)
 		switch {
 		case from == 0 && to == pageSize:
 			n.live.pages[i] = page{}
 		case n.live.pages[i].data != nil:
-			p, _ := n.writable(i)
+			p, _ := n.writablePage(i)
 			clear(p.data[from:to])
 		}
 	}
 }
 
-// seek is SEEK_DATA, or with hole SEEK_HOLE.
-func (n *inode) seek(off int64, hole bool) (int64, syscall.Errno) {
+// seekDataOrHole does SEEK_HOLE if hole is true, else SEEK_DATA.
+func (n *inode) seekDataOrHole(off int64, hole bool) (int64, syscall.Errno) {
 	if off >= n.live.size {
 		return 0, syscall.ENXIO
 	}
-	for i := off / pageSize; i < int64(pagesOf(n.live.size)); i++ {
+	for i := off / pageSize; i < int64(pageCount(n.live.size)); i++ {
 		data := i < int64(len(n.live.pages)) && n.live.pages[i].data != nil && n.live.pages[i] != unwritten
 		if data != hole {
 			return max(off, i*pageSize), 0

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// raw is the side of FS that the kernel sees. Node ids are inode numbers.
+// raw implements the calls of the kernel for an FS. Node ids are inode numbers.
 type raw struct {
 	fuse.RawFileSystem
 	*FS
@@ -18,16 +18,16 @@ type raw struct {
 
 func (r *raw) String() string { return "faultfs" }
 
-type entry struct {
+type dirEntry struct {
 	name string
 	ino  uint64
 	mode uint32
 }
 
-func status(errno syscall.Errno) fuse.Status { return fuse.Status(errno) }
+func toStatus(errno syscall.Errno) fuse.Status { return fuse.Status(errno) }
 
-// find follows a path below the root. fs.mu is held.
-func (fs *FS) find(path string) (*inode, syscall.Errno) {
+// findInode follows a path below the root. fs.mu must be held.
+func (fs *FS) findInode(path string) (*inode, syscall.Errno) {
 	n := fs.inodes[fuse.FUSE_ROOT_ID]
 	for name := range strings.SplitSeq(path, "/") {
 		ino, there := n.live.entries[name]
@@ -39,8 +39,8 @@ func (fs *FS) find(path string) (*inode, syscall.Errno) {
 	return n, 0
 }
 
-// path is where a directory is, or a name in it.
-func (fs *FS) path(ino uint64, name string) string {
+// pathOf returns the path of an inode or, if name is not empty, of a name in it.
+func (fs *FS) pathOf(ino uint64, name string) string {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	path := name
@@ -53,20 +53,21 @@ func (fs *FS) path(ino uint64, name string) string {
 	return path
 }
 
-// call is meet for a call that has no more to it than a path.
-func (fs *FS) call(op Op, ino uint64, name string) effect {
-	return fs.meet(Call{Op: op, Path: fs.path(ino, name)})
+// applyFaultsTo is applyFaults for a call that has only a path.
+func (fs *FS) applyFaultsTo(op Op, ino uint64, name string) effect {
+	return fs.applyFaults(Call{Op: op, Path: fs.pathOf(ino, name)})
 }
 
-// fill tells the kernel of an inode, which has a name. fs.mu is held.
-func (n *inode) fill(out *fuse.EntryOut) {
+// fillEntry reports an inode to the kernel, which refers to it from now on. fs.mu must be
+// held.
+func (n *inode) fillEntry(out *fuse.EntryOut) {
 	n.lookups++
 	out.NodeId, out.Generation = n.ino, 1
-	n.attr(&out.Attr)
+	n.fillAttr(&out.Attr)
 }
 
-// put gives n a name. fs.mu is held.
-func (fs *FS) put(dir *inode, name string, n *inode) {
+// addName gives n a name. fs.mu must be held.
+func (fs *FS) addName(dir *inode, name string, n *inode) {
 	dir.live.entries[name] = n.ino
 	n.parent, n.name = dir.ino, name
 	n.nlink++
@@ -74,11 +75,11 @@ func (fs *FS) put(dir *inode, name string, n *inode) {
 		n.nlink = 2
 		dir.nlink++
 	}
-	dir.modified()
+	dir.touchMtime()
 }
 
-// drop takes a name away. fs.mu is held.
-func (fs *FS) drop(dir *inode, name string) {
+// removeName removes a name. fs.mu must be held.
+func (fs *FS) removeName(dir *inode, name string) {
 	n := fs.inodes[dir.live.entries[name]]
 	delete(dir.live.entries, name)
 	n.nlink--
@@ -86,22 +87,22 @@ func (fs *FS) drop(dir *inode, name string) {
 		n.nlink = 0
 		dir.nlink--
 	}
-	n.changed()
-	dir.modified()
-	fs.release(n)
+	n.touchCtime()
+	dir.touchMtime()
+	fs.freeIfUnused(n)
 }
 
-// release gives the space of an inode back that nobody can reach any more.
-func (fs *FS) release(n *inode) {
+// freeIfUnused frees the space of an inode that no process can reach.
+func (fs *FS) freeIfUnused(n *inode) {
 	if n.nlink == 0 && n.opens == 0 {
-		fs.used -= n.allocated() + pageSize
+		fs.used -= n.allocatedBytes() + pageSize
 		n.live.pages, n.live.size = nil, 0
 	}
 }
 
 func (r *raw) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	if e := r.call(Lookup, in.NodeId, name); e.err != 0 {
-		return status(e.err)
+	if e := r.applyFaultsTo(Lookup, in.NodeId, name); e.err != 0 {
+		return toStatus(e.err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,7 +110,7 @@ func (r *raw) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fus
 	if !there {
 		return fuse.ENOENT
 	}
-	r.inodes[ino].fill(out)
+	r.inodes[ino].fillEntry(out)
 	return fuse.OK
 }
 
@@ -121,24 +122,30 @@ func (r *raw) Forget(ino, count uint64) {
 	}
 }
 
-// add makes an inode under a new name; with no name it is an unnamed file.
-func (r *raw) add(in *fuse.InHeader, name string, mode, rdev uint32, target string, out *fuse.EntryOut) (*inode, fuse.Status) {
-	if e := r.call(Create, in.NodeId, name); e.ends() {
-		return nil, status(e.err)
+// inodeSpec describes a new inode.
+type inodeSpec struct {
+	mode, rdev uint32 // mode includes the type
+	target     string // of a symbolic link
+}
+
+// createInode makes an inode under a new name. If name is empty, it is an unnamed file.
+func (r *raw) createInode(in *fuse.InHeader, name string, spec inodeSpec, out *fuse.EntryOut) (*inode, fuse.Status) {
+	if e := r.applyFaultsTo(Create, in.NodeId, name); e.endsCall() {
+		return nil, toStatus(e.err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	dir := r.inodes[in.NodeId]
 	if _, there := dir.live.entries[name]; there {
-		return nil, status(syscall.EEXIST)
+		return nil, toStatus(syscall.EEXIST)
 	}
 	if dir.nlink == 0 {
 		return nil, fuse.ENOENT
 	}
-	if !r.room(1) {
-		return nil, status(syscall.ENOSPC)
+	if !r.hasRoom(1) {
+		return nil, toStatus(syscall.ENOSPC)
 	}
-	gid := in.Gid
+	gid, mode := in.Gid, spec.mode
 	if dir.live.mode&syscall.S_ISGID != 0 {
 		gid = dir.live.gid
 		if mode&syscall.S_IFMT == syscall.S_IFDIR {
@@ -146,28 +153,28 @@ func (r *raw) add(in *fuse.InHeader, name string, mode, rdev uint32, target stri
 		}
 	}
 	n := r.newInode(mode, in.Uid, gid)
-	n.live.rdev, n.target, n.live.size = rdev, target, int64(len(target))
+	n.live.rdev, n.target, n.live.size = spec.rdev, spec.target, int64(len(spec.target))
 	n.disk.size = n.live.size
 	n.parent, n.name = dir.ino, name
 	if name != "" {
-		r.put(dir, name, n)
+		r.addName(dir, name, n)
 	}
-	n.fill(out)
+	n.fillEntry(out)
 	return n, fuse.OK
 }
 
 func (r *raw) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	_, status := r.add(&in.InHeader, name, syscall.S_IFDIR|in.Mode&^in.Umask, 0, "", out)
+	_, status := r.createInode(&in.InHeader, name, inodeSpec{mode: syscall.S_IFDIR | in.Mode&^in.Umask}, out)
 	return status
 }
 
 func (r *raw) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	_, status := r.add(&in.InHeader, name, in.Mode&^in.Umask, in.Rdev, "", out)
+	_, status := r.createInode(&in.InHeader, name, inodeSpec{mode: in.Mode &^ in.Umask, rdev: in.Rdev}, out)
 	return status
 }
 
 func (r *raw) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	_, status := r.add(in, name, syscall.S_IFLNK|0o777, 0, target, out)
+	_, status := r.createInode(in, name, inodeSpec{mode: syscall.S_IFLNK | 0o777, target: target}, out)
 	return status
 }
 
@@ -178,32 +185,32 @@ func (r *raw) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Statu
 }
 
 func (r *raw) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	if e := r.call(Link, in.NodeId, name); e.ends() {
-		return status(e.err)
+	if e := r.applyFaultsTo(Link, in.NodeId, name); e.endsCall() {
+		return toStatus(e.err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	dir, n := r.inodes[in.NodeId], r.inodes[in.Oldnodeid]
 	if _, there := dir.live.entries[name]; there {
-		return status(syscall.EEXIST)
+		return toStatus(syscall.EEXIST)
 	}
-	r.put(dir, name, n)
-	n.changed()
-	n.fill(out)
+	r.addName(dir, name, n)
+	n.touchCtime()
+	n.fillEntry(out)
 	return fuse.OK
 }
 
 func (r *raw) Unlink(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	return r.unlink(in, name)
+	return r.unlinkEntry(in, name)
 }
 
 func (r *raw) Rmdir(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	return r.unlink(in, name)
+	return r.unlinkEntry(in, name)
 }
 
-func (r *raw) unlink(in *fuse.InHeader, name string) fuse.Status {
-	if e := r.call(Unlink, in.NodeId, name); e.ends() {
-		return status(e.err)
+func (r *raw) unlinkEntry(in *fuse.InHeader, name string) fuse.Status {
+	if e := r.applyFaultsTo(Unlink, in.NodeId, name); e.endsCall() {
+		return toStatus(e.err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -213,15 +220,15 @@ func (r *raw) unlink(in *fuse.InHeader, name string) fuse.Status {
 		return fuse.ENOENT
 	}
 	if len(r.inodes[ino].live.entries) > 0 {
-		return status(syscall.ENOTEMPTY)
+		return toStatus(syscall.ENOTEMPTY)
 	}
-	r.drop(dir, name)
+	r.removeName(dir, name)
 	return fuse.OK
 }
 
 func (r *raw) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName string) fuse.Status {
-	if e := r.call(Rename, in.Newdir, newName); e.ends() {
-		return status(e.err)
+	if e := r.applyFaultsTo(Rename, in.Newdir, newName); e.endsCall() {
+		return toStatus(e.err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -236,47 +243,47 @@ func (r *raw) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName string)
 	}
 	switch {
 	case in.Flags&unix.RENAME_NOREPLACE != 0 && there:
-		return status(syscall.EEXIST)
+		return toStatus(syscall.EEXIST)
 	case in.Flags&unix.RENAME_EXCHANGE != 0:
 		if !there {
 			return fuse.ENOENT
 		}
-		r.exchange(from, name, to, newName)
+		r.exchangeEntries(from, name, to, newName)
 		return fuse.OK
 	case there && len(old.live.entries) > 0:
-		return status(syscall.ENOTEMPTY)
+		return toStatus(syscall.ENOTEMPTY)
 	case old == n:
 		return fuse.OK
 	case there:
-		r.drop(to, newName)
+		r.removeName(to, newName)
 	}
-	r.move(from, name, to, newName)
+	r.moveEntry(from, name, to, newName)
 	return fuse.OK
 }
 
-// move renames to a name that is free.
-func (fs *FS) move(from *inode, name string, to *inode, newName string) {
+// moveEntry renames an entry to a name that is free.
+func (fs *FS) moveEntry(from *inode, name string, to *inode, newName string) {
 	n := fs.inodes[from.live.entries[name]]
 	delete(from.live.entries, name)
 	n.nlink--
 	if n.isDir() {
 		from.nlink--
 	}
-	from.modified()
-	fs.put(to, newName, n)
-	n.changed()
+	from.touchMtime()
+	fs.addName(to, newName, n)
+	n.touchCtime()
 }
 
-func (fs *FS) exchange(from *inode, name string, to *inode, newName string) {
-	const between = "/" // no name can be that
-	fs.move(from, name, from, between)
-	fs.move(to, newName, from, name)
-	fs.move(from, between, to, newName)
+func (fs *FS) exchangeEntries(from *inode, name string, to *inode, newName string) {
+	const between = "/" // never a name of an entry
+	fs.moveEntry(from, name, from, between)
+	fs.moveEntry(to, newName, from, name)
+	fs.moveEntry(from, between, to, newName)
 }
 
 func (r *raw) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	if e := r.call(Open, in.NodeId, ""); e.err != 0 {
-		return status(e.err)
+	if e := r.applyFaultsTo(Open, in.NodeId, ""); e.err != 0 {
+		return toStatus(e.err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -286,18 +293,18 @@ func (r *raw) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	return fuse.OK
 }
 
-// ReadDir lists what was there when the directory was read from its start.
+// ReadDir lists the entries that the directory had when it was last read from its start.
 func (r *raw) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	if e := r.call(List, in.NodeId, ""); e.err != 0 {
-		return status(e.err)
+	if e := r.applyFaultsTo(List, in.NodeId, ""); e.err != 0 {
+		return toStatus(e.err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if in.Offset == 0 {
-		var list []entry
+		var list []dirEntry
 		entries := r.inodes[in.NodeId].live.entries
 		for _, name := range slices.Sorted(maps.Keys(entries)) {
-			list = append(list, entry{name, entries[name], r.inodes[entries[name]].live.mode})
+			list = append(list, dirEntry{name, entries[name], r.inodes[entries[name]].live.mode})
 		}
 		r.dirs[in.Fh] = list
 	}
@@ -313,23 +320,23 @@ func (r *raw) ReleaseDir(in *fuse.ReleaseIn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.dirs, in.Fh)
-	r.closed(in.NodeId)
+	r.closeInode(in.NodeId)
 }
 
-// closed counts one user of an inode less.
-func (fs *FS) closed(ino uint64) {
+// closeInode ends one use of an inode.
+func (fs *FS) closeInode(ino uint64) {
 	n := fs.inodes[ino]
 	n.opens--
-	fs.release(n)
+	fs.freeIfUnused(n)
 }
 
 func (r *raw) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	if e := r.call(Sync, in.NodeId, ""); e.ends() {
-		return status(e.err)
+	if e := r.applyFaultsTo(Sync, in.NodeId, ""); e.endsCall() {
+		return toStatus(e.err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.inodes[in.NodeId].sync()
-	r.sweep()
+	r.inodes[in.NodeId].syncAll()
+	r.dropUnreachable()
 	return fuse.OK
 }

@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// limiter gives out bytes at a rate, whatever the number of those who ask.
-type limiter struct {
+// rateLimiter passes bytes at a rate, which all its callers share.
+type rateLimiter struct {
 	mu   sync.Mutex
 	rate int64     // bytes/s; 0: no limit
-	free time.Time // when what was given out is through
+	free time.Time // when the bytes taken so far have passed
 }
 
-// slack is how far a limiter may be behind its rate and make up for it: timers
-// come late. It is also what an idle disk gives out at once.
-const slack = 5 * time.Millisecond
+// rateSlack is how far a rateLimiter may lag behind its rate and catch up: timers fire
+// late. An idle disk passes the bytes of this time at once.
+const rateSlack = 5 * time.Millisecond
 
-// take waits until n bytes are through.
-func (l *limiter) take(n int) {
+// waitFor waits until n bytes have passed.
+func (l *rateLimiter) waitFor(n int) {
 	l.mu.Lock()
 	if l.rate == 0 {
 		l.mu.Unlock()
 		return
 	}
 	now := time.Now()
-	if l.free.Before(now.Add(-slack)) {
-		l.free = now.Add(-slack)
+	if l.free.Before(now.Add(-rateSlack)) {
+		l.free = now.Add(-rateSlack)
 	}
 	l.free = l.free.Add(time.Duration(float64(n) / float64(l.rate) * float64(time.Second)))
 	wait := l.free.Sub(now)
@@ -35,38 +35,38 @@ func (l *limiter) take(n int) {
 	}
 }
 
-func (l *limiter) set(rate int64) {
+func (l *rateLimiter) setRate(rate int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rate, l.free = rate, time.Now()
 }
 
-// SetRate limits all reads together, and all writes, to so many bytes/s; 0 is no
-// limit. What copy_file_range moves is both.
+// SetRate limits all reads together to read bytes/s, and all writes to write bytes/s; 0 is
+// no limit. It does not limit copy_file_range.
 func (fs *FS) SetRate(read, write int64) {
-	fs.reads.set(read)
-	fs.writes.set(write)
+	fs.reads.setRate(read)
+	fs.writes.setRate(write)
 }
 
-// SetSize makes the file system so many bytes large, at any time; what is on it
-// stays. Every inode takes a page of 4 KiB, and every page that is not a hole.
-// With hidden, statfs goes on telling the size before: that it is full shows only
-// when it is written to.
+// SetSize sets the size of the file system in bytes. It may be called at any time, and
+// the files stay. Every inode takes a page of 4 KiB, and so does every page that is not
+// a hole. If hidden is true, statfs still reports the previous size, so that only a
+// write shows that the file system is full.
 func (fs *FS) SetSize(bytes int64, hidden bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.size = bytes
 	if !hidden {
-		fs.told = bytes
+		fs.reported = bytes
 	}
 }
 
-// Used is how many bytes are taken.
+// Used returns how many bytes are in use.
 func (fs *FS) Used() int64 {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	return fs.used
 }
 
-// room reports whether so many more pages fit. fs.mu is held.
-func (fs *FS) room(pages int64) bool { return fs.used+pages*pageSize <= fs.size }
+// hasRoom reports whether so many more pages fit. fs.mu must be held.
+func (fs *FS) hasRoom(pages int64) bool { return fs.used+pages*pageSize <= fs.size }
