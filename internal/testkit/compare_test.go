@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// baseTree has one of everything that can differ.
+// baseTree has one entry of each kind that can differ.
 func baseTree(has Features) []Step {
 	steps := []Step{
 		Dir("dir", 0o755),
@@ -35,9 +35,9 @@ func baseTree(has Features) []Step {
 
 type difference struct {
 	name string
-	make []Step   // in the copy, before all times are set again
+	make []Step   // in the copy, before all times are reset
 	late []Step   // after that
-	want []string // what each line begins with
+	want []string // the start of each line
 }
 
 func differences(has Features) []difference {
@@ -69,7 +69,7 @@ func differences(has Features) []difference {
 			want: []string{`"one": hard link: none so far, copy with "alone"`, `"two": hard link`}},
 		{name: "links crossed", make: []Step{Remove("alone"), Remove("two"), Hardlink("one", "alone"), Content("two", "linked")},
 			want: []string{`"one": hard link: none so far, copy with "alone"`, `"two": hard link`}},
-		{name: "link from outside", make: []Step{Hardlink("big", "../stranger")}, want: []string{`"big": number of links: 1 in the tree, copy 2`}},
+		{name: "link from outside", make: []Step{Hardlink("big", "../outside")}, want: []string{`"big": number of links: 1 in the tree, copy 2`}},
 	}
 	return append(cases, attributeDifferences(has)...)
 }
@@ -108,7 +108,7 @@ func TestCompareReports(t *testing.T) {
 			b := filepath.Join(t.TempDir(), "copy")
 			Command(t, "cp", "-a", "--reflink=never", "--sparse=always", original, b)
 			if lines := Compare(original, b); len(lines) != 0 {
-				t.Fatalf("a copy by cp -a:\n%s", strings.Join(lines, "\n"))
+				t.Fatalf("a copy by cp -a differs:\n%s", strings.Join(lines, "\n"))
 			}
 			Apply(t, b, c.make...)
 			pinTimes(t, b)
@@ -118,8 +118,8 @@ func TestCompareReports(t *testing.T) {
 	}
 }
 
-// pinTimes gives all entries the same times, as making a difference in one
-// changes others too.
+// pinTimes gives all entries the same times, because a change of one entry also changes
+// the times of others.
 func pinTimes(t *testing.T, root string) {
 	t.Helper()
 	for name := range Snapshot(root) {
@@ -152,7 +152,7 @@ func TestCompareUnreadable(t *testing.T) {
 	pinTimes(t, dir)
 	lines := Compare(filepath.Join(dir, "a"), filepath.Join(dir, "b"))
 	want := []string{`"file": mode`}
-	if !isRoot() { // which reads everything
+	if !isRoot() { // root can read everything
 		want = append(want, `"file": cannot compare: open the copy`)
 	}
 	wantLines(t, lines, want)
@@ -181,17 +181,17 @@ func TestDiff(t *testing.T) {
 			before := Snapshot(dir)
 			Apply(t, dir, c.make...)
 			lines := Diff(before, Snapshot(dir))
-			// An inode made afresh differs in more than the case is about.
+			// A new inode has more differences than this case tests.
 			lines = lines[:min(len(lines), max(len(c.want), 1))]
 			wantLines(t, lines, c.want)
 		})
 	}
 	if tree := Snapshot(filepath.Join(t.TempDir(), "none")); len(tree) != 0 {
-		t.Errorf("a snapshot of nothing has %d entries", len(tree))
+		t.Errorf("snapshot of a missing path: got %d entries, want 0", len(tree))
 	}
 }
 
-// What changes only together with something else on a disk changes alone here.
+// Each fact is changed alone here. On a disk some of them change only together.
 func TestDiffOfFacts(t *testing.T) {
 	for want, is := range map[string]Fact{
 		`"x": type: was , is FIFO`:        {Kind: "FIFO"},

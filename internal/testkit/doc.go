@@ -1,13 +1,14 @@
-// Package testkit is what the tests of this project share:
+// Package testkit has the helpers that the tests of this project share:
 //
-//  1. mount.go gives a test the file systems that matter, each fresh.
+//  1. mount.go mounts new file systems of the kinds that the project supports.
 //  2. build.go makes a tree from a list of steps.
-//  3. random.go makes such a list from a seed, with every kind of entry in it.
-//  4. compare.go says in which ways two trees differ; snapshot.go in which ways
-//     one tree has changed.
-//  5. script.go is the older script, for tests of what both must agree on.
+//  3. random.go makes such a list from a seed, with every kind of entry.
+//  4. compare.go lists the differences between two trees, and snapshot.go the changes of
+//     one tree.
+//  5. oldscript.go runs a stand-in for the older script, for tests of the rules that both
+//     programs must follow.
 //
-// It imports nothing else of this project, so that a bug in the code under test
-// cannot hide here as well. Comparing keeps two descriptors open for each level
-// of the tree: a tree deeper than half the limit of open files is an error.
+// testkit imports nothing of this project except errs, so that a bug in the code under
+// test cannot hide in its test as well. Comparing keeps two descriptors open for each
+// level of the tree: it fails on a tree deeper than half the limit of open files.
 package testkit

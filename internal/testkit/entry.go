@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// entry is a name in an open directory. Everything goes through such pairs,
-// because a path may be longer than the kernel takes in one call (PATH_MAX).
+// entry is a name in an open directory. All calls use such pairs, because a path may be
+// longer than the kernel takes in one call (PATH_MAX).
 type entry struct {
 	dir  int
 	name string
 }
 
-// root is the entry of a path as the test gave it.
-func root(path string) entry { return entry{unix.AT_FDCWD, path} }
+// rootEntry returns the entry of a path that the test gave.
+func rootEntry(path string) entry { return entry{unix.AT_FDCWD, path} }
 
 func (e entry) stat() (st unix.Stat_t, err error) {
 	err = unix.Fstatat(e.dir, e.name, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -56,7 +56,7 @@ func (e entry) target() (string, error) {
 	return string(buf[:max(n, 0)]), err
 }
 
-// path is for the calls that have no form relative to a directory.
+// path returns a path for the calls that cannot be relative to a directory.
 func (e entry) path() string {
 	if e.dir == unix.AT_FDCWD {
 		return e.name
@@ -64,7 +64,7 @@ func (e entry) path() string {
 	return "/proc/self/fd/" + strconv.Itoa(e.dir) + "/" + e.name
 }
 
-// xattrs reads the extended attributes for which keep says yes.
+// xattrs reads the extended attributes for which keep returns true.
 func (e entry) xattrs(keep func(attr string) bool) (map[string]string, error) {
 	list := make([]byte, 64<<10) // XATTR_LIST_MAX
 	n, err := unix.Llistxattr(e.path(), list)
@@ -89,9 +89,9 @@ func (e entry) xattrs(keep func(attr string) bool) (map[string]string, error) {
 	return values, nil
 }
 
-// below calls do with the entry of name under root, and makes the directories
-// on the way that are not there.
-func below(root, name string, do func(entry) error) error {
+// withEntry calls do with the entry called name under root. It makes missing directories
+// on the way.
+func withEntry(root, name string, do func(entry) error) error {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func below(root, name string, do func(entry) error) error {
 	parts := strings.Split(strings.Trim(name, "/"), "/")
 	last := len(parts) - 1
 	for _, part := range parts[:last] {
-		next, err := enter(entry{dir, part})
+		next, err := openOrMakeDir(entry{dir, part})
 		if err != nil {
 			return err
 		}
@@ -110,9 +110,9 @@ func below(root, name string, do func(entry) error) error {
 	return do(entry{dir, parts[last]})
 }
 
-// enter opens a directory, made with 0755 whatever the umask if it is missing.
-// O_PATH needs no permission to read it.
-func enter(e entry) (int, error) {
+// openOrMakeDir opens a directory. If it is missing, it is made with mode 0755, without
+// regard to the umask. O_PATH needs no permission to read it.
+func openOrMakeDir(e entry) (int, error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(e.dir, e.name, flags, 0)
 	if err != unix.ENOENT {

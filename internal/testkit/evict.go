@@ -3,12 +3,13 @@ package testkit
 import (
 	"os"
 	"path/filepath"
-	"shard_to_ssd/internal/errs"
 
 	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/errs"
 )
 
-// Evict drops the contents of a tree from the page cache.
+// Evict drops the contents of all files of a tree from the page cache.
 func Evict(root string) error {
 	return filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
@@ -18,7 +19,7 @@ func Evict(root string) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close() //nolint:errcheck // opened for reading
+		defer f.Close()
 		return errs.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
 	})
 }

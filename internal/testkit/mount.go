@@ -11,24 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FS is a file system to test on. Dir is an empty directory of it: its mount
-// point, if it was mounted for the test.
+// FS is a file system for a test.
 type FS struct {
 	Name string
-	Dir  string
+	Dir  string // an empty directory: the mount point, if it was mounted for the test
 }
 
-// FileSystems are those that the project is tested on, empty, of 1 GiB each.
-// See [FileSystemsOf].
+// FileSystems returns the file systems that the project is tested on, empty and of 1 GiB
+// each. See [FileSystemsOf].
 func FileSystems(t testing.TB) []FS {
 	t.Helper()
 	return FileSystemsOf(t, 1<<30)
 }
 
-// FileSystemsOf are ext4, XFS, btrfs and tmpfs, each of size bytes. What cannot
-// be mounted is left out with a word in the log, and a test that may not mount
-// gets only the file system of its temporary directory, called "tempdir". With
-// SHARD_TO_SSD_TESTS=all leaving anything out fails the test.
+// FileSystemsOf returns ext4, XFS, btrfs and tmpfs, each of size bytes. It leaves out a
+// file system whose tools are missing, and logs that. A test that may not mount gets
+// only the file system of its temporary directory, called "tempdir". With
+// SHARD_TO_SSD_TESTS=all the test fails if anything is left out.
 func FileSystemsOf(t testing.TB, size int64) []FS {
 	t.Helper()
 	if !mayMount() {
@@ -37,8 +36,8 @@ func FileSystemsOf(t testing.TB, size int64) []FS {
 	}
 	var all []FS
 	for _, kind := range []string{"ext4", "xfs", "btrfs", "tmpfs"} {
-		if tool := absent(mountTools(kind)...); tool != "" {
-			leaveOut(t, kind+": "+wanted(tool))
+		if tool := missingTool(mountTools(kind)...); tool != "" {
+			leaveOut(t, kind+": "+installHint(tool))
 			continue
 		}
 		all = append(all, FS{kind, Mount(t, kind, size)})
@@ -46,22 +45,22 @@ func FileSystemsOf(t testing.TB, size int64) []FS {
 	return all
 }
 
-// Mount makes a file system of the kind ext4, xfs, btrfs or tmpfs of size bytes
-// and mounts it until the end of the test. XFS takes no less than 300 MiB and
-// btrfs about 110 MiB. A test process that is killed leaves its mounts behind.
+// Mount makes a file system of the kind ext4, xfs, btrfs or tmpfs, of size bytes, and
+// mounts it until the end of the test. XFS needs at least 300 MiB and btrfs about
+// 110 MiB. A test process that is killed leaves its mounts behind.
 func Mount(t testing.TB, kind string, size int64) string {
 	t.Helper()
 	if !mayMount() {
 		forgo(t, "mounting "+kind+" needs root")
 	}
 	Need(t, mountTools(kind)...)
-	// TempDir first: its removal is then cleaned up after the unmounting.
+	// TempDir comes first, so that it is removed after the unmounting.
 	base := t.TempDir()
 	dir := filepath.Join(base, kind)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// From here on, so that a mount that half failed is undone as well.
+	// Before mounting, so that a mount that half failed is undone too.
 	t.Cleanup(func() { unmount(t, dir) })
 	if kind == "tmpfs" {
 		Command(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d,mode=0755", size), "tmpfs", dir)
@@ -71,8 +70,8 @@ func Mount(t testing.TB, kind string, size int64) string {
 	return dir
 }
 
-// mountImage leaves detaching the loop device to the kernel: mount asks for
-// that (LO_FLAGS_AUTOCLEAR), and it holds for a lazy unmount too.
+// mountImage makes a file system in an image and mounts it. The kernel will detach the
+// loop device, even after a lazy unmount: mount asks for that (LO_FLAGS_AUTOCLEAR).
 func mountImage(t testing.TB, kind string, size int64, image, dir string) {
 	t.Helper()
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
@@ -84,10 +83,10 @@ func mountImage(t testing.TB, kind string, size int64, image, dir string) {
 	options := "loop"
 	switch kind {
 	case "ext4":
-		// 4 KiB blocks also on a small one; 256-byte inodes keep nanoseconds.
+		// Blocks of 4 KiB even if it is small; inodes of 256 bytes keep nanoseconds.
 		Command(t, "mkfs.ext4", "-q", "-F", "-b", "4096", "-I", "256",
 			"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", image)
-		options += ",noinit_itable" // no thread that writes behind a measurement
+		options += ",noinit_itable" // no kernel thread writes during a measurement
 	case "xfs":
 		Command(t, "mkfs.xfs", "-q", "-f", "-K", "-m", "reflink=1,bigtime=1", image)
 	case "btrfs":
@@ -99,14 +98,14 @@ func mountImage(t testing.TB, kind string, size int64, image, dir string) {
 	_ = os.Remove(filepath.Join(dir, "lost+found"))
 }
 
-// unmount is silent where nothing is mounted. It makes the calls itself: the
-// test's context, which ends commands, is done when cleaning up.
+// unmount unmounts dir, if it is a mount. It makes the calls itself: during the cleanup
+// the test's context, which ends commands, is done.
 func unmount(t testing.TB, dir string) {
 	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
 	if err == nil || err == unix.EINVAL {
 		return
 	}
-	t.Errorf("unmount %s: %v (something still has it open); now detached", dir, err)
+	t.Errorf("unmount %s: %v (a process still has it open); detaching it", dir, err)
 	if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 		t.Errorf("detach %s: %v", dir, err)
 	}
@@ -119,7 +118,8 @@ func mountTools(kind string) []string {
 	return []string{"mount", "mkfs." + kind}
 }
 
-// mayMount asks for the capability, since root in a container may lack it.
+// mayMount reports whether this process may mount. Root in a container may lack the
+// capability.
 func mayMount() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -131,13 +131,13 @@ func mayMount() bool {
 
 func isRoot() bool { return os.Geteuid() == 0 }
 
-// Command runs a command and returns what it wrote, standard error included.
-// If it fails, the test ends with that.
+// Command runs a command and returns its output, standard error included. If the command
+// fails, the test ends with that output.
 func Command(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	path := find(name)
+	path := findTool(name)
 	if path == "" {
-		t.Fatal(wanted(name))
+		t.Fatal(installHint(name))
 	}
 	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
 	if err != nil {
@@ -146,17 +146,17 @@ func Command(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// Need skips the test if a tool is not installed, naming its Debian package.
-// With SHARD_TO_SSD_TESTS=all the test fails.
+// Need skips the test if a tool is not installed, and names the Debian package of the
+// tool. With SHARD_TO_SSD_TESTS=all the test fails instead.
 func Need(t testing.TB, tools ...string) {
 	t.Helper()
-	if tool := absent(tools...); tool != "" {
-		forgo(t, wanted(tool))
+	if tool := missingTool(tools...); tool != "" {
+		forgo(t, installHint(tool))
 	}
 }
 
-// NeedRoot skips the test, or fails it with SHARD_TO_SSD_TESTS=all, if it does
-// not run as root.
+// NeedRoot skips the test if it does not run as root. With SHARD_TO_SSD_TESTS=all the
+// test fails instead.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if !isRoot() {
@@ -164,17 +164,18 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-func absent(tools ...string) string {
+func missingTool(tools ...string) string {
 	for _, tool := range tools {
-		if find(tool) == "" {
+		if findTool(tool) == "" {
 			return tool
 		}
 	}
 	return ""
 }
 
-// find also looks where a PATH inherited by su on Debian does not.
-func find(tool string) string {
+// findTool returns the path of a tool, or "". Besides PATH it searches the directories
+// that a PATH inherited by su on Debian lacks.
+func findTool(tool string) string {
 	if path, err := exec.LookPath(tool); err == nil {
 		return path
 	}
@@ -186,7 +187,7 @@ func find(tool string) string {
 	return ""
 }
 
-func wanted(tool string) string {
+func installHint(tool string) string {
 	return fmt.Sprintf("%s is not installed: apt-get install %s", tool, debianPackage(tool))
 }
 
@@ -218,13 +219,13 @@ func debianPackage(tool string) string {
 	return tool // rsync, strace, tar, gcc, make, python3, fio, mount: the same name
 }
 
-// leaveOut goes on without a part of the test; forgo without the whole of it.
-func leaveOut(t testing.TB, what string) {
+// leaveOut logs that a part of the test is left out. forgo skips the whole test.
+func leaveOut(t testing.TB, part string) {
 	t.Helper()
 	if wantAll() {
-		t.Fatalf("left out %s, and SHARD_TO_SSD_TESTS=all forbids that", what)
+		t.Fatalf("left out %s, and SHARD_TO_SSD_TESTS=all forbids that", part)
 	}
-	t.Logf("left out %s", what)
+	t.Logf("left out %s", part)
 }
 
 func forgo(t testing.TB, why string) {

@@ -11,30 +11,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// judged stands in for a test, and keeps how it ended.
-type judged struct {
+// recordedTest replaces a test and records how it ended.
+type recordedTest struct {
 	testing.TB
 	end      string
 	cleanups []func()
 }
 
-func (j *judged) Fatalf(format string, args ...any) { j.stop("fatal: " + fmt.Sprintf(format, args...)) }
-func (j *judged) Fatal(args ...any)                 { j.stop("fatal: " + fmt.Sprint(args...)) }
-func (j *judged) Skip(args ...any)                  { j.stop("skip: " + fmt.Sprint(args...)) }
-func (j *judged) Errorf(format string, args ...any) {
+func (j *recordedTest) Fatalf(format string, args ...any) {
+	j.stop("fatal: " + fmt.Sprintf(format, args...))
+}
+func (j *recordedTest) Fatal(args ...any) { j.stop("fatal: " + fmt.Sprint(args...)) }
+func (j *recordedTest) Skip(args ...any)  { j.stop("skip: " + fmt.Sprint(args...)) }
+func (j *recordedTest) Errorf(format string, args ...any) {
 	j.end += "error: " + fmt.Sprintf(format, args...)
 }
-func (j *judged) Cleanup(f func()) { j.cleanups = append(j.cleanups, f) }
+func (j *recordedTest) Cleanup(f func()) { j.cleanups = append(j.cleanups, f) }
 
-func (j *judged) stop(end string) {
+func (j *recordedTest) stop(end string) {
 	j.end = end
 	runtime.Goexit()
 }
 
-// judge runs what could end the test, in a goroutine that it may end instead.
-func judge(t *testing.T, run func(t testing.TB)) *judged {
+// runRecorded calls run with a recordedTest, in a goroutine that run may end.
+func runRecorded(t *testing.T, run func(t testing.TB)) *recordedTest {
 	t.Helper()
-	j := &judged{TB: t}
+	j := &recordedTest{TB: t}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -51,21 +53,21 @@ func TestNeed(t *testing.T) {
 		{"all", "fatal: no-such-tool is not installed"},
 	} {
 		t.Setenv("SHARD_TO_SSD_TESTS", c.tests)
-		if j := judge(t, absent); !strings.HasPrefix(j.end, c.want) {
+		if j := runRecorded(t, absent); !strings.HasPrefix(j.end, c.want) {
 			t.Errorf("SHARD_TO_SSD_TESTS=%q: got %q, want %q", c.tests, j.end, c.want)
 		}
 	}
-	if j := judge(t, func(t testing.TB) { Need(t, "sh") }); j.end != "" {
-		t.Errorf("with the tool there: %q", j.end)
+	if j := runRecorded(t, func(t testing.TB) { Need(t, "sh") }); j.end != "" {
+		t.Errorf("with the tool installed: got %q, want no end", j.end)
 	}
 	if got := debianPackage("mkfs.xfs"); got != "xfsprogs" {
-		t.Errorf("mkfs.xfs is in %q", got)
+		t.Errorf("package of mkfs.xfs: got %q, want xfsprogs", got)
 	}
 }
 
 func TestLeaveOut(t *testing.T) {
 	t.Setenv("SHARD_TO_SSD_TESTS", "all")
-	if j := judge(t, func(t testing.TB) { leaveOut(t, "it") }); !strings.HasPrefix(j.end, "fatal: left out it") {
+	if j := runRecorded(t, func(t testing.TB) { leaveOut(t, "it") }); !strings.HasPrefix(j.end, "fatal: left out it") {
 		t.Errorf("got %q", j.end)
 	}
 }
@@ -74,7 +76,7 @@ func TestCommand(t *testing.T) {
 	if got := Command(t, "sh", "-c", "echo out; echo err >&2"); got != "out\nerr\n" {
 		t.Errorf("got %q", got)
 	}
-	j := judge(t, func(t testing.TB) { Command(t, "sh", "-c", "echo why; exit 3") })
+	j := runRecorded(t, func(t testing.TB) { Command(t, "sh", "-c", "echo why; exit 3") })
 	if !strings.Contains(j.end, "exit status 3\nwhy") {
 		t.Errorf("got %q", j.end)
 	}
@@ -82,13 +84,13 @@ func TestCommand(t *testing.T) {
 
 func TestApplyFails(t *testing.T) {
 	dir := t.TempDir()
-	j := judge(t, func(t testing.TB) { Apply(t, dir, Dir("a", 0o755), Dir("a", 0o755)) })
+	j := runRecorded(t, func(t testing.TB) { Apply(t, dir, Dir("a", 0o755), Dir("a", 0o755)) })
 	if want := "fatal: step 2 of 2: mkdir " + dir + "/a: file exists"; j.end != want {
 		t.Errorf("got %q, want %q", j.end, want)
 	}
 }
 
-func mounted(t *testing.T, dir string) bool {
+func isMounted(t *testing.T, dir string) bool {
 	t.Helper()
 	table, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -105,24 +107,24 @@ func TestMounts(t *testing.T) {
 	t.Run("while it runs", func(t *testing.T) {
 		systems = FileSystems(t)
 		if len(systems) != 4 {
-			t.Errorf("got %d file systems", len(systems))
+			t.Errorf("got %d file systems, want 4", len(systems))
 		}
 		for _, system := range systems {
 			if names := Snapshot(system.Dir); len(names) != 1 {
 				t.Errorf("%s is not empty: %v", system.Name, names)
 			}
-			if !mounted(t, system.Dir) {
+			if !isMounted(t, system.Dir) {
 				t.Errorf("%s is not mounted", system.Name)
 			}
 			Apply(t, system.Dir, File("file", 100_000, 1))
 		}
 	})
 	for _, system := range systems {
-		if mounted(t, system.Dir) {
+		if isMounted(t, system.Dir) {
 			t.Errorf("%s is still mounted", system.Name)
 		}
 		if tree := Snapshot(filepath.Dir(system.Dir)); len(tree) != 0 {
-			t.Errorf("%s: left %d entries", system.Name, len(tree))
+			t.Errorf("%s: %d entries are left", system.Name, len(tree))
 		}
 	}
 }
@@ -149,7 +151,7 @@ func TestUnmountBusy(t *testing.T) {
 	}
 	var dir string
 	var open *os.File
-	j := judge(t, func(t testing.TB) {
+	j := runRecorded(t, func(t testing.TB) {
 		dir = Mount(t, "ext4", 64<<20)
 		open, _ = os.Create(filepath.Join(dir, "open"))
 	})
@@ -160,7 +162,7 @@ func TestUnmountBusy(t *testing.T) {
 	if !strings.HasPrefix(j.end, "error: unmount "+dir) {
 		t.Errorf("got %q", j.end)
 	}
-	if mounted(t, dir) {
+	if isMounted(t, dir) {
 		t.Error("still mounted")
 	}
 }

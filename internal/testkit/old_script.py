@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands in for the older script: same arguments, lines, files and locking."""
+"""A stand-in for the older script, with the same arguments, output, files and locking."""
 
 import argparse
 import fcntl
@@ -11,7 +11,7 @@ log = logging.getLogger("shard_to_ssd")
 
 
 class UserFile:
-    """The list of users, and the lock on it."""
+    """The list of users and its lock."""
 
     def __init__(self, path, check_inode):
         self.path = os.path.abspath(path)

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Features are what a file system keeps for whoever runs the test.
+// Features are the attributes that a file system keeps for the user of the test.
 type Features struct {
 	UserXattrs    bool // user.*, on files and directories
 	TrustedXattrs bool // trusted.*, on links too
@@ -25,23 +25,22 @@ type Features struct {
 
 // RandomOptions shape a random tree.
 type RandomOptions struct {
-	// Features limits what the tree has. Nil means Probe(t, root). A test that
-	// copies between file systems wants a Probe of both.
+	// Features limits the attributes of the tree. Nil means Probe(t, root). A test that
+	// copies between file systems needs a Probe of both.
 	Features *Features
-	// Scale multiplies the number of ordinary small entries. 0 means 1: about
-	// 200 entries and 45 MiB in all, most of them odd in some way.
+	// Scale multiplies the number of directories and small files. 0 means 1: about 200
+	// entries and 45 MiB in all, most of them odd in some way.
 	Scale int
-	// Shallow leaves out the path beyond PATH_MAX, which cp, rsync and others
+	// Shallow leaves out the path longer than PATH_MAX, which cp, rsync and others
 	// cannot copy.
 	Shallow bool
 	// Special adds FIFOs, a socket and, for root, a device.
 	Special bool
 }
 
-// Random builds a tree in the directory root in which every kind of entry,
-// name, size and attribute occurs that a copy has to carry. The same seed,
-// options and features make the same tree, whatever the file system and the
-// umask.
+// Random builds a tree in the directory root. It has every kind of entry, name, size and
+// attribute that a copy must keep. The same seed, options and features make the same
+// tree on every file system and with every umask.
 func Random(t testing.TB, root string, seed uint64, opt RandomOptions) {
 	t.Helper()
 	if opt.Features == nil {
@@ -52,7 +51,7 @@ func Random(t testing.TB, root string, seed uint64, opt RandomOptions) {
 	Apply(t, root, randomSteps(seed, opt)...)
 }
 
-// Probe finds out what all the directories can keep, by trying.
+// Probe tries out which attributes all of the directories keep.
 func Probe(t testing.TB, dirs ...string) Features {
 	t.Helper()
 	has := Features{true, true, true, true, isRoot()}
@@ -74,19 +73,18 @@ func Probe(t testing.TB, dirs ...string) Features {
 	return has
 }
 
-// Removable makes the directories under root writable at the end of the test,
-// so that the removal of a temporary directory gets through. Root needs no such
-// help.
+// Removable makes the directories under root writable at the end of the test, so that
+// the temporary directory can be removed. Root needs no such help.
 func Removable(t testing.TB, root string) {
 	t.Cleanup(func() {
 		if !isRoot() {
-			unlock(entry{unix.AT_FDCWD, root})
+			makeWritable(entry{unix.AT_FDCWD, root})
 		}
 	})
 }
 
-func unlock(e entry) {
-	if st, err := e.stat(); err != nil || kind(st) != "directory" {
+func makeWritable(e entry) {
+	if st, err := e.stat(); err != nil || typeName(st) != "directory" {
 		return
 	}
 	_ = unix.Fchmodat(e.dir, e.name, 0o700, 0)
@@ -96,61 +94,61 @@ func unlock(e entry) {
 	}
 	defer dir.Close()
 	for _, name := range names {
-		unlock(entry{int(dir.Fd()), name})
+		makeWritable(entry{int(dir.Fd()), name})
 	}
 }
 
-// grower collects the steps. Every random number is drawn whether the file
-// system has a use for it or not, so that the trees of two file systems differ
-// in what one of them lacks and in nothing else.
-type grower struct {
+// treeBuilder collects the steps. It draws every random number, even if the file system
+// has no use for it. So the trees of two file systems differ only in attributes that one
+// of them lacks.
+type treeBuilder struct {
 	rng      *rand.Rand
 	has      Features
 	steps    []Step
-	dirs     []string // where entries are put
-	closed   []string // directories that nothing more is put in
+	dirs     []string // directories that get more entries
+	closed   []string // directories that get no more entries
 	files    []string // regular files, each inode once
 	symlinks []string
 	taken    map[string]bool
 }
 
 func randomSteps(seed uint64, opt RandomOptions) []Step {
-	g := &grower{
+	g := &treeBuilder{
 		rng:   rand.New(rand.NewPCG(seed, seed)),
 		has:   *opt.Features,
 		dirs:  []string{"."},
 		taken: map[string]bool{},
 	}
 	scale := max(opt.Scale, 1)
-	g.plantDirs(12 * scale)
-	g.plantNames()
-	g.plantSizes()
-	g.plantSmall(40 * scale)
-	g.plantSparse()
+	g.addDirs(12 * scale)
+	g.addOddNames()
+	g.addSizes()
+	g.addSmallFiles(40 * scale)
+	g.addSparseFiles()
 	if !opt.Shallow {
-		g.plantDeep()
+		g.addDeepPath()
 	}
-	g.plantHardlinks()
-	g.plantSymlinks()
+	g.addHardlinks()
+	g.addSymlinks()
 	if opt.Special {
-		g.plantSpecial()
+		g.addSpecialFiles()
 	}
-	g.dressFiles()
-	g.dressSymlinks()
-	g.dressDirs()
+	g.setFileAttributes()
+	g.setSymlinkAttributes()
+	g.setDirAttributes()
 	return g.steps
 }
 
-func (g *grower) add(steps ...Step) { g.steps = append(g.steps, steps...) }
+func (g *treeBuilder) addSteps(steps ...Step) { g.steps = append(g.steps, steps...) }
 
-func pick[T any](g *grower, from []T) T { return from[g.rng.IntN(len(from))] }
+func pickOne[T any](g *treeBuilder, from []T) T { return from[g.rng.IntN(len(from))] }
 
-// fresh is a path for this name that no entry has yet, in a random directory.
-func (g *grower) fresh(name string) string {
-	return g.freshIn(pick(g, g.dirs), name)
+// freshPath returns a new path in a random directory, with this name if it is free.
+func (g *treeBuilder) freshPath(name string) string {
+	return g.freshPathIn(pickOne(g, g.dirs), name)
 }
 
-func (g *grower) freshIn(dir, name string) string {
+func (g *treeBuilder) freshPathIn(dir, name string) string {
 	for n, stem := 2, name; g.taken[path.Join(dir, name)]; n++ {
 		name = fmt.Sprint(stem[:min(len(stem), 240)], n)
 	}
@@ -158,28 +156,28 @@ func (g *grower) freshIn(dir, name string) string {
 	return path.Join(dir, name)
 }
 
-func (g *grower) addFile(name string, step Step) {
+func (g *treeBuilder) addFile(name string, step Step) {
 	g.files = append(g.files, name)
-	g.add(step)
+	g.addSteps(step)
 }
 
-// plantDirs makes a chain of directories, and then more of them anywhere.
-func (g *grower) plantDirs(n int) {
+// addDirs adds a chain of directories, and then more of them anywhere.
+func (g *treeBuilder) addDirs(n int) {
 	for i := range n {
-		parent := pick(g, g.dirs)
+		parent := pickOne(g, g.dirs)
 		if i < 5 {
 			parent = g.dirs[len(g.dirs)-1]
 		}
-		dir := g.freshIn(parent, pick(g, oddNames()))
+		dir := g.freshPathIn(parent, pickOne(g, oddNames()))
 		g.dirs = append(g.dirs, dir)
-		g.add(Dir(dir, 0o755))
+		g.addSteps(Dir(dir, 0o755))
 	}
-	empty := g.fresh("empty")
+	empty := g.freshPath("empty")
 	g.closed = append(g.closed, empty)
-	g.add(Dir(empty, 0o755))
+	g.addSteps(Dir(empty, 0o755))
 }
 
-// oddNames have each broken a tool once.
+// oddNames returns names that have each broken a tool once.
 func oddNames() []string {
 	return []string{
 		"plain", "two words", " leading", "trailing ", "tab\there", "line\nfeed", "carriage\rreturn",
@@ -190,45 +188,45 @@ func oddNames() []string {
 	}
 }
 
-// plantNames uses each odd name at least once.
-func (g *grower) plantNames() {
+// addOddNames adds an entry for each odd name.
+func (g *treeBuilder) addOddNames() {
 	for _, odd := range oddNames() {
-		name := g.fresh(odd)
+		name := g.freshPath(odd)
 		switch g.rng.IntN(4) {
 		case 0:
 			g.symlinks = append(g.symlinks, name)
-			g.add(Symlink(odd, name))
+			g.addSteps(Symlink(odd, name))
 		case 1:
 			g.closed = append(g.closed, name)
-			g.add(Dir(name, 0o755))
+			g.addSteps(Dir(name, 0o755))
 		default:
 			g.addFile(name, Content(name, odd))
 		}
 	}
 }
 
-// plantSizes makes files at the edges of sectors, pages, the 1 MiB of an I/O
-// request and the 4 MiB of a block.
-func (g *grower) plantSizes() {
+// addSizes adds files with sizes around those of sectors, pages, I/O requests (1 MiB) and
+// blocks (4 MiB).
+func (g *treeBuilder) addSizes() {
 	const block = 4 << 20
 	for _, size := range []int64{
 		0, 1, 511, 512, 513, 4095, 4096, 4097, 1<<20 - 1, 1 << 20, 1<<20 + 1,
 		block - 1, block, block + 1, 3*block + g.rng.Int64N(block-1) + 1,
 	} {
-		name := g.fresh(fmt.Sprint("size ", size))
+		name := g.freshPath(fmt.Sprint("size ", size))
 		g.addFile(name, File(name, size, g.rng.Uint64()))
 	}
 }
 
-func (g *grower) plantSmall(n int) {
+func (g *treeBuilder) addSmallFiles(n int) {
 	for i := range n {
-		name := g.fresh(fmt.Sprintf("small.%d", i))
+		name := g.freshPath(fmt.Sprintf("small.%d", i))
 		g.addFile(name, File(name, g.rng.Int64N(20_000), g.rng.Uint64()))
 	}
 }
 
-// plantSparse places holes where they are easily lost.
-func (g *grower) plantSparse() {
+// addSparseFiles adds files with holes at places where a copy easily loses them.
+func (g *treeBuilder) addSparseFiles() {
 	const block, page = 4 << 20, 4 << 10
 	at := func() int64 { return 1<<20 + g.rng.Int64N(block) } // aligned to nothing
 	for _, f := range []struct {
@@ -247,7 +245,7 @@ func (g *grower) plantSparse() {
 		{"across blocks", 4 * block, []Extent{{block - page, 2 * page}, {3*block - 1, 2}}},
 		{"many", 2 * block, extentsEvery(64<<10, page, 2*block)},
 	} {
-		name := g.fresh("sparse " + f.name)
+		name := g.freshPath("sparse " + f.name)
 		g.addFile(name, Sparse(name, f.size, f.extents))
 	}
 }
@@ -259,96 +257,96 @@ func extentsEvery(step, length, size int64) (list []Extent) {
 	return list
 }
 
-// plantDeep makes one path of more than PATH_MAX bytes.
-func (g *grower) plantDeep() {
-	dir := g.fresh("deep")
-	g.add(Dir(dir, 0o755))
+// addDeepPath adds one path of more than PATH_MAX bytes.
+func (g *treeBuilder) addDeepPath() {
+	dir := g.freshPath("deep")
+	g.addSteps(Dir(dir, 0o755))
 	g.closed = append(g.closed, dir)
 	for i := 0; len(dir) <= unix.PathMax; i++ {
 		dir = path.Join(dir, fmt.Sprintf("%02d%s", i, strings.Repeat("d", 200+g.rng.IntN(50))))
-		g.add(Dir(dir, 0o755))
+		g.addSteps(Dir(dir, 0o755))
 		g.closed = append(g.closed, dir)
 	}
 	file, link, empty := path.Join(dir, "file"), path.Join(dir, "link"), path.Join(dir, "empty")
 	g.addFile(file, File(file, 5000, g.rng.Uint64()))
-	g.add(Symlink("../file", link), Dir(empty, 0o755), Hardlink(file, path.Join(dir, "hard link")))
+	g.addSteps(Symlink("../file", link), Dir(empty, 0o755), Hardlink(file, path.Join(dir, "hard link")))
 	g.symlinks = append(g.symlinks, link)
 	g.closed = append(g.closed, empty)
 }
 
-// plantHardlinks makes groups of two and three, in one directory and in
-// several, of all sizes.
-func (g *grower) plantHardlinks() {
+// addHardlinks adds groups of two and three names, in one directory and in several, to
+// files of all sizes.
+func (g *treeBuilder) addHardlinks() {
 	for i, size := range []int64{0, 100, 4<<20 + 1, 0, 5000} {
-		name := g.fresh(fmt.Sprint("linked ", size))
-		same := g.freshIn(path.Dir(name), "other name")
+		name := g.freshPath(fmt.Sprint("linked ", size))
+		same := g.freshPathIn(path.Dir(name), "other name")
 		g.addFile(name, File(name, size, g.rng.Uint64()))
-		g.add(Hardlink(name, same))
+		g.addSteps(Hardlink(name, same))
 		if i%2 == 0 {
-			g.add(Hardlink(name, g.fresh("third name")))
+			g.addSteps(Hardlink(name, g.freshPath("third name")))
 		}
 	}
 	for range 6 {
-		g.add(Hardlink(pick(g, g.files), g.fresh("another name")))
+		g.addSteps(Hardlink(pickOne(g, g.files), g.freshPath("another name")))
 	}
 }
 
-// plantSymlinks has targets of up to 1023 bytes, all that XFS takes.
-func (g *grower) plantSymlinks() {
+// addSymlinks adds symbolic links. A target has at most 1023 bytes, the limit of XFS.
+func (g *treeBuilder) addSymlinks() {
 	for i, target := range []string{
 		"nothing here", "/absolute/dangling", "/usr", "../../../../../../../..", "../outside", ".", "..", "./.",
 		"line\nfeed", "\xff", "-", strings.Repeat("long/", 204) + "abc", "a//b/", "symlink 12",
 	} {
-		g.addSymlink(target, g.fresh(fmt.Sprint("symlink ", i)))
+		g.addSymlink(target, g.freshPath(fmt.Sprint("symlink ", i)))
 	}
-	for _, to := range []string{pick(g, g.files), pick(g, g.files), pick(g, g.dirs), pick(g, g.symlinks)} {
-		name := g.fresh("symlink inside")
+	for _, to := range []string{pickOne(g, g.files), pickOne(g, g.files), pickOne(g, g.dirs), pickOne(g, g.symlinks)} {
+		name := g.freshPath("symlink inside")
 		target := strings.Repeat("../", strings.Count(name, "/")) + to
 		g.addSymlink(target[:min(len(target), 1023)], name)
 	}
-	self := g.fresh("itself")
+	self := g.freshPath("itself")
 	g.addSymlink(path.Base(self), self)
-	g.add(Hardlink(self, g.fresh("hard link of a symbolic one")))
+	g.addSteps(Hardlink(self, g.freshPath("hard link of a symbolic one")))
 }
 
-func (g *grower) addSymlink(target, name string) {
+func (g *treeBuilder) addSymlink(target, name string) {
 	g.symlinks = append(g.symlinks, name)
-	g.add(Symlink(target, name))
+	g.addSteps(Symlink(target, name))
 }
 
-func (g *grower) plantSpecial() {
-	fifo, socket, device := g.fresh("fifo"), g.fresh("socket"), g.fresh("device")
-	g.add(FIFO(fifo), Socket(socket))
-	g.times(fifo)
-	g.times(socket)
+func (g *treeBuilder) addSpecialFiles() {
+	fifo, socket, device := g.freshPath("fifo"), g.freshPath("socket"), g.freshPath("device")
+	g.addSteps(FIFO(fifo), Socket(socket))
+	g.setTimes(fifo)
+	g.setTimes(socket)
 	if g.has.Owners {
-		g.add(Device(device, 1, 3)) // null
-		g.add(Times(device, time.Unix(1, 0), time.Unix(2, 3)))
+		g.addSteps(Device(device, 1, 3)) // null
+		g.addSteps(Times(device, time.Unix(1, 0), time.Unix(2, 3)))
 	}
 }
 
-// dressFiles gives each attribute to some file and several to most. The order
-// matters: user.* needs write permission, chown clears setuid and capabilities,
-// a capability follows both, and times come last.
-func (g *grower) dressFiles() {
+// setFileAttributes gives most files several attributes, and uses each attribute. The
+// order matters: user.* needs write permission, chown clears setuid and capabilities, so
+// a capability comes after both, and times come last.
+func (g *treeBuilder) setFileAttributes() {
 	g.rng.Shuffle(len(g.files), func(i, j int) { g.files[i], g.files[j] = g.files[j], g.files[i] })
 	modes := g.fileModes()
 	for i, name := range g.files {
-		g.xattrs(i, name)
-		g.owner(name)
-		g.add(Chmod(name, modes[i%len(modes)]))
-		if uid := g.id(); i%7 == 0 && g.has.ACLs {
-			g.add(ACL(name, AccessACL, uid, 6))
+		g.setXattrs(i, name)
+		g.setOwner(name)
+		g.addSteps(Chmod(name, modes[i%len(modes)]))
+		if uid := g.randomID(); i%7 == 0 && g.has.ACLs {
+			g.addSteps(ACL(name, AccessACL, uid, 6))
 		}
 		if i%10 == 0 && g.has.Capabilities {
-			g.add(Xattr(name, "security.capability", CapNetRaw))
+			g.addSteps(Xattr(name, "security.capability", CapNetRaw))
 		}
-		g.times(name)
+		g.setTimes(name)
 	}
 }
 
-// fileModes has only modes that let their owner read, unless root does.
-func (g *grower) fileModes() []uint32 {
+// fileModes returns modes for files. Without root, all of them let the owner read.
+func (g *treeBuilder) fileModes() []uint32 {
 	modes := []uint32{0o644, 0o400, 0o444, 0o600, 0o755, 0o555, 0o777, 0o640}
 	if g.has.Owners {
 		modes = append(modes, 0, 0o4755, 0o2755, 0o6711, 0o1644, 0o7777, 0o2644, 0o111, 0o200)
@@ -356,74 +354,75 @@ func (g *grower) fileModes() []uint32 {
 	return modes
 }
 
-func (g *grower) dressSymlinks() {
+func (g *treeBuilder) setSymlinkAttributes() {
 	for i, name := range g.symlinks {
-		g.owner(name)
+		g.setOwner(name)
 		if i%3 == 0 && g.has.TrustedXattrs {
-			g.add(Xattr(name, "trusted.testkit", fmt.Sprint(i)))
+			g.addSteps(Xattr(name, "trusted.testkit", fmt.Sprint(i)))
 		}
-		g.times(name)
+		g.setTimes(name)
 	}
 }
 
-// dressDirs goes from the deepest up, because a directory's own mode may keep
-// out whoever is not root.
-func (g *grower) dressDirs() {
+// setDirAttributes goes from the deepest directory up, because the mode of a directory
+// may keep out a user that is not root.
+func (g *treeBuilder) setDirAttributes() {
 	modes := []uint32{0o555, 0o755, 0o700, 0o500, 0o777, 0o1777}
 	if g.has.Owners {
 		modes = append(modes, 0, 0o2755, 0o3777, 0o7755, 0o4755, 0o111)
 	}
 	dirs := slices.Concat(g.dirs, g.closed)
-	slices.SortStableFunc(dirs, func(a, b string) int { return cmp.Compare(depth(b), depth(a)) })
+	slices.SortStableFunc(dirs, func(a, b string) int { return cmp.Compare(pathDepth(b), pathDepth(a)) })
 	for i, name := range dirs {
-		g.xattrs(i, name)
-		g.owner(name)
-		g.add(Chmod(name, modes[i%len(modes)]))
-		if uid := g.id(); i%4 == 0 && g.has.ACLs {
-			g.add(ACL(name, DefaultACL, uid, 5))
+		g.setXattrs(i, name)
+		g.setOwner(name)
+		g.addSteps(Chmod(name, modes[i%len(modes)]))
+		if uid := g.randomID(); i%4 == 0 && g.has.ACLs {
+			g.addSteps(ACL(name, DefaultACL, uid, 5))
 		}
-		if uid := g.id(); i%6 == 1 && g.has.ACLs {
-			g.add(ACL(name, AccessACL, uid, 7))
+		if uid := g.randomID(); i%6 == 1 && g.has.ACLs {
+			g.addSteps(ACL(name, AccessACL, uid, 7))
 		}
-		g.times(name)
+		g.setTimes(name)
 	}
 }
 
-// depth puts the root itself above everything in it.
-func depth(name string) int {
+// pathDepth returns the depth of an entry. The root itself is above all its entries.
+func pathDepth(name string) int {
 	if name == "." {
 		return -1
 	}
 	return strings.Count(name, "/")
 }
 
-// xattrs stay below 4 KiB together: ext4 takes no more per inode.
-func (g *grower) xattrs(i int, name string) {
+// setXattrs sets extended attributes of less than 4 KiB in all: ext4 takes no more for an
+// inode.
+func (g *treeBuilder) setXattrs(i int, name string) {
 	values := []string{"", "text", "\x00binary\xff\x00", strings.Repeat("0123456789", 100)}
 	attrs := []string{"user.a", "user.empty", "user.名", "user." + strings.Repeat("n", 200)}
 	for n := g.rng.IntN(4); n >= 0; n-- {
 		value := values[(i+n)%len(values)]
 		if attr := attrs[n]; i%3 == 0 && g.has.UserXattrs {
-			g.add(Xattr(name, attr, value))
+			g.addSteps(Xattr(name, attr, value))
 		}
 		if i%8 == 0 && g.has.TrustedXattrs {
-			g.add(Xattr(name, "trusted.testkit", value))
+			g.addSteps(Xattr(name, "trusted.testkit", value))
 		}
 	}
 }
 
-func (g *grower) id() uint32 { return uint32(g.rng.IntN(70_000)) }
+func (g *treeBuilder) randomID() uint32 { return uint32(g.rng.IntN(70_000)) }
 
-func (g *grower) owner(name string) {
-	uid, gid := int(g.id()), int(g.id())
+func (g *treeBuilder) setOwner(name string) {
+	uid, gid := int(g.randomID()), int(g.randomID())
 	if g.rng.IntN(2) == 0 && g.has.Owners {
-		g.add(Chown(name, uid, gid))
+		g.addSteps(Chown(name, uid, gid))
 	}
 }
 
-// times are nanoseconds anywhere in the years that every file system here can
-// keep, so before 1970 and after 2038 too; a few are the edges of these.
-func (g *grower) times(name string) {
+// setTimes sets times with nanoseconds, anywhere in the years that every file system here
+// can store, so before 1970 and after 2038 too. Some are at the edges of ranges.
+func (g *treeBuilder) setTimes(name string) {
 	from := time.Date(1902, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 	to := time.Date(2446, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 	at := func() time.Time { return time.Unix(from+g.rng.Int64N(to-from), g.rng.Int64N(1e9)) }
@@ -435,5 +434,5 @@ func (g *grower) times(name string) {
 	if n := g.rng.IntN(2 * len(edges)); n < len(edges) {
 		mtime = edges[n]
 	}
-	g.add(Times(name, atime, mtime))
+	g.addSteps(Times(name, atime, mtime))
 }

@@ -20,8 +20,8 @@ func randomTree(t *testing.T, in FS, name string, seed uint64, opt RandomOptions
 	return dir
 }
 
-// The first file system's tree is made again on each, so it shows both that a
-// seed makes one tree and that all of them keep everything in it.
+// The tree of the first file system is made again on each. So the test shows that a seed
+// always makes the same tree, and that each file system keeps everything in it.
 func TestRandomIsTheSameEverywhere(t *testing.T) {
 	systems := FileSystems(t)
 	var dirs []string
@@ -43,14 +43,14 @@ func TestRandomIsTheSameEverywhere(t *testing.T) {
 }
 
 func TestRandomCopiedByRsync(t *testing.T) {
-	NeedRoot(t) // rsync fails in a directory that it may not write to
+	NeedRoot(t) // without root, rsync fails in a directory that is not writable
 	Need(t, "rsync")
 	for i, system := range FileSystems(t) {
 		t.Run(system.Name, func(t *testing.T) {
 			original := randomTree(t, system, "original", uint64(i), RandomOptions{Shallow: true, Special: true})
 			b := filepath.Join(system.Dir, "copy")
 			Command(t, "rsync", "-aHAX", "--sparse", original+"/", b+"/")
-			// rsync extends a file as it writes, and XFS preallocates behind that.
+			// rsync extends a file while it writes, and XFS then preallocates space.
 			opt := CompareOptions{}
 			if system.Name == "xfs" {
 				opt.SparseSlack = -1
@@ -74,8 +74,8 @@ func TestRandomHasEverything(t *testing.T) {
 	root := randomTree(t, system, "tree", 3, RandomOptions{Special: true})
 	tree := Snapshot(root)
 	missing := map[string]bool{}
-	for _, what := range wantedInRandom() {
-		missing[what] = true
+	for _, feature := range wantedInRandom() {
+		missing[feature] = true
 	}
 	for name, fact := range tree {
 		delete(missing, fact.Kind)
@@ -94,8 +94,8 @@ func TestRandomHasEverything(t *testing.T) {
 			t.Errorf("%q: %s", name, fact.Err)
 		}
 	}
-	for what := range missing {
-		t.Errorf("no %s among %d entries", what, len(tree))
+	for feature := range missing {
+		t.Errorf("none of %d entries is or has: %s", len(tree), feature)
 	}
 	t.Logf("%d entries", len(tree))
 }

@@ -10,13 +10,13 @@ import (
 //go:embed old_script.py
 var oldScript string
 
-// OldScript writes a program that behaves as the older script does, and returns
-// its path. Its arguments are
+// OldScript writes a program that behaves as the older script does (the Python script
+// that this tool replaces), and returns its path. Its arguments are
 //
 //	-c|-r -l LOCKDIR -s SSDDIR -i ID [--check-inode] SHARD
 //
-// With --check-inode it looks, after it got the lock, whether that is still the
-// user file, and opens it anew if not. The older script does not.
+// With --check-inode it checks, after it has the lock, whether the locked file is still
+// the user file, and if not opens the user file again. The older script does not do that.
 func OldScript(t testing.TB) string {
 	t.Helper()
 	Need(t, "python3")

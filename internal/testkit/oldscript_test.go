@@ -12,24 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// older is the script with a place to work in.
-type older struct{ script, locks, ssd, source, users string }
+// oldScriptRun has the script and the directories for it.
+type oldScriptRun struct{ script, locks, ssd, source, users string }
 
-func newOlder(t *testing.T) older {
+func newOldScriptRun(t *testing.T) oldScriptRun {
 	t.Helper()
 	base := t.TempDir()
 	Apply(t, base, Dir("locks", 0o755), Dir("ssd", 0o755), Content("source/shard2/dir/file", "x"),
 		Symlink("dir/file", "source/shard2/link"))
 	locks := filepath.Join(base, "locks")
-	return older{OldScript(t), locks, filepath.Join(base, "ssd"),
+	return oldScriptRun{OldScript(t), locks, filepath.Join(base, "ssd"),
 		filepath.Join(base, "source/shard2"), filepath.Join(locks, "shard2.lock")}
 }
 
-func (o older) args(mode, id string) []string {
+func (o oldScriptRun) args(mode, id string) []string {
 	return []string{mode, "-l", o.locks, "-s", o.ssd, "-i", id, o.source}
 }
 
-func (o older) run(t *testing.T, mode, id, want string) {
+func (o oldScriptRun) run(t *testing.T, mode, id, want string) {
 	t.Helper()
 	lock := "INFO:shard_to_ssd:Lock on file " + o.users
 	want = lock + " acquired\nINFO:root:" + want + "\n" + lock + " released\n"
@@ -38,7 +38,7 @@ func (o older) run(t *testing.T, mode, id, want string) {
 	}
 }
 
-func (o older) wantUsers(t *testing.T, want string) {
+func (o oldScriptRun) wantUsers(t *testing.T, want string) {
 	t.Helper()
 	if got, err := os.ReadFile(o.users); err != nil || string(got) != want {
 		t.Errorf("user file: got %q, %v, want %q", got, err, want)
@@ -46,7 +46,7 @@ func (o older) wantUsers(t *testing.T, want string) {
 }
 
 func TestOldScriptTranscript(t *testing.T) {
-	o := newOlder(t)
+	o := newOldScriptRun(t)
 	copied := filepath.Join(o.ssd, "shard2")
 	o.run(t, "-c", "instance1", "Starting copy shard shard2 to ssd")
 	o.wantUsers(t, "instance1")
@@ -63,18 +63,19 @@ func TestOldScriptTranscript(t *testing.T) {
 	}
 }
 
-// While the script waits, the user file is unlinked. Without --check-inode it
-// goes on with the inode that nobody else will lock; with it, it makes a new one.
+// While the script waits, the user file is unlinked. Without --check-inode the script
+// continues with the old inode, which no other process will lock. With it, the script
+// makes a new user file.
 func TestOldScriptUnlinkedWhileItWaits(t *testing.T) {
 	for option, there := range map[string]bool{"--check-inode": true, "": false} {
-		o := newOlder(t)
+		o := newOldScriptRun(t)
 		users := holdLock(t, o.users)
 		cmd := exec.CommandContext(t.Context(), o.script, strings.Fields(option)...)
 		cmd.Args = append(cmd.Args, o.args("-c", "instance1")...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		waitBlocked(t, users)
+		waitForWaiter(t, users)
 		if err := os.Remove(o.users); err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +84,7 @@ func TestOldScriptUnlinkedWhileItWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := os.Stat(o.users); (err == nil) != there {
-			t.Errorf("with %q the user file is there: %v, want %v", option, err == nil, there)
+			t.Errorf("with %q: got user file present %v, want %v", option, err == nil, there)
 		}
 	}
 }
@@ -100,23 +101,23 @@ func holdLock(t *testing.T, path string) *os.File {
 	return f
 }
 
-// waitBlocked returns when somebody waits for the lock: /proc/locks then has a
-// line "N: -> FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF".
-func waitBlocked(t *testing.T, f *os.File) {
+// waitForWaiter returns when a process waits for the lock: /proc/locks then has a line
+// "N: -> FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF".
+func waitForWaiter(t *testing.T, f *os.File) {
 	t.Helper()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		t.Fatal(err)
 	}
 	for t.Context().Err() == nil {
-		if waiting(t, st.Ino) {
+		if isLockAwaited(t, st.Ino) {
 			return
 		}
 	}
-	t.Fatal("nobody waits for the lock")
+	t.Fatal("no process waits for the lock")
 }
 
-func waiting(t *testing.T, inode uint64) bool {
+func isLockAwaited(t *testing.T, inode uint64) bool {
 	t.Helper()
 	locks, err := os.Open("/proc/locks")
 	if err != nil {
