@@ -42,9 +42,9 @@ func TestTerminalColumns(t *testing.T) {
 	}
 	defer file.Close()
 	for _, test := range []struct {
-		term   string
-		file   *os.File
-		wanted int
+		term string
+		file *os.File
+		want int
 	}{
 		{"xterm", openTerminal(t, 101), 101},
 		{"xterm", openTerminal(t, 0), 80},
@@ -53,8 +53,8 @@ func TestTerminalColumns(t *testing.T) {
 		{"xterm", file, 0},
 	} {
 		t.Setenv("TERM", test.term)
-		if got := TerminalColumns(test.file); got != test.wanted {
-			t.Errorf("TERM %q, %s: got %d columns, want %d", test.term, test.file.Name(), got, test.wanted)
+		if got := TerminalColumns(test.file); got != test.want {
+			t.Errorf("TERM %q, %s: got %d columns, want %d", test.term, test.file.Name(), got, test.want)
 		}
 	}
 }

@@ -162,10 +162,3 @@ func (b *Batch) waitForReads(n int) (int, error) {
 		return int(got), asError(errno)
 	})
 }
-
-func asError(errno unix.Errno) error {
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}

@@ -93,7 +93,7 @@ func (f *File) Forget(off, n int64) error {
 // the pages read has added.
 //
 // LeaveCache returns how many bytes were cached before, and how many were read through
-// the cache. If the kernel does not tell, before is n.
+// the cache. If the kernel does not tell, these are n and 0.
 func (f *File) LeaveCache(off, n int64, read func() error) (before, through int64, err error) {
 	if n == 0 {
 		return 0, 0, read()

@@ -60,6 +60,14 @@ func transfer(op string, where place, n int, f func(n int) (int, error)) (done i
 	}
 }
 
+// asError returns the error of a raw system call, or nil for 0.
+func asError(errno unix.Errno) error {
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // place is a name in a directory. Its whole path is joined only when a message needs
 // it: most places never appear in one.
 type place struct{ dir, name string }

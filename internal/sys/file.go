@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is an open file or directory. Other than an os.File it has no poller and no
+// File is an open file or directory. Unlike an os.File it has no poller and no
 // finalizer, and keeps its path only for messages.
 //
 // Several goroutines may call its methods at once, except Close.

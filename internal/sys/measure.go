@@ -108,8 +108,5 @@ func (f *File) Shared() (shared, known bool, err error) {
 
 func fiemapIoctl(fd int, m *fiemap) error {
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fiemapRequest, uintptr(unsafe.Pointer(m)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
+	return asError(errno)
 }

@@ -19,10 +19,7 @@ func MaxOpenFiles() (limit int, err error) {
 func mincoreCall(m, seen []byte) error {
 	_, _, errno := unix.Syscall(unix.SYS_MINCORE,
 		uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(&seen[0])))
-	if errno != 0 {
-		return errno
-	}
-	return nil
+	return asError(errno)
 }
 
 // hugePage is the size of a huge page on most machines, in bytes.

@@ -239,6 +239,20 @@ func TestXattrs(t *testing.T) {
 	}
 }
 
+// tenReads writes ten files in d, and returns reads of them into buf, and their contents.
+func tenReads(t *testing.T, d *File, buf []byte) (reads []Read, want []string) {
+	t.Helper()
+	for i := range 10 {
+		name, text := strings.Repeat("f", i+1), strings.Repeat(string(rune('a'+i)), 100*i)
+		if err := os.WriteFile(filepath.Join(d.Path(), name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f := mustOpen(t, d, name, unix.O_RDONLY|unix.O_DIRECT)
+		reads, want = append(reads, Read{File: f, Buf: buf[i*Align : (i+1)*Align]}), append(want, text)
+	}
+	return reads, want
+}
+
 // A batch reads the contents of the files, and reports the files that it did not read.
 func TestBatch(t *testing.T) {
 	d := mustOpenDir(t, t.TempDir())
@@ -252,20 +266,7 @@ func TestBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer FreeBuffer(buf)
-	var reads []Read
-	var want []string
-	for i := range 10 { // two more than fit
-		name, text := strings.Repeat("f", i+1), strings.Repeat(string(rune('a'+i)), 100*i)
-		if err := os.WriteFile(filepath.Join(d.Path(), name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		f, err := d.OpenAt(name, unix.O_RDONLY|unix.O_DIRECT, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		reads, want = append(reads, Read{File: f, Buf: buf[i*Align : (i+1)*Align]}), append(want, text)
-	}
+	reads, want := tenReads(t, d, buf) // two more than fit
 	check := func() {
 		t.Helper()
 		if err := b.Read(reads); err != nil {

@@ -64,10 +64,7 @@ func listxattrat(dirfd int, name string, list []byte) (n int, err error) {
 	}
 	r, _, errno := unix.Syscall6(unix.SYS_LISTXATTRAT, uintptr(dirfd), uintptr(unsafe.Pointer(path)), unix.AT_SYMLINK_NOFOLLOW,
 		uintptr(unsafe.Pointer(unsafe.SliceData(list))), uintptr(len(list)), 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(r), nil
+	return int(r), asError(errno)
 }
 
 // XattrAt returns the value of one extended attribute of name in d.

@@ -96,7 +96,7 @@ func withEntry(root, name string, do func(entry) error) error {
 	if err != nil {
 		return err
 	}
-	defer func() { unix.Close(dir) }()
+	defer func() { _ = unix.Close(dir) }()
 	parts := strings.Split(strings.Trim(name, "/"), "/")
 	last := len(parts) - 1
 	for _, part := range parts[:last] {
@@ -104,7 +104,7 @@ func withEntry(root, name string, do func(entry) error) error {
 		if err != nil {
 			return err
 		}
-		unix.Close(dir)
+		_ = unix.Close(dir)
 		dir = next
 	}
 	return do(entry{dir, parts[last]})

@@ -93,9 +93,6 @@ func (r *remover) openDir(path string) (*sys.File, error) {
 // some of them in other goroutines. It does not remove the directories, so it need not
 // wait for these goroutines.
 func (r *remover) emptyDir(path string) error {
-	if err := context.Cause(r.ctx); err != nil {
-		return err
-	}
 	dirs, err := r.removeFiles(path)
 	if err != nil {
 		return err
@@ -114,6 +111,9 @@ func (r *remover) emptyDir(path string) error {
 // removeFiles removes all entries of the directory at path except directories that are
 // not empty. It returns the names of these.
 func (r *remover) removeFiles(path string) (dirs []string, err error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return nil, err
+	}
 	d, err := r.openDir(path)
 	if err != nil {
 		return nil, err
@@ -150,9 +150,6 @@ func (r *remover) removeFilesIn(d *sys.File) (dirs []string, err error) {
 // removeDirs removes the directory at path, which holds only directories now, from the
 // deepest up. It keeps one descriptor open, at any depth of the tree.
 func (r *remover) removeDirs(path string) error {
-	if err := context.Cause(r.ctx); err != nil {
-		return err
-	}
 	dirs, err := r.removeFiles(path)
 	if err != nil {
 		return err

@@ -139,46 +139,57 @@ func withTrailer(body string) string {
 	return fmt.Sprintf("%send %d %016x\n", body, strings.Count(records, "\n"), xxhash.Sum64String(body))
 }
 
-func TestDecoderRefuses(t *testing.T) {
-	head := "shard_to_ssd manifest 1\n\n"
-	dir, file := `D 0 0755 0 0 1.000000000 - "."`+"\n", `f 0644 0 0 1.000000000 - 0 - `
-	for name, stream := range map[string]string{
+// The start of a manifest, its root directory, and the start of a file's record.
+const (
+	streamHead = "shard_to_ssd manifest 1\n\n"
+	rootLine   = `D 0 0755 0 0 1.000000000 - "."` + "\n"
+	fileLine   = `f 0644 0 0 1.000000000 - 0 - `
+)
+
+// damagedStreams returns streams that the Decoder refuses. The test adds a correct last
+// line to all of them except "no end" and "wrong count".
+func damagedStreams() map[string]string {
+	return map[string]string{
 		"nothing":          "",
 		"another kind":     "shard_to_ssd plan 1\n\n",
-		"no end":           head + dir,
-		"wrong count":      head + dir + "end 2 0000000000000000\n",
-		"parent":           head + dir + file + `".."` + "\n",
-		"slash":            head + dir + file + `"a/b"` + "\n",
-		"absolute":         head + dir + file + `"/a"` + "\n",
-		"NUL":              head + dir + file + `"a\x00"` + "\n",
-		"long name":        head + dir + file + `"` + strings.Repeat("n", 256) + `"` + "\n",
-		"link to parent":   head + dir + `h 0644 0 0 1.000000000 - 0 "a" "../b"` + "\n",
-		"depth jump":       head + dir + `D 2 0755 0 0 1.000000000 - "x"` + "\n",
-		"second root":      head + dir + dir,
-		"file after file":  head + strings.Repeat(`f 0644 0 0 1.000000000 - 0 - "a"`+"\n", 2),
-		"link as root":     head + `l 0777 0 0 1.000000000 - "a" "b"` + "\n",
-		"negative size":    head + dir + `f 0644 0 0 1.000000000 - -1 - "a"` + "\n",
-		"huge mode":        head + dir + `f 0177777 0 0 1.000000000 - 0 - "a"` + "\n",
-		"sums of nothing":  head + dir + "s 0000000000000000\n",
-		"sum too short":    head + dir + `f 0644 0 0 1.000000000 - 1 00 "a"` + "\n",
-		"sum not expected": head + dir + `f 0644 0 0 1.000000000 - 0 0000000000000000 "a"` + "\n",
-		"long line":        head + dir + file + `"` + strings.Repeat("n", MaxLine) + `"` + "\n",
+		"no end":           streamHead + rootLine,
+		"wrong count":      streamHead + rootLine + "end 2 0000000000000000\n",
+		"parent":           streamHead + rootLine + fileLine + `".."` + "\n",
+		"slash":            streamHead + rootLine + fileLine + `"a/b"` + "\n",
+		"absolute":         streamHead + rootLine + fileLine + `"/a"` + "\n",
+		"NUL":              streamHead + rootLine + fileLine + `"a\x00"` + "\n",
+		"long name":        streamHead + rootLine + fileLine + `"` + strings.Repeat("n", 256) + `"` + "\n",
+		"link to parent":   streamHead + rootLine + `h 0644 0 0 1.000000000 - 0 "a" "../b"` + "\n",
+		"depth jump":       streamHead + rootLine + `D 2 0755 0 0 1.000000000 - "x"` + "\n",
+		"second root":      streamHead + rootLine + rootLine,
+		"file after file":  streamHead + strings.Repeat(`f 0644 0 0 1.000000000 - 0 - "a"`+"\n", 2),
+		"link as root":     streamHead + `l 0777 0 0 1.000000000 - "a" "b"` + "\n",
+		"negative size":    streamHead + rootLine + `f 0644 0 0 1.000000000 - -1 - "a"` + "\n",
+		"huge mode":        streamHead + rootLine + `f 0177777 0 0 1.000000000 - 0 - "a"` + "\n",
+		"sums of nothing":  streamHead + rootLine + "s 0000000000000000\n",
+		"sum too short":    streamHead + rootLine + `f 0644 0 0 1.000000000 - 1 00 "a"` + "\n",
+		"sum not expected": streamHead + rootLine + `f 0644 0 0 1.000000000 - 0 0000000000000000 "a"` + "\n",
+		"long line":        streamHead + rootLine + fileLine + `"` + strings.Repeat("n", MaxLine) + `"` + "\n",
 		"long header":      "shard_to_ssd manifest 1\n" + strings.Repeat("k v\n", maxHeader+1) + "\n",
-		"more fields":      head + dir + file + `"a" "b"` + "\n",
-		"bad escape":       head + dir + file + `"\q"` + "\n",
-		"open quote":       head + dir + file + `"a` + "\n",
-		"order":            head + dir + subdirLines("b", "a") + dirLines(1, "b", "a"),
-		"twice":            head + dir + subdirLines("a", "a") + dirLines(1, "a", "a"),
-		"file and dir":     head + dir + `f 0644 0 0 1.000000000 - 0 - "a"` + "\n" + subdirLines("a") + dirLines(1, "a"),
-		"opened, unnamed":  head + dir + dirLines(1, "a"),
-		"named, unopened":  head + dir + subdirLines("a"),
-		"one more opened":  head + dir + subdirLines("a") + dirLines(1, "a", "b"),
-		"one less opened":  head + dir + subdirLines("a", "b") + dirLines(1, "a"),
-		"opened twice":     head + dir + subdirLines("a") + dirLines(1, "a", "a"),
-		"other order":      head + dir + subdirLines("a", "b") + dirLines(1, "b", "a"),
-		"named elsewhere":  head + dir + subdirLines("a", "b") + dirLines(1, "a") + subdirLines("c") + dirLines(1, "b") + dirLines(2, "c"),
-		"unnamed below":    head + dir + subdirLines("a", "b") + dirLines(1, "a") + dirLines(2, "c") + dirLines(1, "b"),
-	} {
+		"more fields":      streamHead + rootLine + fileLine + `"a" "b"` + "\n",
+		"bad escape":       streamHead + rootLine + fileLine + `"\q"` + "\n",
+		"open quote":       streamHead + rootLine + fileLine + `"a` + "\n",
+		"order":            streamHead + rootLine + subdirLines("b", "a") + dirLines(1, "b", "a"),
+		"twice":            streamHead + rootLine + subdirLines("a", "a") + dirLines(1, "a", "a"),
+		"file and dir":     streamHead + rootLine + `f 0644 0 0 1.000000000 - 0 - "a"` + "\n" + subdirLines("a") + dirLines(1, "a"),
+		"opened, unnamed":  streamHead + rootLine + dirLines(1, "a"),
+		"named, unopened":  streamHead + rootLine + subdirLines("a"),
+		"one more opened":  streamHead + rootLine + subdirLines("a") + dirLines(1, "a", "b"),
+		"one less opened":  streamHead + rootLine + subdirLines("a", "b") + dirLines(1, "a"),
+		"opened twice":     streamHead + rootLine + subdirLines("a") + dirLines(1, "a", "a"),
+		"other order":      streamHead + rootLine + subdirLines("a", "b") + dirLines(1, "b", "a"),
+		"named elsewhere":  streamHead + rootLine + subdirLines("a", "b") + dirLines(1, "a") + subdirLines("c") + dirLines(1, "b") + dirLines(2, "c"),
+		"unnamed below":    streamHead + rootLine + subdirLines("a", "b") + dirLines(1, "a") + dirLines(2, "c") + dirLines(1, "b"),
+	}
+}
+
+func TestDecoderRefuses(t *testing.T) {
+	for name, stream := range damagedStreams() {
 		if name != "no end" && name != "wrong count" { // the last line is not the fault
 			stream = withTrailer(stream)
 		}
@@ -186,7 +197,7 @@ func TestDecoderRefuses(t *testing.T) {
 			t.Errorf("%s: got %d records, %v, want %v", name, len(got), err, ErrDamaged)
 		}
 	}
-	whole := withTrailer(head + dir + subdirLines("a", "b") + dirLines(1, "a") + subdirLines("a") + dirLines(2, "a") + dirLines(1, "b"))
+	whole := withTrailer(streamHead + rootLine + subdirLines("a", "b") + dirLines(1, "a") + subdirLines("a") + dirLines(2, "a") + dirLines(1, "b"))
 	if got, err := decodeAll(ManifestKind, []byte(whole)); err != nil || len(got) != 7 {
 		t.Errorf("complete stream: got %d records, %v, want 7", len(got), err)
 	}
