@@ -1,25 +1,30 @@
-// Package copier copies a shard into a stage on the SSD and has every block read
-// back.
+// Package copier copies a shard into a stage on the SSD, reads every block back
+// from the SSD and compares it with the source.
 //
-//  1. Walk the source once and write the plan: what there is, in one order, with
-//     what tells later that it has not changed (walk.go, plan.go).
-//  2. Go on from an interrupted copy if its journal was made for the very same
-//     plan, otherwise start afresh; check that there is space (stage.go, space.go).
-//  3. Make the directories. Then copy, with one pool of workers: files of one
-//     block a directory at a time, larger ones block by block. A block is read
-//     from the source, summed, put into the stage by the file's engine, and its
-//     sum goes into the journal (small.go, large.go, block.go, engine_*.go). Small
-//     files of the source are read many at once (ahead.go).
-//  4. Sync the data: large files 256 MiB at a time as they are written, small
-//     ones in rounds of as much.
-//  5. Read back from the SSD what is synced, while more is copied, and compare
-//     with the journal; a block that differs is copied once more, and is damage if
-//     it still differs (readback.go).
-//  6. Hard links, then metadata of directories, the deepest first (seal.go).
-//  7. Look at the source again: whatever differs from the plan means that the
-//     copy is of no one state of it, and fails (recheck.go).
+//  1. Walk the source once and write the plan: all entries in a fixed order, each
+//     with the inode, size and times that later show whether it has changed
+//     (walk.go, parallel_stat.go, plan.go).
+//  2. Resume the interrupted copy if its journal belongs to the same plan,
+//     otherwise start with an empty stage. Check that there is enough space
+//     (stage.go, space.go).
+//  3. Make the directories (dirs.go). Then copy with one pool of workers: files of
+//     at most one block directory by directory, larger files block by block. A
+//     worker reads a block from the source, computes its XXH64, writes it with the
+//     engine of the file, and records the sum in the journal (small.go, large.go,
+//     block.go, engine_*.go, journal.go). One system call reads many small files of
+//     the source (batch_read.go).
+//  4. Sync the data: large files after every 256 MiB, small files in rounds of the
+//     same size (large.go, small_rounds.go).
+//  5. Read the synced data back from the SSD while other data is copied, and compare
+//     it with the journal. A block that differs is copied again. If it still differs,
+//     it is damaged (readback.go).
+//  6. Make the hard links, then set the metadata of the directories, the deepest
+//     first (links.go, metadata.go, seal.go).
+//  7. Compare every entry of the source with the plan again. A difference means that
+//     the source changed meanwhile: the copy mixes two of its states and fails
+//     (source_check.go).
 //
 // Memory is jobs × 4 MiB of buffers, the names of the directories under way, and
-// some 50 bytes for each file that has hard links. What the package does not do:
-// notice a change of the source that leaves size, mtime, ctime and inode alone.
+// about 50 bytes for each file that has hard links. The package does not notice a
+// change of the source that keeps size, mtime, ctime and inode.
 package copier

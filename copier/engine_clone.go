@@ -10,64 +10,62 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-const whyClone = "source and SSD share extents"
+const cloneReason = "source and SSD share extents"
 
-// cloneLarge clones the large files, where that works, before anything is read. All of
-// them are there in a moment; their sums take as long as reading does.
-func (c *copying) cloneLarge(ctx context.Context, emit func(pool.Task) error) error {
+// cloneLargeFiles clones the large files, if cloning works, before anything is read.
+// Cloning takes a moment. Computing the sums takes as long as reading the files.
+func (c *copyRun) cloneLargeFiles(ctx context.Context, emit func(pool.Task) error) error {
 	if c.plan.segments == 0 || !c.stage.clones {
 		return nil
 	}
-	want := func(it *Item) bool { return it.Kind == tree.Regular && tree.Blocks(it.Size) > 1 }
-	return c.inStage(ctx, emit, want, c.cloneOne)
+	match := func(it *Item) bool { return it.Kind == tree.Regular && tree.Blocks(it.Size) > 1 }
+	return c.emitInStage(ctx, emit, match, c.cloneLargeFile)
 }
 
-func (c *copying) cloneOne(ctx context.Context, dst *sys.File, it *Item) error {
+func (c *copyRun) cloneLargeFile(ctx context.Context, dst *sys.File, it *Item) error {
 	src, err := c.openSourceDir(it.Path)
 	if err != nil {
 		return err
 	}
-	defer src.Close() //nolint:errcheck // opened for reading
-	p := pair{path: it.Below(), size: it.Size}
-	if p.in, err = c.openSource(src, c.src.name(it.Name), false); err != nil {
+	defer src.Close()
+	p := filePair{path: it.Below(), size: it.Size}
+	if p.in, err = c.openSourceFile(src, c.src.nameOf(it.Name), 0); err != nil {
 		return sourceError(p.path, err)
 	}
-	defer p.in.Close() //nolint:errcheck // opened for reading
+	defer p.in.Close()
 	if err := c.checkSource(&p, it); err != nil {
 		return err
 	}
-	if p.out, err = c.openLargeCopy(ctx, dst, it, false); err != nil {
+	if p.out, err = c.openLargeCopy(ctx, dst, it, 0); err != nil {
 		return err
 	}
-	cloned, err := c.clone(&p)
-	if closed := p.out.Close(); err == nil {
-		err = closed
+	cloned, err := c.cloneFile(&p)
+	if err := firstError(err, p.out.Close()); err != nil || !cloned {
+		return err
 	}
-	if cloned && err == nil {
-		c.moved.Add(it.Size)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.cloned[it.slot] = true
-	}
-	return err
+	c.moved.Add(it.Size)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cloned[it.slot] = true
+	return nil
 }
 
-// clone shares the extents of the source with the copy, if their file system can
-// do that. What is tried and refused for good is not tried for other files.
-func (c *copying) clone(p *pair) (bool, error) {
+// cloneFile makes the copy share the extents of the source, and reports whether the file
+// system could do that. If the kernel refuses for all files, other files do not try.
+func (c *copyRun) cloneFile(p *filePair) (bool, error) {
 	if c.noClone.Load() || p.size == 0 {
 		return false, nil
 	}
 	err := p.out.Clone(p.in)
 	switch {
 	case err == nil:
-		p.take(Clone, whyClone)
+		p.setEngine(Clone, cloneReason)
 		return true, nil
 	case sys.Is(err, unix.EXDEV, unix.EOPNOTSUPP, unix.ENOTTY, unix.ENOSYS):
 		c.noClone.Store(true)
 		return false, nil
 	case sys.Is(err, unix.EINVAL, unix.EPERM, unix.EACCES, unix.EBADF, unix.ETXTBSY):
-		return false, nil // this file: checksums differ, immutable, a swap file
+		return false, nil // only this file: its checksum flag differs (btrfs), it is immutable, or a swap file
 	}
 	return false, err
 }

@@ -3,7 +3,6 @@ package copier
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -15,7 +14,7 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// emptyJournal is one in a directory of its own.
+// emptyJournal makes a journal without sums, in a directory of its own.
 func emptyJournal(t testing.TB) *journal {
 	t.Helper()
 	state, err := sys.OpenDir(t.TempDir())
@@ -34,47 +33,45 @@ func emptyJournal(t testing.TB) *journal {
 	return j
 }
 
-// A scan finds the sums that are there, wherever they are and whatever pieces of
-// the journal it is asked for.
+// TestScanFindsEverySum writes sums at random slots and scans the journal in random ranges.
 func TestScanFindsEverySum(t *testing.T) {
 	for seed := range uint64(8) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		j, want := emptyJournal(t), []int64(nil)
 		slot := int64(0)
 		for range 200 {
-			steps := []int64{1, 1, 1, 2, 500, 511, 512, scanned - 1, scanned, scanned + 1, 1 << 20, 1 << 31}
+			steps := []int64{1, 1, 1, 2, 500, 511, 512, slotsPerScan - 1, slotsPerScan, slotsPerScan + 1, 1 << 20, 1 << 31}
 			if slot += steps[r.IntN(len(steps))]; slot >= 1<<36 {
 				break
 			}
-			if err := j.put(slot, 1+r.Uint64()>>1); err != nil {
+			if err := j.putSum(slot, 1+r.Uint64()>>1); err != nil {
 				t.Fatal(err)
 			}
 			want = append(want, slot)
 		}
 		last := slot + 1 + r.Int64N(1<<40)
-		if r.IntN(2) == 0 { // a hole behind the last
+		if r.IntN(2) == 0 { // a hole after the last sum
 			if err := j.file.Truncate(journalHeader + 8*last - int64(r.IntN(8))); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if got := scanAll(t, j, r, last); !slices.Equal(got, want) {
-			t.Errorf("seed %d: found %v, wanted %v", seed, got, want)
+			t.Errorf("seed %d: found sums in slots %v, want %v", seed, got, want)
 		}
 	}
 }
 
-// scanAll asks for one range after the other, some of them with gaps between that
-// no sum is in.
+// scanAll scans one random range after the other, from slot 0 to last.
 func scanAll(t *testing.T, j *journal, r *rand.Rand, last int64) (found []int64) {
 	t.Helper()
-	s := j.scan(t.Context())
+	s := j.newScan(t.Context())
 	for from := int64(0); from < last; {
-		lengths := []int64{1, 7, scanned, 1 << 22, 1 << 38}
+		lengths := []int64{1, 7, slotsPerScan, 1 << 22, 1 << 38}
 		end := min(from+lengths[r.IntN(len(lengths))], last)
-		if r.IntN(2) == 0 { // so that it is not asked 2^40 times for one
+		if r.IntN(2) == 0 { // otherwise short ranges could take 2^40 calls
 			end = last
 		}
-		for slot, err := s.next(from, end); slot < end; slot, err = s.next(slot+1, end) {
+		for slot, err := s.nextSum(from, end); slot < end; slot, err = s.nextSum(slot+1, end) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +82,7 @@ func scanAll(t *testing.T, j *journal, r *rand.Rand, last int64) (found []int64)
 	return found
 }
 
-// What looks at a copy of another process stops when it is told.
+// TestProgressStops cancels Progress and a scan.
 func TestProgressStops(t *testing.T) {
 	p, state := planned(t, testkit.File("a", 2*block+1, 1), testkit.File("b", 5, 2))
 	s, err := p.OpenStage(t.Context(), true, 1)
@@ -93,26 +90,26 @@ func TestProgressStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if err := errors.Join(s.journal.put(0, 1), s.journal.put(2, 1), s.journal.put(4, 1)); err != nil {
+	if err := errors.Join(s.journal.putSum(0, 1), s.journal.putSum(2, 1), s.journal.putSum(4, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if done, total, err := Progress(t.Context(), state); done != block+1+5 || total != 2*block+1+5 || err != nil {
-		t.Errorf("%d of %d, %v", done, total, err)
+		t.Errorf("Progress = %d, %d, %v, want %d, %d, nil", done, total, err, block+1+5, 2*block+1+5)
 	}
 	stopped := errors.New("stopped")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stopped)
-	sums := s.journal.scan(ctx)
-	if _, err := sums.next(0, 5); err != stopped {
-		t.Errorf("a scan was stopped: %v", err)
+	sums := s.journal.newScan(ctx)
+	if _, err := sums.nextSum(0, 5); err != stopped {
+		t.Errorf("canceled scan: got error %v, want %v", err, stopped)
 	}
 	if _, _, err := Progress(ctx, state); err != stopped {
-		t.Errorf("stopped: %v", err)
+		t.Errorf("canceled Progress: got error %v, want %v", err, stopped)
 	}
 }
 
-// What the journal costs: one put for each block and each small file, and what
-// reads it again.
+// BenchmarkJournal measures the journal: one write for each block and each small file, and
+// the reads of a resumed copy.
 func BenchmarkJournal(b *testing.B) {
 	const gib, files = int64(1 << 30 / tree.BlockSize), int64(60_000)
 	for _, c := range []struct {
@@ -124,7 +121,7 @@ func BenchmarkJournal(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				for slot := range c.puts {
-					if err := j.put(slot, 1); err != nil {
+					if err := j.putSum(slot, 1); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -135,7 +132,7 @@ func BenchmarkJournal(b *testing.B) {
 	full := func(b *testing.B) *journal {
 		j := emptyJournal(b)
 		for slot := range files {
-			if err := j.put(slot, 1); err != nil {
+			if err := j.putSum(slot, 1); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -146,7 +143,7 @@ func BenchmarkJournal(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			for slot := range files {
-				if sum, err := j.get(slot); sum != 1 || err != nil {
+				if sum, err := j.sumAt(slot); sum != 1 || err != nil {
 					b.Fatal(sum, err)
 				}
 			}
@@ -156,9 +153,9 @@ func BenchmarkJournal(b *testing.B) {
 		j := full(b)
 		b.ReportAllocs()
 		for b.Loop() {
-			s := j.scan(b.Context())
+			s := j.newScan(b.Context())
 			for slot := range files {
-				if at, err := s.next(slot, slot+1); at != slot || err != nil {
+				if at, err := s.nextSum(slot, slot+1); at != slot || err != nil {
 					b.Fatal(at, err)
 				}
 			}
@@ -166,8 +163,8 @@ func BenchmarkJournal(b *testing.B) {
 	})
 }
 
-// The state dir may hold anything under the names of the books.
-func TestBooksThatAreNoFiles(t *testing.T) {
+// TestRecordsOfOtherTypes puts entries of other types under the names of plan and journal.
+func TestRecordsOfOtherTypes(t *testing.T) {
 	odd := map[string]testkit.Step{}
 	for _, name := range []string{planName, journalName} {
 		odd[name+" a link"] = testkit.Symlink("../victim", name)
@@ -183,32 +180,32 @@ func TestBooksThatAreNoFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, _, err := Progress(t.Context(), state); err == nil {
-				t.Error("progress was read from it")
+				t.Error("Progress succeeded, want an error")
 			}
-			if j, kept, err := openJournal(state, 42); j != nil || kept || err != nil {
-				t.Errorf("it was opened as a journal: %v, %v", kept, err)
+			if j, found, err := openJournal(state, 42); j != nil || found || err != nil {
+				t.Errorf("openJournal = %v, %v, %v, want nil, false, nil", j, found, err)
 			}
 			if err := errors.Join(DropPlan(t.Context(), state), DropJournal(t.Context(), state)); err != nil {
 				t.Error(err)
 			}
 			if left, err := os.ReadDir(state.Path()); len(left) > 0 || err != nil {
-				t.Errorf("left: %v, %v", left, err)
+				t.Errorf("after DropPlan and DropJournal: left %v, error %v, want nothing", left, err)
 			}
 			if _, err := os.Lstat(filepath.Join(state.Path(), "../victim")); !os.IsNotExist(err) {
-				t.Error(fmt.Errorf("made through the link: %w", err))
+				t.Errorf("a file was created through the link (%v)", err)
 			}
 		})
 	}
 }
 
-// Sums that were put in runs, of slots that follow each other or not, are what Sum
-// gives back, also across the pieces that it reads.
-func TestRunsAreWhatSumReads(t *testing.T) {
+// TestSumReadsBufferedSums writes sums with a sumWriter, with and without gaps between the
+// slots, and reads them with Stage.Sum, across the pieces that it reads.
+func TestSumReadsBufferedSums(t *testing.T) {
 	j, want := emptyJournal(t), map[int64]uint64{}
-	r, sums := rand.New(rand.NewPCG(1, 0)), run{j: j}
-	for slot := int64(0); slot < 3*scanned; slot += []int64{1, 1, 1, 1, 1, 1, 3, 200}[r.IntN(8)] {
+	r, sums := rand.New(rand.NewPCG(1, 0)), sumWriter{journal: j}
+	for slot := int64(0); slot < 3*slotsPerScan; slot += []int64{1, 1, 1, 1, 1, 1, 3, 200}[r.IntN(8)] {
 		want[slot] = 1 + r.Uint64()>>1
-		if err := sums.put(slot, want[slot]); err != nil {
+		if err := sums.addSum(slot, want[slot]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -219,7 +216,7 @@ func TestRunsAreWhatSumReads(t *testing.T) {
 	for slot, sum := range want { // in any order
 		it := Item{Record: tree.Record{Kind: tree.Regular, Size: 1}, slot: slot}
 		if got, err := s.Sum(&it); got != sum || err != nil {
-			t.Fatalf("slot %d: got %x, %v, wanted %x", slot, got, err, sum)
+			t.Fatalf("slot %d: got %x, %v, want %x", slot, got, err, sum)
 		}
 	}
 }

@@ -2,21 +2,21 @@ package copier
 
 import "time"
 
-// Observer hears how a copy goes on. Its methods are called from many
-// goroutines at once, often, and must not block.
+// Observer receives the progress of a copy. Its methods are called often, and from many
+// goroutines at once. They must not block.
 type Observer interface {
-	// Planned is told what there is to do, files and bytes in all: once, or again if
-	// that turns out to be another number.
+	// Planned reports the number of files and bytes to copy. It is called once, and
+	// again if the numbers change.
 	Planned(files, bytes int64)
-	// Copied is told of bytes written, or kept from an interrupted copy.
+	// Copied reports bytes that were written, or kept from an interrupted copy.
 	Copied(bytes int64)
-	// ReadBack is told of bytes read from the SSD and found equal.
+	// ReadBack reports bytes that were read from the SSD and found equal.
 	ReadBack(bytes int64)
-	// FileDone is told of each file that is copied and read back.
+	// FileDone reports one file that is copied and read back.
 	FileDone()
 }
 
-// Nobody is the Observer that does not listen.
+// Nobody is an Observer that does nothing.
 type Nobody struct{}
 
 // Planned does nothing.
@@ -31,38 +31,41 @@ func (Nobody) ReadBack(bytes int64) {}
 // FileDone does nothing.
 func (Nobody) FileDone() {}
 
-// Timer hears how long parts of a copy took. Its methods are called from many goroutines
-// at once, and must not block.
+// Timer receives the duration of the parts of a copy. Its methods are called from many
+// goroutines at once. They must not block.
 type Timer interface {
-	// Block is told of each block: read, summed and written. Of small files that are
-	// read many at once the reading is not in it.
+	// Block reports one block: reading it, computing its sum and writing it. For a small
+	// file that was read together with others, the time of the read is not included.
 	Block(took time.Duration)
-	// File is told of each file, from opening it to its being found equal.
+	// File reports one file, from opening it until it has read back equal.
 	File(took time.Duration)
-	// Sync is told of each flush: of a file, or of the whole file system.
+	// Sync reports one flush of a file or of the whole file system.
 	Sync(took time.Duration)
 }
 
-// now is the time for a Timer, if there is one.
-func (c *copying) now() (t time.Time) {
+// timerStart returns the current time, or the zero time if there is no Timer.
+func (c *copyRun) timerStart() (t time.Time) {
 	if c.Timer != nil {
 		t = time.Now()
 	}
 	return t
 }
 
-// synced runs a flush.
-func (c *copying) synced(flush func() error) error {
-	start := c.now()
-	err := flush()
-	if c.Timer != nil && err == nil {
+// timedSync calls flush and reports its duration.
+func (c *copyRun) timedSync(flush func() error) error {
+	start := c.timerStart()
+	if err := flush(); err != nil {
+		return err
+	}
+	if c.Timer != nil {
 		c.Timer.Sync(time.Since(start))
 	}
-	return err
+	return nil
 }
 
-// fileDone says that a file that was begun at a time is copied and read back.
-func (c *copying) fileDone(begun time.Time) {
+// fileDone reports a file that is copied and read back. begun is the result of
+// timerStart when the file was opened.
+func (c *copyRun) fileDone(begun time.Time) {
 	if c.Timer != nil && !begun.IsZero() {
 		c.Timer.File(time.Since(begun))
 	}

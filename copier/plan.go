@@ -12,65 +12,69 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// The names that this package uses in a state dir.
+// StageName is the name of the stage in its state dir.
+const StageName = "stage"
+
+// The other names that this package uses in a state dir.
 const (
-	StageName   = "stage"
 	planName    = "plan"
 	journalName = "journal"
 )
 
 const createNew = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL
 
-// Totals is what a source holds. Bytes are the lengths of its regular files,
-// every hard-linked file once.
+// Totals are the numbers of a source.
 type Totals struct {
-	Dirs, Files, Symlinks, HardLinks int64
+	Dirs, Files, Symlinks int64
+	HardLinks             int64 // further names of files that Files or Symlinks count
 
-	Bytes     int64
+	Bytes     int64 // the lengths of the regular files, each hard-linked file once
 	Allocated int64 // bytes that the copy takes on a file system of 4 KiB blocks
-	segments  int64 // of files of more than a block
+	segments  int64 // of files of more than one block
 	slots     int64 // in the journal
 
-	Escaping      int64 // symbolic links that lead out of the shard
-	FirstEscaping string
-	SkippedXattrs int64 // extended attributes that are not carried
-	FirstSkipped  string
+	Escaping      int64  // symbolic links that lead out of the shard
+	FirstEscaping string // the path of the first one, below the shard
+	SkippedXattrs int64  // extended attributes that are not carried
+	FirstSkipped  string // the name of the first one
 }
 
-// Entries is the number of names in the shard.
+// Entries returns the number of names in the shard.
 func (t *Totals) Entries() int64 { return t.Dirs + t.Files + t.Symlinks + t.HardLinks }
 
 func (t *Totals) addFile(r *tree.Record) {
 	t.Files++
 	t.Bytes += r.Size
-	t.slots += slots(r.Size)
+	t.slots += slotCount(r.Size)
 	if blocks := tree.Blocks(r.Size); blocks > 1 {
-		t.segments += segments(blocks)
+		t.segments += segmentCount(blocks)
 	}
-	t.Allocated += allocated(r)
+	t.Allocated += allocatedSize(r)
 }
 
-// fsBlock is what space is counted in: the usual block of a file system, bytes.
-const fsBlock = 4096
+// fsBlockSize is the usual size of a block of a file system, in bytes.
+const fsBlockSize = 4096
 
-func allocated(r *tree.Record) int64 {
-	full := (r.Size + fsBlock - 1) / fsBlock * fsBlock
+// allocatedSize returns the bytes that the copy of a file takes on the SSD.
+func allocatedSize(r *tree.Record) int64 {
+	full := (r.Size + fsBlockSize - 1) / fsBlockSize * fsBlockSize
 	if r.Sparse() {
 		return min(full, r.Source.Blocks*512)
 	}
 	return full
 }
 
-// slots is how many sums the journal keeps of a file: one of each block, and,
-// where that is not the same, one of the whole file.
-func slots(size int64) int64 {
+// slotCount returns the number of sums that the journal keeps of a file: one for each
+// block, and one for the whole file if it has several blocks.
+func slotCount(size int64) int64 {
 	if blocks := tree.Blocks(size); blocks > 1 {
 		return blocks + 1
 	}
 	return 1
 }
 
-// Plan is the source as the walk found it, kept in a file of the state dir.
+// Plan is the list of the entries of a source as the walk found them. It is a file in
+// the state dir.
 type Plan struct {
 	Totals
 	src    *Source
@@ -80,15 +84,16 @@ type Plan struct {
 	sum    uint64
 }
 
-// MakePlan walks the source and writes the plan into the state dir. It asks the
-// file system of the state dir whether it takes the source's extended
-// attributes. Close it.
+// MakePlan walks the source and writes the plan into the state dir, over an older plan.
+// It checks that the file system of the state dir takes the extended attributes of the
+// source. The error contains ErrRefused if a shard may not hold an entry. The caller
+// must close the plan.
 func MakePlan(ctx context.Context, src *Source, state *sys.File) (*Plan, error) {
 	return MakePartialPlan(ctx, src, state, nil)
 }
 
-// MakePartialPlan is MakePlan of some entries, and of the directories on the way to
-// them. A stage of it is gone on with by a plan of the same entries only.
+// MakePartialPlan is MakePlan for the entries of a set, and for the directories above
+// them; nil means all entries. Only a plan of the same entries resumes its stage.
 func MakePartialPlan(ctx context.Context, src *Source, state *sys.File, only *tree.Only) (*Plan, error) {
 	if err := DropPlan(ctx, state); err != nil {
 		return nil, err
@@ -98,29 +103,33 @@ func MakePartialPlan(ctx context.Context, src *Source, state *sys.File, only *tr
 		return nil, err
 	}
 	p := &Plan{src: src, state: state, file: file}
-	if err = walk(ctx, src, file.Stream(), p, only); err == nil {
-		err = p.probes.check(state)
-	}
-	if err != nil {
-		file.Close() //nolint:errcheck // a plan that nobody will read
+	if err := p.walkAndProbe(ctx, only); err != nil {
+		_ = file.Close() // an unfinished plan is never read
 		return nil, err
 	}
 	return p, nil
 }
 
-// Close closes the plan's file.
+func (p *Plan) walkAndProbe(ctx context.Context, only *tree.Only) error {
+	if err := walkSource(ctx, p.src, p.file.Stream(), p, only); err != nil {
+		return err
+	}
+	return p.probes.checkSupport(p.state)
+}
+
+// Close closes the file of the plan.
 func (p *Plan) Close() error { return p.file.Close() }
 
-// Item is a record of the plan and where the journal has its sums.
+// Item is an entry of the plan, with the place of its sums in the journal.
 type Item struct {
 	tree.Record
 	slot  int64
-	kept  bool      // it is in the stage from an interrupted copy
+	kept  bool      // an interrupted copy has left it in the stage
 	begun time.Time // of a small file, for the Timer
 }
 
-// Each calls f for every record of the plan, in its order. The item is valid
-// until f returns.
+// Each calls f for every entry of the plan, in the order of the plan, and returns the
+// first error of f. The item is valid until f returns.
 func (p *Plan) Each(ctx context.Context, f func(*Item) error) error {
 	return eachItem(ctx, p.file, f)
 }
@@ -138,7 +147,7 @@ func eachItem(ctx context.Context, plan *sys.File, f func(*Item) error) error {
 		}
 		it := Item{Record: *r, slot: slot}
 		if r.Kind == tree.Regular {
-			slot += slots(r.Size)
+			slot += slotCount(r.Size)
 		}
 		if err := f(&it); err != nil {
 			return err
@@ -150,21 +159,22 @@ func eachItem(ctx context.Context, plan *sys.File, f func(*Item) error) error {
 	return fmt.Errorf("read %s: %w", plan.Path(), err)
 }
 
-// A batch is some entries of one directory, the unit of work for small files.
+// batch is some entries of one directory: the unit of work for small files.
 type batch struct {
 	path    string // of the directory
 	entries []Item
 	bytes   int64
 }
 
-// One batch is little enough that no worker is the last for long.
+// The limits of a batch. They are small, so that no worker is busy long after the
+// others.
 const (
 	batchEntries = 256
 	batchBytes   = 16 << 20
 )
 
-// batches groups the records that want holds for, a directory at a time.
-func (p *Plan) batches(ctx context.Context, want func(*Item) bool, f func(*batch) error) error {
+// eachBatch groups the entries that match, and calls f for each group.
+func (p *Plan) eachBatch(ctx context.Context, match func(*Item) bool, f func(*batch) error) error {
 	b := &batch{}
 	flush := func() error {
 		full := b
@@ -175,7 +185,7 @@ func (p *Plan) batches(ctx context.Context, want func(*Item) bool, f func(*batch
 		return f(full)
 	}
 	err := p.Each(ctx, func(it *Item) error {
-		if !want(it) {
+		if !match(it) {
 			return nil
 		}
 		if it.Path != b.path || len(b.entries) == batchEntries || b.bytes > batchBytes {

@@ -10,38 +10,42 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// ReadBack opens files of the stage to be read from the device. It is the
-// checker's, and knows nothing of how a file was written.
-type ReadBack interface {
-	// Open opens the file name in dir, which is size bytes long.
+// DeviceReader reads files from the device, not from the page cache. The checker
+// implements it. It does not know how a file was written.
+type DeviceReader interface {
+	// Open opens the file called name in dir. size is its length in bytes.
 	Open(dir *sys.File, name string, size int64) (BlockReader, error)
-	// SumSmall reads files of at most a block in dir, with the worker's buffer, and
-	// fills in their sums or errors.
+	// SumSmall reads files in dir that have at most one block, and sets Sum or Err of
+	// each. It uses the buffer of the worker.
 	SumSmall(ctx context.Context, dir *sys.File, files []tree.FileSum, w *pool.Worker)
 }
 
-// BlockReader reads the blocks of one file. Blocks may be read in any order and
-// at once, but each has to be accepted, and acceptance goes in order.
+// BlockReader reads the blocks of one file. Sum may be called in any order and from
+// several goroutines. Every block must be accepted once. Accept waits, so that the
+// blocks are accepted in their order.
 type BlockReader interface {
-	// Sum reads block i into buf, which is tree.BlockSize long and aligned, and
-	// returns its XXH64. A file that is too short is io.ErrUnexpectedEOF.
+	// Sum reads block i into buf and returns its XXH64. buf has tree.BlockSize bytes and
+	// is aligned for direct I/O. The error is io.ErrUnexpectedEOF if the file ends within
+	// the block.
 	Sum(i int64, buf []byte) (uint64, error)
-	// Accept adds the block that Sum left in buf to the sum of the file, after
-	// waiting for the blocks before it.
+	// Accept adds block i, which Sum left in buf, to the sum of the file, after it has
+	// waited for the blocks before.
 	Accept(ctx context.Context, i int64, buf []byte) error
-	// Close returns XXH64 of the whole file, if all blocks were accepted.
+	// Close closes the file and returns the XXH64 of the whole file. The sum is valid if
+	// all blocks were accepted.
 	Close() (uint64, error)
 }
 
-func (c *copying) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) error {
-	dst, err := c.stage.open(b.path)
+func (c *copyRun) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) error {
+	dst, err := c.stage.openDir(b.path)
 	if err != nil {
 		return err
 	}
-	defer dst.Close() //nolint:errcheck // opened for reading
-	files := b.files(c.stage)
+	defer dst.Close()
+	files := b.fileSums(&c.stage.location)
 	c.ReadBack.SumSmall(ctx, dst, files, w)
-	sums := sums{j: c.stage.journal}
+	bc := batchCopier{run: c, dirs: dirPair{dst: dst}, worker: w}
+	sums := sumReader{journal: c.stage.journal}
 	for i := range b.entries {
 		it := &b.entries[i]
 		if it.Kind != tree.Regular {
@@ -52,34 +56,36 @@ func (c *copying) readBackBatch(ctx context.Context, b *batch, w *pool.Worker) e
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		want, err := sums.of(it.slot)
+		want, err := sums.sumAt(it.slot)
 		if err != nil {
 			return err
 		}
-		if err := c.compareSmall(ctx, dst, it, found, want, w); err != nil {
+		if err := bc.compareSmall(ctx, it, found, want); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// files are those of the batch, to be summed.
-func (b *batch) files(s *Stage) (files []tree.FileSum) {
+// fileSums lists the regular files of the batch, with their names at a location. Their
+// sums are not set yet.
+func (b *batch) fileSums(at *location) (files []tree.FileSum) {
 	for i := range b.entries {
 		if it := &b.entries[i]; it.Kind == tree.Regular {
-			files = append(files, tree.FileSum{Name: s.name(it.Name), Size: it.Size})
+			files = append(files, tree.FileSum{Name: at.nameOf(it.Name), Size: it.Size})
 		}
 	}
 	return files
 }
 
-// compareSmall compares a file with what the journal says, and not with what this
-// process remembers: the manifest will be made of the journal.
-func (c *copying) compareSmall(ctx context.Context, dst *sys.File, it *Item, found tree.FileSum, want uint64, w *pool.Worker) error {
+// compareSmall compares a file on the SSD with want, its sum in the journal. It does not
+// use the sum that this process remembers, because the manifest will be made from the
+// journal. A file that differs is copied again.
+func (b *batchCopier) compareSmall(ctx context.Context, it *Item, found tree.FileSum, want uint64) error {
 	got, err := found.Sum, found.Err
-	if notThere(err) || (err == nil && got != want) {
+	if isMissing(err) || (err == nil && got != want) {
 		it.kept = false
-		got, want, err = c.copyAgain(ctx, dst, it, w)
+		got, want, err = b.recopySmall(ctx, it)
 	}
 	if err != nil {
 		return err
@@ -88,34 +94,43 @@ func (c *copying) compareSmall(ctx context.Context, dst *sys.File, it *Item, fou
 		return &DamageError{it.Below(), 0, it.Size}
 	}
 	if it.kept {
-		c.resumed.Add(it.Size)
+		b.run.resumed.Add(it.Size)
 	}
-	c.Observer.ReadBack(it.Size)
-	c.fileDone(it.begun)
+	b.run.Observer.ReadBack(it.Size)
+	b.run.fileDone(it.begun)
 	return nil
 }
 
-// notThere reports the errors of reading back that mean the block is not there,
-// rather than that the device fails.
-func notThere(err error) bool { return sys.Is(err, unix.ENOENT) || isShort(err) }
+// isMissing reports whether an error of reading back means that the data is not there.
+// Other errors mean that the device failed.
+func isMissing(err error) bool { return sys.Is(err, unix.ENOENT) || isTooShort(err) }
 
-// copyAgain copies a small file once more, syncs it, and reads it back.
-func (c *copying) copyAgain(ctx context.Context, dst *sys.File, it *Item, w *pool.Worker) (got, want uint64, err error) {
+// recopySmall copies a file again, syncs it, and reads it back. It returns the sum on the
+// SSD and the sum of the source.
+func (b *batchCopier) recopySmall(ctx context.Context, it *Item) (got, want uint64, err error) {
+	c, dst := b.run, b.dirs.dst
 	src, err := c.openSourceDir(it.Path)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer src.Close() //nolint:errcheck // opened for reading
-	if err := c.unlinkOld(ctx, dst, it.Name); err != nil {
+	defer src.Close()
+	if err := c.removeOld(ctx, dst, it.Name); err != nil {
 		return 0, 0, err
 	}
-	if err := c.openAndCopy(ctx, src, dst, it, w, true); err != nil {
+	p, err := c.openSmall(src, it, c.directFlag(it))
+	if err != nil {
 		return 0, 0, err
 	}
-	if err := c.stage.journal.putAgain(it.slot, it.Sum); err != nil {
+	defer p.in.Close()
+	p.again = true
+	again := batchCopier{run: c, dirs: dirPair{src, dst}, worker: b.worker}
+	if err := again.writeSmall(ctx, it, p); err != nil {
 		return 0, 0, err
 	}
-	file := []tree.FileSum{{Name: c.stage.name(it.Name), Size: it.Size}}
-	c.ReadBack.SumSmall(ctx, dst, file, w)
+	if err := c.stage.journal.replaceSum(it.slot, it.Sum); err != nil {
+		return 0, 0, err
+	}
+	file := []tree.FileSum{{Name: c.stage.nameOf(it.Name), Size: it.Size}}
+	c.ReadBack.SumSmall(ctx, dst, file, b.worker)
 	return file[0].Sum, it.Sum, file[0].Err
 }

@@ -10,121 +10,127 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// copyBatch copies some files and symbolic links of one directory, and records the
-// sums of those that it has copied also if it does not come to the others.
-func (c *copying) copyBatch(ctx context.Context, b *batch, w *pool.Worker) (err error) {
-	sums := run{j: c.stage.journal}
-	defer func() {
-		if put := sums.flush(); err == nil {
-			err = put
-		}
-	}()
-	src, err := c.openSourceDir(b.path)
+// batchCopier copies the entries of one batch: symbolic links, and files of at most one
+// block. It belongs to one worker.
+type batchCopier struct {
+	run    *copyRun
+	dirs   dirPair
+	worker *pool.Worker
+	sums   sumWriter
+}
+
+// copyBatch copies the entries of a batch. If it fails, the sums of the files that it has
+// copied are in the journal nevertheless.
+func (c *copyRun) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error {
+	dirs, err := c.openDirPair(b.path)
 	if err != nil {
 		return err
 	}
-	defer src.Close() //nolint:errcheck // opened for reading
-	dst, err := c.stage.open(b.path)
-	if err != nil {
-		return err
-	}
-	defer dst.Close() //nolint:errcheck // opened for reading
-	for entries := b.entries; len(entries) > 0; {
-		some, err := c.readAhead(src, entries, w)
-		if err == nil {
-			err = c.copySome(ctx, src, dst, &some, &sums, w)
-		}
-		some.close()
+	defer dirs.closeBoth()
+	bc := batchCopier{run: c, dirs: dirs, worker: w, sums: sumWriter{journal: c.stage.journal}}
+	err = bc.copyEntries(ctx, b.entries)
+	return firstError(err, bc.sums.flush())
+}
+
+func (b *batchCopier) copyEntries(ctx context.Context, entries []Item) error {
+	for len(entries) > 0 {
+		n, err := b.copyGroup(ctx, entries)
 		if err != nil {
 			return err
 		}
-		entries = entries[len(some.entries):]
+		entries = entries[n:]
 	}
 	return nil
 }
 
-// copySome copies entries of which most files are read already.
-func (c *copying) copySome(ctx context.Context, src, dst *sys.File, s *some, sums *run, w *pool.Worker) (err error) {
-	for _, i := range s.inOrder() {
+// copyGroup copies the first n of the entries, at least one, after it has read most of
+// them with one call.
+func (b *batchCopier) copyGroup(ctx context.Context, entries []Item) (n int, err error) {
+	group, err := b.openGroup(entries)
+	defer group.closeFiles()
+	if err != nil {
+		return 0, err
+	}
+	for _, i := range group.copyOrder() {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		}
-		it := &s.entries[i]
-		if it.Kind == tree.Symlink {
-			err = c.symlink(ctx, src, dst, it)
-		} else if err = c.copySmall(ctx, src, dst, it, s.pairs[i], w); err == nil {
-			err = sums.put(it.slot, it.Sum)
+		if err := b.copyEntry(ctx, &group.entries[i], group.pairs[i]); err != nil {
+			return 0, err
 		}
-		s.closeOne(i)
-		if err != nil {
-			return err
-		}
+		group.closeFile(i)
 	}
-	return nil
+	return len(group.entries), nil
 }
 
-// copySmall copies a file of at most a block, unless it was kept. p is its source if
-// that is open.
-func (c *copying) copySmall(ctx context.Context, src, dst *sys.File, it *Item, p *pair, w *pool.Worker) error {
-	if c.stage.Resumed {
-		kept, err := c.keepSmall(src, dst, it)
+func (b *batchCopier) copyEntry(ctx context.Context, it *Item, p *filePair) error {
+	if it.Kind == tree.Symlink {
+		return b.makeSymlink(ctx, it)
+	}
+	if err := b.copySmall(ctx, it, p); err != nil {
+		return err
+	}
+	return b.sums.addSum(it.slot, it.Sum)
+}
+
+// copySmall copies a file of at most one block, unless an interrupted copy has left it. p
+// is its source if that is open, otherwise nil.
+func (b *batchCopier) copySmall(ctx context.Context, it *Item, p *filePair) error {
+	if b.run.stage.Resumed {
+		kept, err := b.keepSmall(it)
 		if kept || err != nil {
 			return err
 		}
-		if err := c.unlinkOld(ctx, dst, it.Name); err != nil {
+		if err := b.run.removeOld(ctx, b.dirs.dst, it.Name); err != nil {
 			return err
 		}
 	}
 	if p != nil {
-		return c.smallFile(ctx, src, dst, it, p, w, c.syncEach)
+		return b.writeSmall(ctx, it, p)
 	}
-	return c.openAndCopy(ctx, src, dst, it, w, false)
-}
-
-// openAndCopy is smallFile of a source that is not open; again says that the file did
-// not read back as it should: it is synced at once.
-func (c *copying) openAndCopy(ctx context.Context, src, dst *sys.File, it *Item, w *pool.Worker, again bool) error {
-	p, err := c.openSmall(src, it, c.smallDirect(it))
+	p, err := b.run.openSmall(b.dirs.src, it, b.run.directFlag(it))
 	if err != nil {
 		return err
 	}
-	defer p.in.Close() //nolint:errcheck // opened for reading
-	p.again = again
-	return c.smallFile(ctx, src, dst, it, p, w, again || c.syncEach)
+	defer p.in.Close()
+	return b.writeSmall(ctx, it, p)
 }
 
-// smallDirect says whether to try O_DIRECT for a file of at most a block.
-func (c *copying) smallDirect(it *Item) bool {
-	return c.Engine == Direct || (c.Engine != Buffered && it.Size >= directFrom)
-}
-
-// openSmall opens the source of a file of at most a block. It is for the caller to
-// close.
-func (c *copying) openSmall(src *sys.File, it *Item, direct bool) (*pair, error) {
-	if it.begun.IsZero() {
-		it.begun = c.now()
+// directFlag returns unix.O_DIRECT if a file of at most one block should be opened with
+// it, otherwise 0.
+func (c *copyRun) directFlag(it *Item) int {
+	if c.Engine == Direct || (c.Engine != Buffered && it.Size >= directFrom) {
+		return unix.O_DIRECT
 	}
-	p := &pair{path: it.Below(), size: it.Size, sparse: it.Sparse()}
+	return 0
+}
+
+// openSmall opens the source of a file of at most one block. The caller must close it.
+func (c *copyRun) openSmall(src *sys.File, it *Item, directFlag int) (*filePair, error) {
+	if it.begun.IsZero() {
+		it.begun = c.timerStart()
+	}
+	p := &filePair{path: it.Below(), size: it.Size, sparse: it.Sparse()}
 	var err error
-	if p.in, err = c.openSource(src, c.src.name(it.Name), direct); err != nil {
+	if p.in, err = c.openSourceFile(src, c.src.nameOf(it.Name), directFlag); err != nil {
 		return nil, sourceError(p.path, err)
 	}
 	if err := c.checkSource(p, it); err != nil {
-		p.in.Close() //nolint:errcheck // opened for reading
+		p.in.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-// keepSmall reports whether the file was copied by the copy that was interrupted.
-// Its contents are read back like all others; its metadata is set again, because
-// a power cut can lose it.
-func (c *copying) keepSmall(src, dst *sys.File, it *Item) (kept bool, err error) {
-	sum, err := c.stage.journal.get(it.slot)
+// keepSmall reports whether an interrupted copy has left the file. Its contents will be
+// read back as those of all files. Its metadata is set again, because a power cut can lose
+// it.
+func (b *batchCopier) keepSmall(it *Item) (kept bool, err error) {
+	sum, err := b.run.stage.journal.sumAt(it.slot)
 	if err != nil || sum == 0 {
 		return false, err
 	}
-	f, err := dst.OpenAt(c.stage.name(it.Name), unix.O_RDONLY, 0)
+	f, err := b.dirs.dst.OpenAt(b.run.stage.nameOf(it.Name), unix.O_RDONLY, 0)
 	if sys.Is(err, unix.ENOENT, unix.EACCES, unix.ELOOP, unix.ENXIO) {
 		return false, nil
 	}
@@ -136,99 +142,78 @@ func (c *copying) keepSmall(src, dst *sys.File, it *Item) (kept bool, err error)
 		return false, f.Close()
 	}
 	if err == nil {
-		err = c.setMeta(src, dst, f, it, birth{})
+		err = b.sealKept(f, it)
 	}
-	if err == nil && c.syncEach {
-		err = f.Sync()
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
+	if err := firstError(err, f.Close()); err != nil {
+		return false, err
 	}
 	it.kept, it.Sum = true, sum
-	c.Observer.Copied(it.Size)
-	return true, err
+	b.run.Observer.Copied(it.Size)
+	return true, nil
 }
 
-// unlinkOld removes what an earlier attempt left under the name.
-func (c *copying) unlinkOld(ctx context.Context, dst *sys.File, planned string) error {
-	return tree.Remove(ctx, dst, c.stage.name(planned), 1)
-}
-
-// smallFile makes the copy of a file of at most a block, whose source is open, with
-// its metadata, and leaves its sum in the item.
-func (c *copying) smallFile(ctx context.Context, src, dst *sys.File, it *Item, p *pair, w *pool.Worker, sync bool) (err error) {
-	mode, _ := c.born.mode(it)
-	if c.smallDirect(it) {
-		p.out, err = openDirect(dst, c.stage.name(it.Name), createNew, mode)
-	} else {
-		p.out, err = dst.OpenAt(c.stage.name(it.Name), createNew, mode)
+func (b *batchCopier) sealKept(f *sys.File, it *Item) error {
+	if err := b.run.setMetadata(b.dirs, f, it, creationDefaults{}); err != nil {
+		return err
 	}
+	if b.run.syncEach {
+		return f.Sync()
+	}
+	return nil
+}
+
+// removeOld removes the entry of an earlier attempt, if there is one.
+func (c *copyRun) removeOld(ctx context.Context, dst *sys.File, planned string) error {
+	return tree.Remove(ctx, dst, c.stage.nameOf(planned), 1)
+}
+
+// writeSmall creates the copy of a file of at most one block, with its contents and its
+// metadata. The source is open. The sum is left in the item.
+func (b *batchCopier) writeSmall(ctx context.Context, it *Item, p *filePair) (err error) {
+	c := b.run
+	mode, _ := c.defaults.createMode(it)
+	p.out, err = openFile(b.dirs.dst, c.stage.nameOf(it.Name), createNew|c.directFlag(it), mode)
 	if err != nil {
 		return err
 	}
 	p.out.Pace, p.out.Request = c.Pace, c.Request
-	it.Sum, err = c.smallContents(ctx, p, w)
-	if err == nil {
-		err = c.setMeta(src, dst, p.out, it, c.born)
-	}
-	if err == nil && sync {
-		err = c.synced(p.out.Sync)
-	}
-	if closed := p.out.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
+	err = b.fillSmall(ctx, it, p)
+	if err := firstError(err, p.out.Close()); err != nil {
 		return err
 	}
-	c.count(p, p.size)
+	c.countFile(p, p.size)
 	c.moved.Add(p.size)
 	c.Observer.Copied(p.size)
 	return nil
 }
 
-func (c *copying) smallContents(ctx context.Context, p *pair, w *pool.Worker) (sum uint64, err error) {
-	if err := c.prepare(p); err != nil {
+// fillSmall gives the new copy its contents and its metadata, and syncs it if it is synced
+// by itself.
+func (b *batchCopier) fillSmall(ctx context.Context, it *Item, p *filePair) (err error) {
+	c := b.run
+	if it.Sum, err = b.copyContents(ctx, p); err != nil {
+		return err
+	}
+	if err := c.setMetadata(b.dirs, p.out, it, c.defaults); err != nil {
+		return err
+	}
+	if p.again || c.syncEach {
+		return c.timedSync(p.out.Sync)
+	}
+	return nil
+}
+
+func (b *batchCopier) copyContents(ctx context.Context, p *filePair) (sum uint64, err error) {
+	c := b.run
+	if err := c.prepareCopy(p); err != nil {
 		return 0, err
 	}
-	if p.ready != nil {
-		return c.copyBlock(ctx, p, 0, p.ready, false)
+	if p.contents != nil {
+		return c.copyBlock(ctx, p, 0, p.contents, byEngine)
 	}
-	err = c.uncached(p.in, 0, p.size, func() error {
-		sum, err = c.copyBlock(ctx, p, 0, w.Buf, false)
+	err = c.readLeavingCache(p.in, 0, p.size, func() error {
+		sum, err = c.copyBlock(ctx, p, 0, b.worker.Buf, byEngine)
 		return err
 	})
 	return sum, err
-}
-
-// checkSource compares the open source with the plan.
-func (c *copying) checkSource(p *pair, it *Item) error {
-	s, err := p.in.Stat()
-	if err != nil {
-		return err
-	}
-	if err := same(it, &s); err != nil {
-		return err
-	}
-	p.dev = s.Dev
-	return dropDirect(p.in, &s)
-}
-
-// openSourceDir opens a directory of the source.
-func (c *copying) openSourceDir(path string) (*sys.File, error) {
-	d, err := c.src.open(path)
-	if err != nil {
-		return nil, sourceError(path, err)
-	}
-	return d, nil
-}
-
-// sourceError tells a source that has changed from one that cannot be read.
-func sourceError(path string, err error) error {
-	switch {
-	case sys.Is(err, unix.ENOENT):
-		return changed(path, "it is gone")
-	case sys.Is(err, unix.ELOOP, unix.ENOTDIR, unix.ENXIO):
-		return changed(path, "it is of another type now")
-	}
-	return err
 }

@@ -9,46 +9,46 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// Stage is the private tree in which a copy is built.
+// Stage is the private tree, or the one file, in which a copy is built.
 type Stage struct {
-	side
+	location
 	state   *sys.File
 	journal *journal
 
-	// Resumed says that the stage goes on from an interrupted copy; Kept is how
-	// many bytes of it that copy has left here, if they read back.
+	// Resumed reports whether the stage resumes an interrupted copy.
 	Resumed bool
-	Kept    int64
-	clones  bool // the source's files can be cloned into it
-	sums    sums // for Sum
+	// Kept is the number of bytes that the interrupted copy has left, if they read back
+	// equal.
+	Kept   int64
+	clones bool      // the files of the source can be cloned into the stage
+	sums   sumReader // of Sum
 
-	// Discarded says that there was a stage which could not be gone on with.
+	// Discarded reports whether a stage was deleted that could not be resumed.
 	Discarded bool
 }
 
-// OpenStage makes the stage of a plan in its state dir, or goes on with the one
-// there if resume allows it and its journal was made for the same plan. Close
-// it.
+// OpenStage makes an empty stage for a plan in its state dir, and deletes an older stage
+// with that number of jobs. If resume is true and there is a stage whose journal belongs to
+// the same plan, OpenStage resumes that stage. The caller must close the stage.
 func (p *Plan) OpenStage(ctx context.Context, resume bool, jobs int) (*Stage, error) {
 	s := &Stage{state: p.state}
 	s.base, s.prefix = p.state, StageName
 	if p.src.IsFile() {
 		s.prefix, s.file = "", StageName
 	}
-	there, err := p.state.StatAt(StageName)
+	old, err := p.state.StatAt(StageName)
 	exists := err == nil
 	if err != nil && !sys.Is(err, unix.ENOENT) {
 		return nil, err
 	}
-	if exists && resume && p.mayBeStage(&there) {
+	if exists && resume && p.mayBeStage(&old) {
 		if s.journal, s.Resumed, err = openJournal(p.state, p.sum); err != nil {
 			return nil, err
 		}
 	}
 	if s.Resumed {
-		s.Kept, _, err = progress(ctx, p.file, s.journal)
-		if err != nil {
-			s.Close() //nolint:errcheck // opened for reading so far
+		if s.Kept, _, err = journalProgress(ctx, p.file, s.journal); err != nil {
+			_ = s.Close() // nothing was written to it
 		}
 		return s, err
 	}
@@ -60,8 +60,8 @@ func (p *Plan) OpenStage(ctx context.Context, resume bool, jobs int) (*Stage, er
 	return s, err
 }
 
-// mayBeStage reports whether what has the name of the stage is of its type, and a
-// single file nowhere else.
+// mayBeStage reports whether an entry can be a stage of the plan: a directory, or for a
+// single file a regular file with one name.
 func (p *Plan) mayBeStage(s *sys.Stat) bool {
 	if p.src.IsFile() {
 		return s.IsRegular() && s.Nlink == 1
@@ -69,11 +69,14 @@ func (p *Plan) mayBeStage(s *sys.Stat) bool {
 	return s.IsDir()
 }
 
-// Close closes the stage and leaves it as it is.
+// IsFile reports whether the stage is one regular file.
+func (s *Stage) IsFile() bool { return s.file != "" }
+
+// Close closes the stage. Its files stay.
 func (s *Stage) Close() error { return s.journal.file.Close() }
 
-// RemoveStage deletes a stage and its journal, the journal first: without it
-// nobody goes on with what is left.
+// RemoveStage deletes a stage and its journal, with that number of jobs. The journal goes
+// first: without it, no copy resumes a part of the stage.
 func RemoveStage(ctx context.Context, state *sys.File, jobs int) error {
 	if err := DropJournal(ctx, state); err != nil {
 		return err
@@ -81,32 +84,51 @@ func RemoveStage(ctx context.Context, state *sys.File, jobs int) error {
 	return tree.Remove(ctx, state, StageName, jobs)
 }
 
-// DropJournal deletes the journal, also one that is not a file.
+// DropJournal deletes the journal from a state dir, if there is one. The entry can be of
+// any type.
 func DropJournal(ctx context.Context, state *sys.File) error {
 	return tree.Remove(ctx, state, journalName, 1)
 }
 
-// Bookkeeping reports whether name is one of the files in a state dir that only
-// the building of a stage needs.
-func Bookkeeping(name string) bool { return name == planName || name == journalName }
-
-// DropPlan deletes the plan, also one that is not a file.
+// DropPlan deletes the plan from a state dir, if there is one. The entry can be of any
+// type.
 func DropPlan(ctx context.Context, state *sys.File) error {
 	return tree.Remove(ctx, state, planName, 1)
 }
 
-// progress adds up the bytes of the blocks that the journal has, and of all. It
-// takes as long as the plan and what was written of the journal, whatever size
-// the plan says that a file has.
-func progress(ctx context.Context, plan *sys.File, j *journal) (done, total int64, err error) {
-	sums := j.scan(ctx)
+// Bookkeeping reports whether name is the plan or the journal. A state dir needs them only
+// while a stage is built.
+func Bookkeeping(name string) bool { return name == planName || name == journalName }
+
+// Progress returns how many bytes the journal in a state dir records as copied, and the
+// size of the shard in bytes. It is for a copy that another process makes. While that
+// process works, the numbers are approximate. Without a plan and a journal it fails.
+func Progress(ctx context.Context, state *sys.File) (done, total int64, err error) {
+	plan, err := state.OpenAt(planName, unix.O_RDONLY, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer plan.Close()
+	file, err := state.OpenAt(journalName, unix.O_RDONLY, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer file.Close()
+	return journalProgress(ctx, plan, &journal{file})
+}
+
+// journalProgress returns the bytes of the blocks that the journal has, and of all blocks.
+// Its time depends on the length of the plan and on the data in the journal, not on the
+// sizes of files that the plan claims.
+func journalProgress(ctx context.Context, plan *sys.File, j *journal) (done, total int64, err error) {
+	sums := j.newScan(ctx)
 	err = eachItem(ctx, plan, func(it *Item) error {
 		if it.Kind != tree.Regular {
 			return nil
 		}
 		total += it.Size
 		end := it.slot + tree.Blocks(it.Size)
-		for slot, err := sums.next(it.slot, end); slot < end || err != nil; slot, err = sums.next(slot+1, end) {
+		for slot, err := sums.nextSum(it.slot, end); slot < end || err != nil; slot, err = sums.nextSum(slot+1, end) {
 			if err != nil {
 				return err
 			}
@@ -116,22 +138,3 @@ func progress(ctx context.Context, plan *sys.File, j *journal) (done, total int6
 	})
 	return done, total, err
 }
-
-// Progress is how much of a stage in a state dir is copied, in bytes, for those
-// who look at a copy of another process. It is about right while that one works.
-func Progress(ctx context.Context, state *sys.File) (done, total int64, err error) {
-	plan, err := state.OpenAt(planName, unix.O_RDONLY, 0)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer plan.Close() //nolint:errcheck // opened for reading
-	file, err := state.OpenAt(journalName, unix.O_RDONLY, 0)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer file.Close() //nolint:errcheck // opened for reading
-	return progress(ctx, plan, &journal{file})
-}
-
-// IsFile reports whether the stage is one regular file.
-func (s *Stage) IsFile() bool { return s.file != "" }

@@ -17,20 +17,20 @@ import (
 	"shard_to_ssd/verify"
 )
 
-// counted is a Timer that counts, and notes what cannot be.
-type counted struct {
+// countingTimer is a Timer that counts its calls and records impossible durations.
+type countingTimer struct {
 	blocks, files, syncs atomic.Int64
 	wrong                sync.Map
 }
 
-func (c *counted) Block(took time.Duration) { c.heard(&c.blocks, "block", took) }
-func (c *counted) File(took time.Duration)  { c.heard(&c.files, "file", took) }
-func (c *counted) Sync(took time.Duration)  { c.heard(&c.syncs, "sync", took) }
+func (c *countingTimer) Block(took time.Duration) { c.record(&c.blocks, "block", took) }
+func (c *countingTimer) File(took time.Duration)  { c.record(&c.files, "file", took) }
+func (c *countingTimer) Sync(took time.Duration)  { c.record(&c.syncs, "sync", took) }
 
-func (c *counted) heard(n *atomic.Int64, what string, took time.Duration) {
+func (c *countingTimer) record(n *atomic.Int64, part string, took time.Duration) {
 	n.Add(1)
 	if took <= 0 || took > time.Minute {
-		c.wrong.Store(what, took)
+		c.wrong.Store(part, took)
 	}
 }
 
@@ -75,41 +75,42 @@ func copyOnce(t *testing.T, from, to string, o copier.Options, request int) {
 	}
 }
 
-// A Timer hears of every block and every file once, also of empty ones, and of the
-// flushes.
-func TestTimerHearsOfEverything(t *testing.T) {
+// TestTimerIsCompletelyCalled checks that a Timer receives each block and each file once,
+// empty files included, and the flushes.
+func TestTimerIsCompletelyCalled(t *testing.T) {
 	dir := t.TempDir()
 	steps := []testkit.Step{testkit.Dir("to", 0o755), testkit.File("from/large", 3*tree.BlockSize+1, 1),
 		testkit.File("from/empty", 0, 1), testkit.File("from/middling", 1<<20, 2)}
-	const many = sys.BatchAfter + 200 // so that some are read many at once
+	const many = sys.BatchAfter + 200 // enough for batch reads
 	for i := range many {
 		steps = append(steps, testkit.File(filepath.Join("from/many", string(rune('a'+i%26)), time.Duration(i).String()), 100, uint64(i)))
 	}
 	testkit.Apply(t, dir, steps...)
-	if err := testkit.Evict(dir); err != nil { // what is cached is not read many at once
+	if err := testkit.Evict(dir); err != nil { // cached files are not read in batches
 		t.Fatal(err)
 	}
-	heard := &counted{}
-	copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to"), copier.Options{Jobs: 4, Timer: heard}, 0)
-	if b, f := heard.blocks.Load(), heard.files.Load(); b != 4+2+many || f != 3+many || heard.syncs.Load() == 0 {
-		t.Errorf("heard of %d blocks, %d files and %d flushes, wanted %d, %d, some", b, f, heard.syncs.Load(), 4+2+many, 3+many)
+	timer := &countingTimer{}
+	copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to"), copier.Options{Jobs: 4, Timer: timer}, 0)
+	if b, f := timer.blocks.Load(), timer.files.Load(); b != 4+2+many || f != 3+many || timer.syncs.Load() == 0 {
+		t.Errorf("got %d blocks, %d files, %d flushes, want %d, %d, at least 1", b, f, timer.syncs.Load(), 4+2+many, 3+many)
 	}
-	heard.wrong.Range(func(what, took any) bool {
-		t.Errorf("a %v took %v", what, took)
+	timer.wrong.Range(func(part, took any) bool {
+		t.Errorf("a %v took %v, want more than 0 and at most a minute", part, took)
 		return true
 	})
 }
 
-// asked is a Pace that never waits, and counts.
-type asked struct{ bytes atomic.Int64 }
+// countingPace is a Pace that counts bytes and never waits.
+type countingPace struct{ bytes atomic.Int64 }
 
-func (a *asked) Begin(bytes int) (int, error) { a.bytes.Add(int64(bytes)); return bytes, nil }
-func (a *asked) End()                         {}
+func (a *countingPace) Begin(bytes int) (int, error) { a.bytes.Add(int64(bytes)); return bytes, nil }
+func (a *countingPace) End()                         {}
 
-// A Pace is asked once for every byte of small and large files, of the source, the copy,
-// and reading it back, by each engine that moves data; auto takes one of these, or clones. Range
-// reads the source for its sums, and the kernel reads it once more.
-func TestPaceIsAskedForEveryByte(t *testing.T) {
+// TestPaceCountsEveryByte checks that each byte of small and large files passes the Pace
+// once: read from the source, written to the copy, and read back. Range reads the source
+// twice: for the sums, and in the kernel. The test covers the engines that move data; auto
+// uses one of them, or clones.
+func TestPaceCountsEveryByte(t *testing.T) {
 	const many, small, large = sys.BatchAfter + 200, sys.Align, 2*tree.BlockSize + sys.Align
 	dir := t.TempDir()
 	steps := []testkit.Step{testkit.File("from/large", large, 1)}
@@ -119,38 +120,39 @@ func TestPaceIsAskedForEveryByte(t *testing.T) {
 	testkit.Apply(t, dir, steps...)
 	for engine, times := range map[copier.Engine]int64{copier.Direct: 2, copier.Buffered: 2, copier.Range: 3} {
 		testkit.Apply(t, dir, testkit.Dir("to "+string(engine), 0o755))
-		if err := testkit.Evict(dir); err != nil { // what is cached is not read many at once
+		if err := testkit.Evict(dir); err != nil { // cached files are not read in batches
 			t.Fatal(err)
 		}
-		copied, back := &asked{}, &asked{}
+		copied, back := &countingPace{}, &countingPace{}
 		copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to "+string(engine)), copier.Options{Jobs: 4, Engine: engine, Pace: copied,
 			ReadBack: readBack{&verify.Medium{Own: true, Pace: back}}}, 0)
 		const all = many*small + large
 		if got := copied.bytes.Load(); got != times*all {
-			t.Errorf("%s: copying asked for %d bytes, wanted %d", engine, got, times*all)
+			t.Errorf("%s: copying passed %d bytes, want %d", engine, got, times*all)
 		}
 		if got := back.bytes.Load(); got != all {
-			t.Errorf("%s: reading back asked for %d bytes, wanted %d", engine, got, all)
+			t.Errorf("%s: reading back passed %d bytes, want %d", engine, got, all)
 		}
 	}
 }
 
-// order is an Observer that hears how much is read back before everything is copied.
-type order struct {
+// earlyCounter is an Observer that counts the bytes that are read back while others are not
+// copied yet.
+type earlyCounter struct {
 	copier.Nobody
 	left, early atomic.Int64 // bytes
 }
 
-func (o *order) Copied(bytes int64) { o.left.Add(-bytes) }
+func (o *earlyCounter) Copied(bytes int64) { o.left.Add(-bytes) }
 
-func (o *order) ReadBack(bytes int64) {
+func (o *earlyCounter) ReadBack(bytes int64) {
 	if o.left.Load() > 0 {
 		o.early.Add(bytes)
 	}
 }
 
-// What is copied is read back while the rest is still copied: segments of a large file,
-// and rounds of small ones.
+// TestReadBackBeginsWhileCopying checks that segments of a large file, and rounds of small
+// files, are read back while the rest is still copied.
 func TestReadBackBeginsWhileCopying(t *testing.T) {
 	const segments, dirs, files = 4, 6, 8
 	var small []testkit.Step
@@ -163,21 +165,21 @@ func TestReadBackBeginsWhileCopying(t *testing.T) {
 		pace  sys.Pace
 	}{
 		"a large file": {[]testkit.Step{testkit.Sparse("from/large", segments*256<<20, []testkit.Extent{{Off: 0, Len: 1 << 20}})}, segments * 256 << 20, nil},
-		"small files":  {small, dirs * files << 20, &asked{}}, // rounds of 8 MiB
+		"small files":  {small, dirs * files << 20, &countingPace{}}, // rounds of 8 MiB
 	} {
 		dir := t.TempDir()
 		testkit.Apply(t, dir, append(c.steps, testkit.Dir("to", 0o755))...)
-		o := &order{}
+		o := &earlyCounter{}
 		o.left.Store(c.bytes)
 		copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to"), copier.Options{Jobs: 2, Engine: copier.Direct, Observer: o, Pace: c.pace}, 0)
 		if o.left.Load() != 0 || o.early.Load() == 0 {
-			t.Errorf("%s: %d bytes were read back while others were copied, %d were not heard of", name, o.early.Load(), o.left.Load())
+			t.Errorf("%s: got %d bytes read back early and %d bytes not reported, want more than 0 and 0", name, o.early.Load(), o.left.Load())
 		}
 	}
 }
 
-// With a Request, no call moves more than that: of the source, the copy, and reading it
-// back.
+// TestRequestBoundsEveryCall checks that with Options.Request no call moves more bytes: of
+// the source, of the copy, and while reading back.
 func TestRequestBoundsEveryCall(t *testing.T) {
 	testkit.NeedRoot(t)
 	for _, engine := range []copier.Engine{copier.Direct, copier.Range} {
@@ -199,7 +201,7 @@ func TestRequestBoundsEveryCall(t *testing.T) {
 		copyOnce(t, filepath.Join(disk.Dir, "from"), filepath.Join(disk.Dir, "to"), copier.Options{Jobs: 2, Engine: engine}, request)
 		disk.Watch(nil)
 		if most.Load() != request || moved.Load() < 2*tree.BlockSize {
-			t.Errorf("%s: %d bytes in one call of %d in all, wanted %d", engine, most.Load(), moved.Load(), request)
+			t.Errorf("%s: the largest call moved %d of %d bytes, want %d", engine, most.Load(), moved.Load(), request)
 		}
 	}
 }

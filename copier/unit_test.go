@@ -21,14 +21,14 @@ import (
 
 const block = int64(tree.BlockSize)
 
-// What an error of copy_file_range means, for this file, after something of it was
-// copied, and for the files after it.
-func TestGiveUpRange(t *testing.T) {
+// TestCanLeaveRange has for each error of copy_file_range: may another engine continue with
+// the file before and after a part of it was copied, and do other files try copy_file_range?
+func TestCanLeaveRange(t *testing.T) {
 	const fallBack, final = true, false
 	for _, c := range []struct {
 		err      unix.Errno
 		atOnce   bool
-		later    bool // after something was copied
+		later    bool // after a part was copied
 		remember bool // other files need not try
 	}{
 		{unix.ENOSYS, fallBack, fallBack, true},
@@ -50,18 +50,18 @@ func TestGiveUpRange(t *testing.T) {
 		{unix.ESTALE, final, final, false},
 	} {
 		for _, copied := range []bool{false, true} {
-			run, p := &copying{}, &pair{}
+			run, p := &copyRun{}, &filePair{}
 			p.ranged.Store(copied)
 			want := c.atOnce
 			if copied {
 				want = c.later
 			}
 			err := &fs.PathError{Op: "copy_file_range", Path: "x", Err: c.err}
-			if got := run.giveUpRange(p, err); got != want {
-				t.Errorf("%v, copied before: %t: falls back: %t", c.err, copied, got)
+			if got := run.canLeaveRange(p, err); got != want {
+				t.Errorf("%v, part copied: %t: got fall back %t, want %t", c.err, copied, got, want)
 			}
 			if got := run.noRange.Load(); got != c.remember {
-				t.Errorf("%v: remembered: %t", c.err, got)
+				t.Errorf("%v: got remembered %t, want %t", c.err, got, c.remember)
 			}
 		}
 	}
@@ -75,43 +75,43 @@ func TestSlotsAndSegments(t *testing.T) {
 		totals := Totals{}
 		totals.addFile(&tree.Record{Kind: tree.Regular, Size: c.size, Source: tree.Source{Blocks: c.size/512 + 8}})
 		if got := tree.Blocks(c.size); got != c.blocks {
-			t.Errorf("%d bytes: %d blocks, want %d", c.size, got, c.blocks)
+			t.Errorf("%d bytes: got %d blocks, want %d", c.size, got, c.blocks)
 		}
 		if totals.slots != c.slots || totals.segments != c.segments || totals.Bytes != c.size || totals.Files != 1 {
-			t.Errorf("%d bytes: %+v", c.size, totals)
+			t.Errorf("%d bytes: got %+v, want %d slots, %d segments", c.size, totals, c.slots, c.segments)
 		}
 	}
 }
 
-// All segments of a file together are its blocks, each once.
+// TestSegmentsCoverTheFile checks that each block is in one segment.
 func TestSegmentsCoverTheFile(t *testing.T) {
 	for _, size := range []int64{block + 1, 64 * block, 64*block + 1, 200*block - 1} {
 		f := &largeFile{}
 		f.size = size
 		next := int64(0)
-		for i := range segments(tree.Blocks(size)) {
+		for i := range segmentCount(tree.Blocks(size)) {
 			s := &segment{file: f, index: i}
-			if s.first() != next || s.blocks() < 1 || s.blocks() > segmentBlocks {
-				t.Errorf("%d bytes: segment %d is %d blocks at %d", size, i, s.blocks(), s.first())
+			if s.firstBlock() != next || s.blockCount() < 1 || s.blockCount() > segmentBlocks {
+				t.Errorf("%d bytes: segment %d has %d blocks from block %d", size, i, s.blockCount(), s.firstBlock())
 			}
-			next += s.blocks()
+			next += s.blockCount()
 		}
 		if next != tree.Blocks(size) {
-			t.Errorf("%d bytes: segments of %d blocks, the file has %d", size, next, tree.Blocks(size))
+			t.Errorf("%d bytes: the segments have %d blocks, want %d", size, next, tree.Blocks(size))
 		}
 	}
 }
 
-func TestAllocated(t *testing.T) {
+func TestAllocatedSize(t *testing.T) {
 	for _, c := range []struct{ size, blocks, want int64 }{
 		{0, 0, 0}, {1, 8, 4096}, {4096, 8, 4096}, {4097, 16, 8192},
-		{1 << 30, 8, 4096},       // sparse: what is allocated
-		{5000, 0, 0},             // all hole, or inline in the inode
+		{1 << 30, 8, 4096},       // sparse: the allocated blocks
+		{5000, 0, 0},             // one hole, or inline in the inode
 		{1 << 20, 4096, 1 << 20}, // more reserved than it is long
 	} {
 		r := &tree.Record{Kind: tree.Regular, Size: c.size, Source: tree.Source{Blocks: c.blocks}}
-		if got := allocated(r); got != c.want {
-			t.Errorf("%d bytes in %d sectors: %d, want %d", c.size, c.blocks, got, c.want)
+		if got := allocatedSize(r); got != c.want {
+			t.Errorf("%d bytes in %d sectors: got %d, want %d", c.size, c.blocks, got, c.want)
 		}
 	}
 }
@@ -137,8 +137,8 @@ func planned(t *testing.T, steps ...testkit.Step) (*Plan, *sys.File) {
 	return p, state
 }
 
-// Every file is in one batch, in no batch are two directories, and none is larger
-// than is good.
+// TestBatches checks that each file is in one batch, and that each batch has one directory
+// and keeps the limits.
 func TestBatches(t *testing.T) {
 	var steps []testkit.Step
 	for i := range 2*batchEntries + 1 {
@@ -151,7 +151,7 @@ func TestBatches(t *testing.T) {
 	p, _ := planned(t, steps...)
 	seen := map[string]int{}
 	var sizes []string
-	err := p.batches(t.Context(), func(it *Item) bool { return it.Kind == tree.Regular }, func(b *batch) error {
+	err := p.eachBatch(t.Context(), func(it *Item) bool { return it.Kind == tree.Regular }, func(b *batch) error {
 		bytes := int64(0)
 		for i := range b.entries {
 			it := &b.entries[i]
@@ -162,7 +162,7 @@ func TestBatches(t *testing.T) {
 			bytes += it.Size
 		}
 		if len(b.entries) == 0 || len(b.entries) > batchEntries || bytes > batchBytes+block || bytes != b.bytes {
-			t.Errorf("a batch of %d entries and %d (%d) bytes", len(b.entries), bytes, b.bytes)
+			t.Errorf("batch of %d entries: %d bytes, recorded as %d; want at most %d entries, %d bytes", len(b.entries), bytes, b.bytes, batchEntries, batchBytes+block)
 		}
 		sizes = append(sizes, fmt.Sprint(b.path, " ", len(b.entries)))
 		return nil
@@ -170,11 +170,12 @@ func TestBatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(sizes, ", "); got != "big 5, big 2, many 256, many 256, many 1, z 1, z/a 1, z/c 1" {
-		t.Errorf("batches: %s", got)
+	const want = "big 5, big 2, many 256, many 256, many 1, z 1, z/a 1, z/c 1"
+	if got := strings.Join(sizes, ", "); got != want {
+		t.Errorf("got batches %s, want %s", got, want)
 	}
 	if int64(len(seen)) != p.Files {
-		t.Errorf("%d files of %d", len(seen), p.Files)
+		t.Errorf("the batches have %d files, want %d", len(seen), p.Files)
 	}
 	for name, n := range seen {
 		if n != 1 {
@@ -183,7 +184,7 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// Each regular file has slots of its own in the journal, up to the last one.
+// TestSlotsOfAPlan checks that each regular file has slots of its own, without gaps.
 func TestSlotsOfAPlan(t *testing.T) {
 	p, _ := planned(t, testkit.Sparse("a", 3*block, nil), testkit.Content("b", ""), testkit.Content("c/d", "x"),
 		testkit.Hardlink("a", "c/e"), testkit.Sparse("f", block+1, nil), testkit.Symlink("a", "g"))
@@ -192,21 +193,21 @@ func TestSlotsOfAPlan(t *testing.T) {
 		if it.Kind != tree.Regular {
 			return nil
 		}
-		for i := range slots(it.Size) {
+		for i := range slotCount(it.Size) {
 			if other := taken[it.slot+i]; other != "" {
-				t.Errorf("%q and %q have slot %d", other, it.Below(), it.slot+i)
+				t.Errorf("%q and %q share slot %d", other, it.Below(), it.slot+i)
 			}
 			taken[it.slot+i] = it.Below()
 		}
 		return nil
 	})
 	if err != nil || int64(len(taken)) != p.slots || p.slots != 4+1+3+1 {
-		t.Errorf("%d slots are taken, the plan has %d: %v", len(taken), p.slots, err)
+		t.Errorf("files have %d slots, the plan has %d, want 9 (error %v)", len(taken), p.slots, err)
 	}
 }
 
-// A plan has the same sum for as long as the source stays the same, and another
-// one after.
+// TestPlanSumIsTheSource checks that the sum of a plan changes if and only if the source
+// changes.
 func TestPlanSumIsTheSource(t *testing.T) {
 	from := t.TempDir()
 	testkit.Apply(t, from, testkit.Content("a", "x"), testkit.Content("d/b", "y"))
@@ -231,11 +232,11 @@ func TestPlanSumIsTheSource(t *testing.T) {
 	first := sum()
 	testkit.Snapshot(from) // reading changes access times
 	if again := sum(); again != first {
-		t.Errorf("the source was only read, the plan was %x and is %x", first, again)
+		t.Errorf("after reading the source: got sum %x, want %x as before", again, first)
 	}
 	testkit.Apply(t, from, testkit.Chmod("d/b", 0o600))
 	if again := sum(); again == first {
-		t.Error("the source was changed, the plan was not")
+		t.Error("after a change of the source: got the same sum, want another")
 	}
 }
 
@@ -252,18 +253,18 @@ func TestJournalBelongsToOnePlan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(j.put(0, 7), j.put(5, 1<<63), j.file.Close()); err != nil {
+		if err := errors.Join(j.putSum(0, 7), j.putSum(5, 1<<63), j.file.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	begin()
-	j, kept, err := openJournal(state, 42)
-	if err != nil || !kept {
-		t.Fatalf("of the same plan: %t, %v", kept, err)
+	j, found, err := openJournal(state, 42)
+	if err != nil || !found {
+		t.Fatalf("same plan: got found %t, %v, want true, nil", found, err)
 	}
 	for slot, want := range map[int64]uint64{0: 7, 1: 0, 5: 1 << 63, 6: 0, 1 << 30: 0} {
-		if sum, err := j.get(slot); err != nil || sum != want {
-			t.Errorf("slot %d: %x, %v", slot, sum, err)
+		if sum, err := j.sumAt(slot); err != nil || sum != want {
+			t.Errorf("slot %d: got %x, %v, want %x", slot, sum, err, want)
 		}
 	}
 	j.file.Close()
@@ -280,8 +281,8 @@ func TestJournalBelongsToOnePlan(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		if j, kept, err := openJournal(state, plan); j != nil || kept || err != nil {
-			t.Errorf("%s: %t, %v", name, kept, err)
+		if j, found, err := openJournal(state, plan); j != nil || found || err != nil {
+			t.Errorf("%s: openJournal = %v, %t, %v, want nil, false, nil", name, j, found, err)
 		}
 		if err := DropJournal(t.Context(), state); err != nil {
 			t.Error(err)
@@ -290,7 +291,7 @@ func TestJournalBelongsToOnePlan(t *testing.T) {
 	}
 }
 
-// What was written and is not there any more is no sum of 0.
+// TestJournalThatLostSumsIsAnError truncates the journal: a lost sum must not read as 0.
 func TestJournalThatLostSumsIsAnError(t *testing.T) {
 	state, err := sys.OpenDir(t.TempDir())
 	if err != nil {
@@ -303,7 +304,7 @@ func TestJournalThatLostSumsIsAnError(t *testing.T) {
 	}
 	defer j.file.Close()
 	it := Item{Record: tree.Record{Kind: tree.Regular, Size: 2 * block}, slot: 3}
-	if err := errors.Join(j.put(3, 7), j.put(4, 8), j.put(5, 9)); err != nil {
+	if err := errors.Join(j.putSum(3, 7), j.putSum(4, 8), j.putSum(5, 9)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -316,11 +317,11 @@ func TestJournalThatLostSumsIsAnError(t *testing.T) {
 		s := Stage{journal: j}
 		whole, err := s.Sum(&it)
 		if (err == nil && whole == 9) != c.ok {
-			t.Errorf("journal of %d bytes: sum %d, %v", c.length, whole, err)
+			t.Errorf("journal of %d bytes: got sum %d, %v, want success: %t", c.length, whole, err, c.ok)
 		}
 		sums, err := s.BlockSums(&it, 0, 3)
 		if (err == nil && slices.Equal(sums, []uint64{7, 8, 9})) != c.ok {
-			t.Errorf("journal of %d bytes: sums %d, %v", c.length, sums, err)
+			t.Errorf("journal of %d bytes: got sums %d, %v, want success: %t", c.length, sums, err, c.ok)
 		}
 	}
 }
@@ -343,17 +344,17 @@ func TestCheckSpace(t *testing.T) {
 	p.Allocated += free.Free
 	var short *SpaceError
 	if err := p.CheckSpace(t.Context(), stage, Buffered); !errors.As(err, &short) {
-		t.Fatalf("more than there is: %v", err)
+		t.Fatalf("more than the free space: got %v, want a *SpaceError", err)
 	}
-	// The data in whole blocks, a block for each directory, and for the books 512
-	// bytes an entry and 24 a slot.
+	// The data in whole blocks, a block for each directory, and for the records 512
+	// bytes per entry and 24 per slot.
 	data := 12288 + block + 4096
 	slots := 1 + 3 + int64(1<<18+1)
 	if want := free.Free + data + 2*4096 + 7*512 + slots*24; short.Need != want {
-		t.Errorf("it says that %d bytes are needed, want %d", short.Need, want)
+		t.Errorf("got %d bytes needed, want %d", short.Need, want)
 	}
 	if short.NeedInodes != 6 || short.Path != state.Path() {
-		t.Errorf("%+v", short)
+		t.Errorf("got %+v, want 6 inodes needed at %s", short, state.Path())
 	}
 }
 
@@ -371,12 +372,12 @@ func TestSpaceErrorHasTheNumbers(t *testing.T) {
 	}
 }
 
-// same tells the plan's entry from any other state of the source.
-func TestSame(t *testing.T) {
+// TestCheckUnchanged checks that each changed field of the source is noticed.
+func TestCheckUnchanged(t *testing.T) {
 	it := &Item{Record: tree.Record{Kind: tree.Regular, Name: "x", Size: 5, Mtime: sys.Time{Sec: 1, Nsec: 2},
 		Source: tree.Source{Ino: 7, Ctime: sys.Time{Sec: 3, Nsec: 4}}}}
 	good := sys.Stat{Ino: 7, Size: 5, Mtime: it.Mtime, Ctime: it.Source.Ctime}
-	if err := same(it, &good); err != nil {
+	if err := checkUnchanged(it, &good); err != nil {
 		t.Error(err)
 	}
 	for name, spoil := range map[string]func(*sys.Stat){
@@ -389,8 +390,8 @@ func TestSame(t *testing.T) {
 	} {
 		s := good
 		spoil(&s)
-		if err := same(it, &s); !errors.Is(err, ErrSourceChanged) || !strings.Contains(err.Error(), `"x"`) {
-			t.Errorf("%s: %v", name, err)
+		if err := checkUnchanged(it, &s); !errors.Is(err, ErrSourceChanged) || !strings.Contains(err.Error(), `"x"`) {
+			t.Errorf("%s: got %v, want %v with the name", name, err, ErrSourceChanged)
 		}
 	}
 }
@@ -398,20 +399,21 @@ func TestSame(t *testing.T) {
 func TestEngineIsAFlag(t *testing.T) {
 	var e Engine
 	if e.String() != "auto" {
-		t.Errorf("zero is %q", e.String())
+		t.Errorf("zero value: got %q, want auto", e.String())
 	}
 	for _, name := range []string{"auto", "clone", "range", "direct", "buffered"} {
 		if err := e.Set(name); err != nil || e.String() != name {
-			t.Errorf("%s: %q, %v", name, e, err)
+			t.Errorf("Set(%s): got %q, %v", name, e, err)
 		}
 	}
 	if err := e.Set("cp"); err == nil || !strings.Contains(err.Error(), "auto, clone, range, direct, buffered") {
-		t.Errorf("unknown: %v", err)
+		t.Errorf("Set(cp): got %v, want an error with all names", err)
 	}
 }
 
-// A round of which a batch failed is never looked upon as copied: reading it back would
-// miss what was not written, and that error could come before the cause.
+// TestRoundThatFailedIsNotReadBack checks that a round with a failed batch never counts as
+// copied. Reading it back would fail on the missing files, and that error could hide the
+// cause.
 func TestRoundThatFailedIsNotReadBack(t *testing.T) {
 	p, _ := planned(t, testkit.File("a", 10, 1), testkit.File("b", 10, 2))
 	stage, err := p.OpenStage(t.Context(), false, 1)
@@ -424,41 +426,41 @@ func TestRoundThatFailedIsNotReadBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer workers.Close()
-	c := &copying{Options: Options{Engine: Auto, Observer: Nobody{}}, plan: p, src: p.src, stage: stage, pool: workers}
+	c := &copyRun{Options: Options{Engine: Auto, Observer: Nobody{}}, plan: p, src: p.src, stage: stage, pool: workers}
 	c.result.Engines = map[Engine]Usage{}
 	var failed error
 	err = workers.Run(t.Context(), func(ctx context.Context, emit func(pool.Task) error) error {
-		s := &smallRounds{c: c, ctx: ctx, copying: newRound(), emit: func(task pool.Task) error {
+		s := &smallRounds{run: c, ctx: ctx, current: newRound(), emit: func(task pool.Task) error {
 			ran := make(chan struct{})
 			err := emit(func(ctx context.Context, w *pool.Worker) error {
 				defer close(ran)
 				failed = task(ctx, w) // the stage has no directory
-				return nil            // as long as the pool does not know yet
+				return nil            // the pool must not notice the failure yet
 			})
 			if err == nil {
 				<-ran
 			}
 			return err
 		}}
-		r := s.copying
-		if err := p.batches(ctx, func(it *Item) bool { return it.Kind == tree.Regular }, s.add); err != nil {
+		r := s.current
+		if err := p.eachBatch(ctx, func(it *Item) bool { return it.Kind == tree.Regular }, s.addBatch); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		cancel()
 		s.ctx = ctx
-		err := s.turn()
+		err := s.startNextRound()
 		select {
 		case <-r.copied:
-			t.Error("the round is copied")
+			t.Error("the failed round counts as copied")
 		default:
 		}
 		if !errors.Is(err, context.Canceled) || s.syncing != nil {
-			t.Errorf("turn: %v, and the round goes on", err)
+			t.Errorf("startNextRound: got %v, syncing %v, want %v and no syncing", err, s.syncing, context.Canceled)
 		}
 		return nil
 	})
 	if err != nil || failed == nil {
-		t.Errorf("run: %v; the batch: %v", err, failed)
+		t.Errorf("run: got %v, want nil; batch: got %v, want an error", err, failed)
 	}
 }

@@ -12,87 +12,96 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
 
-// planVersion changes whenever a stage made by an older program cannot be gone
-// on with.
+// planVersion is the version of the plan. It changes if this program cannot resume a
+// stage of an older program.
 const planVersion = 1
 
-// ErrRefused is in the error of a walk that met something no shard may hold.
+// ErrRefused is in the error of MakePlan if the source holds an entry of a type that a
+// shard may not hold.
 var ErrRefused = errors.New("a shard holds only files, directories and symbolic links")
 
-// maxNamed is how many of the refused entries an error names.
-const maxNamed = 10
+// maxRefusedNamed is the number of refused entries that the error names.
+const maxRefusedNamed = 10
 
 // walker writes the plan of a source.
 type walker struct {
-	ctx      context.Context
-	src      *Source
-	enc      *tree.Encoder
-	plan     *Plan
-	only     *tree.Only // what is recorded; nil: everything
-	scratch  []byte
-	first    map[inode]*linked // of files with several names, the first that was met
-	refused  []string
-	refusals int
-	asRoot   bool
+	ctx          context.Context
+	src          *Source
+	enc          *tree.Encoder
+	plan         *Plan
+	only         *tree.Only // the entries to record; nil: all
+	scratch      []byte
+	firstNames   map[inode]*linkedFile // of files with several names
+	refused      []string
+	refusedCount int
+	asRoot       bool
 }
 
 type inode struct{ dev, ino uint64 }
 
-type linked struct {
-	path string
+type linkedFile struct {
+	path string // of the name that the walk met first
 	left uint32 // names not met yet
 }
 
-// walk writes every entry of the source to out, directory by directory.
-func walk(ctx context.Context, src *Source, out io.Writer, plan *Plan, only *tree.Only) error {
+// walkSource writes every entry of the source to out, directory by directory.
+func walkSource(ctx context.Context, src *Source, out io.Writer, plan *Plan, only *tree.Only) error {
 	enc, err := tree.NewEncoder(out, tree.PlanKind, planVersion, nil)
 	if err != nil {
 		return err
 	}
 	w := &walker{ctx: ctx, src: src, enc: enc, plan: plan, only: only, scratch: make([]byte, 64<<10),
-		first: map[inode]*linked{}, asRoot: os.Geteuid() == 0}
+		firstNames: map[inode]*linkedFile{}, asRoot: os.Geteuid() == 0}
 	plan.probes = xattrProbes{}
-	if src.IsFile() {
-		_, err = w.entries(src.base, "", []string{src.file})
-	} else {
-		err = w.dir("", ".", 0)
-	}
-	if err == nil && w.refusals > 0 {
-		err = fmt.Errorf("%w: found %d other entries, the first: %s", ErrRefused, w.refusals, strings.Join(w.refused, ", "))
-	}
-	if err != nil {
+	if err := w.walkRoot(); err != nil {
 		return err
+	}
+	if w.refusedCount > 0 {
+		return fmt.Errorf("%w: found %s, the first: %s", ErrRefused, humanize.Count(w.refusedCount, "other entry"), strings.Join(w.refused, ", "))
 	}
 	plan.sum = enc.Identity()
 	return enc.Close()
 }
 
-// dir records a directory, what is in it, and then the directories in it. It
-// holds no descriptor while it goes down.
-func (w *walker) dir(below, name string, depth int) error {
-	if err := context.Cause(w.ctx); err != nil {
-		return err
+func (w *walker) walkRoot() error {
+	if !w.src.IsFile() {
+		return w.walkDir("", ".", 0)
 	}
-	d, err := w.src.open(below)
-	if err != nil {
-		return err
-	}
-	subdirs, err := w.list(d, below, name, depth)
-	if closed := d.Close(); err == nil {
-		err = closed
-	}
-	for i := 0; i < len(subdirs) && err == nil; i++ {
-		err = w.dir(tree.Join(below, subdirs[i]), subdirs[i], depth+1)
-	}
+	_, err := w.recordEntries(w.src.base, "", []string{w.src.file})
 	return err
 }
 
-func (w *walker) list(d *sys.File, below, name string, depth int) (subdirs []string, err error) {
-	s, err := d.Stat() // before the names: what changes them later shows in the recheck
+// walkDir records a directory and its entries, and then walks its subdirectories. It
+// holds no descriptor while it walks them.
+func (w *walker) walkDir(below, name string, depth int) error {
+	if err := context.Cause(w.ctx); err != nil {
+		return err
+	}
+	d, err := w.src.openDir(below)
+	if err != nil {
+		return err
+	}
+	subdirs, err := w.recordDir(d, below, name, depth)
+	if err := firstError(err, d.Close()); err != nil {
+		return err
+	}
+	for _, subdir := range subdirs {
+		if err := w.walkDir(tree.Join(below, subdir), subdir, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordDir records d, the directory at below, and its entries. It returns the names of
+// the subdirectories.
+func (w *walker) recordDir(d *sys.File, below, name string, depth int) (subdirs []string, err error) {
+	s, err := d.Stat() // before the names: if they change later, the recheck finds other times
 	if err != nil {
 		return nil, err
 	}
@@ -100,50 +109,54 @@ func (w *walker) list(d *sys.File, below, name string, depth int) (subdirs []str
 	if err != nil {
 		return nil, err
 	}
-	r := w.record(tree.Dir, name, &s)
+	r := w.newRecord(tree.Dir, name, &s)
 	r.Path, r.Depth = below, depth
-	if err := w.write(&r, attrs, skipped); err != nil {
+	if err := w.writeRecord(&r, attrs, skipped); err != nil {
 		return nil, err
 	}
 	w.plan.Dirs++
 	names, err := d.Names(w.scratch)
-	names = slices.DeleteFunc(names, func(name string) bool { return !w.only.Leads(tree.Join(below, name)) })
-	for len(names) > 0 && err == nil {
-		var some []string
-		n := min(len(names), namesAtOnce)
-		some, err = w.entries(d, below, names[:n])
-		subdirs, names = append(subdirs, some...), names[n:]
+	if err != nil {
+		return nil, err
 	}
-	return subdirs, err
+	names = slices.DeleteFunc(names, func(name string) bool { return !w.only.Leads(tree.Join(below, name)) })
+	for part := range slices.Chunk(names, statsAtOnce) {
+		more, err := w.recordEntries(d, below, part)
+		if err != nil {
+			return nil, err
+		}
+		subdirs = append(subdirs, more...)
+	}
+	return subdirs, nil
 }
 
-// entries records names in d, which is the directory at below, and returns those of
-// directories.
-func (w *walker) entries(d *sys.File, below string, names []string) (subdirs []string, err error) {
-	for i, found := range w.lookAt(d, names) {
+// recordEntries records entries of d, the directory at below, and returns the names of
+// the subdirectories among them.
+func (w *walker) recordEntries(d *sys.File, below string, names []string) (subdirs []string, err error) {
+	for i, found := range w.statEntries(d, names) {
 		if found.err != nil {
 			return nil, found.err
 		}
 		if found.stat.IsDir() {
 			subdirs = append(subdirs, names[i])
 		}
-		if err := w.entry(below, names[i], &found); err != nil {
+		if err := w.recordEntry(below, names[i], &found); err != nil {
 			return nil, err
 		}
 	}
 	return subdirs, nil
 }
 
-func (w *walker) entry(below, name string, found *looked) error {
+func (w *walker) recordEntry(below, name string, found *foundEntry) error {
 	switch s := &found.stat; {
 	case s.IsDir():
 		return w.enc.Write(&tree.Record{Kind: tree.Subdir, Name: name})
 	case s.IsRegular():
-		return w.regular(below, name, found)
+		return w.recordFile(below, name, found)
 	case s.IsSymlink():
-		return w.symlink(below, name, found)
+		return w.recordSymlink(below, name, found)
 	default:
-		if w.refusals++; len(w.refused) < maxNamed {
+		if w.refusedCount++; len(w.refused) < maxRefusedNamed {
 			w.refused = append(w.refused, fmt.Sprintf("%q (%s)", tree.Join(below, name), typeName(s.Mode)))
 		}
 		return nil
@@ -164,9 +177,9 @@ func typeName(mode uint32) string {
 	return "unknown type"
 }
 
-func (w *walker) regular(below, name string, found *looked) error {
+func (w *walker) recordFile(below, name string, found *foundEntry) error {
 	s := &found.stat
-	r := w.record(tree.Regular, name, s)
+	r := w.newRecord(tree.Regular, name, s)
 	r.Path, r.Size = below, s.Size
 	if first := w.firstName(&r, s); first != "" {
 		r.Kind, r.Target = tree.HardLink, first
@@ -174,35 +187,36 @@ func (w *walker) regular(below, name string, found *looked) error {
 	} else {
 		w.plan.addFile(&r)
 	}
-	return w.write(&r, found.attrs, found.skipped)
+	return w.writeRecord(&r, found.attrs, found.skipped)
 }
 
-// firstName is the path under which the file was met before. A file is forgotten
-// when all its names are met; names outside the shard keep it to the end.
+// firstName returns the path under which the walk met the file first, or "" if this is
+// the first name. A file is forgotten after its last name. A file that has names outside
+// the shard is remembered until the end of the walk.
 func (w *walker) firstName(r *tree.Record, s *sys.Stat) string {
 	if s.Nlink < 2 {
 		return ""
 	}
 	id := inode{s.Dev, s.Ino}
-	l, met := w.first[id]
+	file, met := w.firstNames[id]
 	if !met {
-		w.first[id] = &linked{r.Below(), s.Nlink - 1}
+		w.firstNames[id] = &linkedFile{r.Below(), s.Nlink - 1}
 		return ""
 	}
-	if l.left--; l.left == 0 {
-		delete(w.first, id)
+	if file.left--; file.left == 0 {
+		delete(w.firstNames, id)
 	}
-	return l.path
+	return file.path
 }
 
-func (w *walker) symlink(below, name string, found *looked) error {
+func (w *walker) recordSymlink(below, name string, found *foundEntry) error {
 	s, target := &found.stat, found.target
-	r := w.record(tree.Symlink, name, s)
+	r := w.newRecord(tree.Symlink, name, s)
 	r.Path = below
-	if first := w.firstName(&r, s); first != "" { // links, too, can have several names
+	if first := w.firstName(&r, s); first != "" { // a symbolic link can have several names, too
 		r.Kind, r.Size, r.Target = tree.HardLink, s.Size, first
 		w.plan.HardLinks++
-		return w.write(&r, found.attrs, found.skipped)
+		return w.writeRecord(&r, found.attrs, found.skipped)
 	}
 	r.Target = target
 	w.plan.Symlinks++
@@ -211,12 +225,12 @@ func (w *walker) symlink(below, name string, found *looked) error {
 			w.plan.FirstEscaping = r.Below()
 		}
 	}
-	return w.write(&r, found.attrs, found.skipped)
+	return w.writeRecord(&r, found.attrs, found.skipped)
 }
 
-// record is what every kind of entry has. Who cannot give files away owns the
-// copy.
-func (w *walker) record(kind tree.Kind, name string, s *sys.Stat) tree.Record {
+// newRecord returns a record with the fields that all kinds of entries have. A process
+// that is not root cannot give files away, and becomes the owner of the copy.
+func (w *walker) newRecord(kind tree.Kind, name string, s *sys.Stat) tree.Record {
 	r := tree.Record{Kind: kind, Name: name, Mode: s.Perm(), UID: s.UID, GID: s.GID, Mtime: s.Mtime,
 		Source: tree.Source{Ino: s.Ino, Ctime: s.Ctime, Atime: s.Atime, Blocks: s.Blocks}}
 	if !w.asRoot {
@@ -225,14 +239,14 @@ func (w *walker) record(kind tree.Kind, name string, s *sys.Stat) tree.Record {
 	return r
 }
 
-// write completes the record with its extended attributes.
-func (w *walker) write(r *tree.Record, attrs []tree.Xattr, skipped []string) error {
+// writeRecord adds the extended attributes to the record and writes it.
+func (w *walker) writeRecord(r *tree.Record, attrs []tree.Xattr, skipped []string) error {
 	for _, attr := range skipped {
 		if w.plan.SkippedXattrs++; w.plan.SkippedXattrs == 1 {
 			w.plan.FirstSkipped = attr
 		}
 	}
 	r.Xattrs = tree.DigestXattrs(attrs)
-	w.plan.probes.add(attrs, r.Below(), r.Kind == tree.Dir)
+	w.plan.probes.addProbes(attrs, r.Below(), r.Kind == tree.Dir)
 	return w.enc.Write(r)
 }
