@@ -29,7 +29,8 @@ func (e *DamageError) Error() string {
 		e.Path, e.From, e.To)
 }
 
-// Options are the options of Plan.Copy and Plan.Sum.
+// Options are the options of Plan.Copy and Plan.Sum. Plan.Sum uses only Jobs, ReadBack and
+// Observer.
 type Options struct {
 	Jobs     int          // workers; values below 1 mean 1
 	Engine   Engine       // zero: Auto
@@ -42,6 +43,16 @@ type Options struct {
 	// multiple of sys.Align; 0 means the whole block.
 	Request int
 	Timer   Timer // nil: nothing is timed
+}
+
+func (o Options) withDefaults() Options {
+	if o.Observer == nil {
+		o.Observer = Nobody{}
+	}
+	if o.Engine == "" {
+		o.Engine = Auto
+	}
+	return o
 }
 
 // Result is the work that a copy did. After an error it is the work until then.
@@ -90,15 +101,11 @@ type copyRun struct {
 
 // Copy copies the files of the plan into the stage and reads them back. Afterwards all
 // data is on stable storage. The metadata of directories and links may not be; the
-// caller has to call SyncStage. An error can contain ErrSourceChanged or a *DamageError;
-// the result is never nil.
+// caller has to call SyncStage. The error contains ErrSourceChanged, a *DamageError, the
+// cause of the end of ctx, or the *fs.PathError of a system call that failed. The result
+// is never nil.
 func (p *Plan) Copy(ctx context.Context, s *Stage, o Options) (*Result, error) {
-	if o.Observer == nil {
-		o.Observer = Nobody{}
-	}
-	if o.Engine == "" {
-		o.Engine = Auto
-	}
+	o = o.withDefaults()
 	workers, err := pool.New(o.Jobs)
 	if err != nil {
 		return &Result{}, err
@@ -152,8 +159,8 @@ func (c *copyRun) countFile(p *filePair, bytes int64) {
 	c.result.Engines[engine] = Usage{u.Files + 1, u.Bytes + bytes, u.Why}
 }
 
-// firstError returns the first error that is not nil: of an operation, and of the Close
-// after it.
+// firstError returns err, the error of an operation, or if that is nil the error of the
+// Close after it.
 func firstError(err, closeErr error) error {
 	if err != nil {
 		return err

@@ -71,6 +71,28 @@ func (c *copyRun) openParent(it *Item) (parent *sys.File, name string, err error
 	return parent, it.Name, err
 }
 
+// dirPair is a directory of the source and its copy in the stage, both open.
+type dirPair struct{ src, dst *sys.File }
+
+// openDirPair opens the directory at path on both sides.
+func (c *copyRun) openDirPair(path string) (dirPair, error) {
+	src, err := c.openSourceDir(path)
+	if err != nil {
+		return dirPair{}, err
+	}
+	dst, err := c.stage.openDir(path)
+	if err != nil {
+		src.Close()
+		return dirPair{}, err
+	}
+	return dirPair{src, dst}, nil
+}
+
+func (d dirPair) closeBoth() {
+	d.src.Close()
+	d.dst.Close()
+}
+
 // emitInStage emits tasks that call do for each entry that matches. A task is a batch of
 // one directory; dst is that directory in the stage.
 func (c *copyRun) emitInStage(ctx context.Context, emit func(pool.Task) error, match func(*Item) bool, do func(ctx context.Context, dst *sys.File, it *Item) error) error {

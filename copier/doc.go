@@ -9,12 +9,12 @@
 //     (stage.go, space.go).
 //  3. Make the directories (dirs.go). Then copy with one pool of workers: files of
 //     at most one block directory by directory, larger files block by block. A
-//     worker reads a block from the source, computes its XXH64, writes it with the
-//     engine of the file, and records the sum in the journal (small.go, large.go,
-//     block.go, engine_*.go, journal.go). One system call reads many small files of
-//     the source (batch_read.go).
+//     worker reads a block from the source and computes its XXH64. It writes the
+//     block with the engine of the file and its sum to the journal (small_files.go,
+//     large_segments.go, block.go, engine_*.go, journal.go). One system call reads
+//     many small files of the source (batch_read.go).
 //  4. Sync the data: large files after every 256 MiB, small files in rounds of the
-//     same size (large.go, small_rounds.go).
+//     same size (large_segments.go, small_rounds.go).
 //  5. Read the synced data back from the SSD while other data is copied, and compare
 //     it with the journal. A block that differs is copied again. If it still differs,
 //     it is damaged (readback.go).

@@ -15,7 +15,7 @@ const directFrom = 128 << 10
 func openFile(d *sys.File, name string, flags int, mode uint32) (*sys.File, error) {
 	f, err := d.OpenAt(name, flags, mode)
 	if flags&unix.O_DIRECT != 0 && sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) {
-		// The call that refused O_DIRECT may have created the file nevertheless.
+		// The call that refused O_DIRECT may have created the file.
 		f, err = d.OpenAt(name, flags&^(unix.O_DIRECT|unix.O_EXCL), mode)
 	}
 	return f, err

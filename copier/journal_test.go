@@ -84,7 +84,7 @@ func scanAll(t *testing.T, j *journal, r *rand.Rand, last int64) (found []int64)
 
 // TestProgressStops cancels Progress and a scan.
 func TestProgressStops(t *testing.T) {
-	p, state := planned(t, testkit.File("a", 2*block+1, 1), testkit.File("b", 5, 2))
+	p, state := makePlanOf(t, testkit.File("a", 2*block+1, 1), testkit.File("b", 5, 2))
 	s, err := p.OpenStage(t.Context(), true, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -129,17 +129,8 @@ func BenchmarkJournal(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(int64(b.N)*c.puts), "ns/put")
 		})
 	}
-	full := func(b *testing.B) *journal {
-		j := emptyJournal(b)
-		for slot := range files {
-			if err := j.putSum(slot, 1); err != nil {
-				b.Fatal(err)
-			}
-		}
-		return j
-	}
 	b.Run("get/60000files", func(b *testing.B) {
-		j := full(b)
+		j := fullJournal(b, files)
 		b.ReportAllocs()
 		for b.Loop() {
 			for slot := range files {
@@ -150,7 +141,7 @@ func BenchmarkJournal(b *testing.B) {
 		}
 	})
 	b.Run("scan/60000files", func(b *testing.B) {
-		j := full(b)
+		j := fullJournal(b, files)
 		b.ReportAllocs()
 		for b.Loop() {
 			s := j.newScan(b.Context())
@@ -161,6 +152,18 @@ func BenchmarkJournal(b *testing.B) {
 			}
 		}
 	})
+}
+
+// fullJournal makes a journal with sums in the first slots.
+func fullJournal(b *testing.B, slots int64) *journal {
+	b.Helper()
+	j := emptyJournal(b)
+	for slot := range slots {
+		if err := j.putSum(slot, 1); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return j
 }
 
 // TestRecordsOfOtherTypes puts entries of other types under the names of plan and journal.
@@ -175,7 +178,7 @@ func TestRecordsOfOtherTypes(t *testing.T) {
 	}
 	for name, step := range odd {
 		t.Run(name, func(t *testing.T) {
-			_, state := planned(t, testkit.Content("a", "x"))
+			_, state := makePlanOf(t, testkit.Content("a", "x"))
 			if err := errors.Join(DropPlan(t.Context(), state), step(state.Path())); err != nil {
 				t.Fatal(err)
 			}

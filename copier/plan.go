@@ -86,8 +86,8 @@ type Plan struct {
 
 // MakePlan walks the source and writes the plan into the state dir, over an older plan.
 // It checks that the file system of the state dir takes the extended attributes of the
-// source. The error contains ErrRefused if a shard may not hold an entry. The caller
-// must close the plan.
+// source. The error contains ErrRefused if the source holds an entry that is not a file,
+// directory or symbolic link. The caller must close the plan.
 func MakePlan(ctx context.Context, src *Source, state *sys.File) (*Plan, error) {
 	return MakePartialPlan(ctx, src, state, nil)
 }
@@ -128,8 +128,8 @@ type Item struct {
 	begun time.Time // of a small file, for the Timer
 }
 
-// Each calls f for every entry of the plan, in the order of the plan, and returns the
-// first error of f. The item is valid until f returns.
+// Each calls f for every entry of the plan, in the order of the plan. It stops at the first
+// error of f and returns that error. The item is valid until f returns.
 func (p *Plan) Each(ctx context.Context, f func(*Item) error) error {
 	return eachItem(ctx, p.file, f)
 }

@@ -10,8 +10,8 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// DeviceReader reads files from the device, not from the page cache. The checker
-// implements it. It does not know how a file was written.
+// DeviceReader reads files from the device, not from the page cache. Package verify
+// implements it, so that the code that checks a file is not the code that wrote it.
 type DeviceReader interface {
 	// Open opens the file called name in dir. size is its length in bytes.
 	Open(dir *sys.File, name string, size int64) (BlockReader, error)

@@ -43,7 +43,8 @@ type Source struct {
 }
 
 // OpenSource opens the shard at path, which must be a directory, a regular file, or a
-// symbolic link to one of them. The caller must close the source.
+// symbolic link to one of them. The error contains fs.ErrNotExist if it does not exist. The
+// caller must close the source.
 func OpenSource(path string) (*Source, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -82,7 +83,8 @@ func (s *Source) openSingleFile() error {
 }
 
 // SourceAt opens the shard called name in an open directory. It must be a directory or
-// a regular file, not a symbolic link. The caller must close the source.
+// a regular file, not a symbolic link. The error contains fs.ErrNotExist if it does not
+// exist. The caller must close the source.
 func SourceAt(in *sys.File, name string) (*Source, error) {
 	s := &Source{Path: in.Path() + "/" + name}
 	var err error

@@ -42,25 +42,3 @@ func (c *copyRun) readLeavingCache(f *sys.File, off, n int64, read func() error)
 	}
 	return err
 }
-
-// A dirPair is a directory of the source and its copy in the stage, both open.
-type dirPair struct{ src, dst *sys.File }
-
-// openDirPair opens the directory at path on both sides.
-func (c *copyRun) openDirPair(path string) (dirPair, error) {
-	src, err := c.openSourceDir(path)
-	if err != nil {
-		return dirPair{}, err
-	}
-	dst, err := c.stage.openDir(path)
-	if err != nil {
-		src.Close()
-		return dirPair{}, err
-	}
-	return dirPair{src, dst}, nil
-}
-
-func (d dirPair) closeBoth() {
-	d.src.Close()
-	d.dst.Close()
-}

@@ -23,13 +23,14 @@ type Stage struct {
 	clones bool      // the files of the source can be cloned into the stage
 	sums   sumReader // of Sum
 
-	// Discarded reports whether a stage was deleted that could not be resumed.
+	// Discarded reports whether OpenStage deleted an old stage that it did not resume.
 	Discarded bool
 }
 
-// OpenStage makes an empty stage for a plan in its state dir, and deletes an older stage
-// with that number of jobs. If resume is true and there is a stage whose journal belongs to
-// the same plan, OpenStage resumes that stage. The caller must close the stage.
+// OpenStage opens the stage in the state dir of the plan. If resume is true, and the state
+// dir has a stage whose journal belongs to the same plan, OpenStage resumes that stage.
+// Otherwise it deletes the old stage with that number of jobs, and makes an empty one. The
+// caller must close the stage.
 func (p *Plan) OpenStage(ctx context.Context, resume bool, jobs int) (*Stage, error) {
 	s := &Stage{state: p.state}
 	s.base, s.prefix = p.state, StageName
@@ -75,8 +76,9 @@ func (s *Stage) IsFile() bool { return s.file != "" }
 // Close closes the stage. Its files stay.
 func (s *Stage) Close() error { return s.journal.file.Close() }
 
-// RemoveStage deletes a stage and its journal, with that number of jobs. The journal goes
-// first: without it, no copy resumes a part of the stage.
+// RemoveStage deletes the stage and its journal from a state dir, with that number of jobs.
+// It is not an error if they do not exist. The journal goes first: without it, no copy
+// resumes a part of the stage.
 func RemoveStage(ctx context.Context, state *sys.File, jobs int) error {
 	if err := DropJournal(ctx, state); err != nil {
 		return err

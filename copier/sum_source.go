@@ -26,7 +26,7 @@ func (p *Plan) Sum(ctx context.Context, o Options) (*Stage, error) {
 	if s.journal, err = newJournal(p.state, p.sum); err != nil {
 		return nil, err
 	}
-	run := &sumRun{Options: o, plan: p, stage: s, open: newOpenSums()}
+	run := &sumRun{Options: o.withDefaults(), plan: p, stage: s, open: newOpenSums()}
 	err = workers.Run(ctx, run.sumSmallFiles, run.sumLargeFiles)
 	if err := firstError(err, run.open.closeAll()); err != nil {
 		_ = s.Close() // the sums are incomplete

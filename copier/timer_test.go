@@ -178,8 +178,8 @@ func TestReadBackBeginsWhileCopying(t *testing.T) {
 	}
 }
 
-// TestRequestBoundsEveryCall checks that with Options.Request no call moves more bytes: of
-// the source, of the copy, and while reading back.
+// TestRequestBoundsEveryCall checks that no call moves more than Options.Request bytes:
+// reading the source, writing the copy, and reading back.
 func TestRequestBoundsEveryCall(t *testing.T) {
 	testkit.NeedRoot(t)
 	for _, engine := range []copier.Engine{copier.Direct, copier.Range} {

@@ -116,8 +116,8 @@ func TestAllocatedSize(t *testing.T) {
 	}
 }
 
-// planned makes the plan of a tree.
-func planned(t *testing.T, steps ...testkit.Step) (*Plan, *sys.File) {
+// makePlanOf makes the plan of a tree, and returns it with its state dir.
+func makePlanOf(t *testing.T, steps ...testkit.Step) (*Plan, *sys.File) {
 	t.Helper()
 	from := t.TempDir()
 	testkit.Apply(t, from, steps...)
@@ -148,7 +148,7 @@ func TestBatches(t *testing.T) {
 		steps = append(steps, testkit.Sparse(fmt.Sprintf("big/%d", i), block, nil))
 	}
 	steps = append(steps, testkit.Content("z/a/file", ""), testkit.Content("z/file", ""), testkit.Dir("z/b", 0o755), testkit.Content("z/c/file", ""))
-	p, _ := planned(t, steps...)
+	p, _ := makePlanOf(t, steps...)
 	seen := map[string]int{}
 	var sizes []string
 	err := p.eachBatch(t.Context(), func(it *Item) bool { return it.Kind == tree.Regular }, func(b *batch) error {
@@ -186,7 +186,7 @@ func TestBatches(t *testing.T) {
 
 // TestSlotsOfAPlan checks that each regular file has slots of its own, without gaps.
 func TestSlotsOfAPlan(t *testing.T) {
-	p, _ := planned(t, testkit.Sparse("a", 3*block, nil), testkit.Content("b", ""), testkit.Content("c/d", "x"),
+	p, _ := makePlanOf(t, testkit.Sparse("a", 3*block, nil), testkit.Content("b", ""), testkit.Content("c/d", "x"),
 		testkit.Hardlink("a", "c/e"), testkit.Sparse("f", block+1, nil), testkit.Symlink("a", "g"))
 	taken := map[int64]string{}
 	err := p.Each(t.Context(), func(it *Item) error {
@@ -240,6 +240,18 @@ func TestPlanSumIsTheSource(t *testing.T) {
 	}
 }
 
+// writeJournal makes a journal of plan 42 with sums in slots 0 and 5.
+func writeJournal(t *testing.T, state *sys.File) {
+	t.Helper()
+	j, err := newJournal(state, 42)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(j.putSum(0, 7), j.putSum(5, 1<<63), j.file.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestJournalBelongsToOnePlan(t *testing.T) {
 	state, err := sys.OpenDir(t.TempDir())
 	if err != nil {
@@ -247,17 +259,7 @@ func TestJournalBelongsToOnePlan(t *testing.T) {
 	}
 	defer state.Close()
 	path := filepath.Join(state.Path(), journalName)
-	begin := func() {
-		t.Helper()
-		j, err := newJournal(state, 42)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(j.putSum(0, 7), j.putSum(5, 1<<63), j.file.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	begin()
+	writeJournal(t, state)
 	j, found, err := openJournal(state, 42)
 	if err != nil || !found {
 		t.Fatalf("same plan: got found %t, %v, want true, nil", found, err)
@@ -287,7 +289,7 @@ func TestJournalBelongsToOnePlan(t *testing.T) {
 		if err := DropJournal(t.Context(), state); err != nil {
 			t.Error(err)
 		}
-		begin()
+		writeJournal(t, state)
 	}
 }
 
@@ -327,7 +329,7 @@ func TestJournalThatLostSumsIsAnError(t *testing.T) {
 }
 
 func TestCheckSpace(t *testing.T) {
-	p, state := planned(t, testkit.File("a", 10_000, 1), testkit.File("d/b", block+1, 2), testkit.Sparse("s", 1<<40, nil),
+	p, state := makePlanOf(t, testkit.File("a", 10_000, 1), testkit.File("d/b", block+1, 2), testkit.Sparse("s", 1<<40, nil),
 		testkit.Hardlink("a", "d/c"), testkit.Symlink("a", "l"))
 	stage, err := p.OpenStage(t.Context(), true, 2)
 	if err != nil {
@@ -411,11 +413,28 @@ func TestEngineIsAFlag(t *testing.T) {
 	}
 }
 
+// hideErrors returns an emit function that waits until a task has run. It stores the error of
+// the task in failed, and the pool does not notice it.
+func hideErrors(emit func(pool.Task) error, failed *error) func(pool.Task) error {
+	return func(task pool.Task) error {
+		ran := make(chan struct{})
+		err := emit(func(ctx context.Context, w *pool.Worker) error {
+			defer close(ran)
+			*failed = task(ctx, w)
+			return nil
+		})
+		if err == nil {
+			<-ran
+		}
+		return err
+	}
+}
+
 // TestRoundThatFailedIsNotReadBack checks that a round with a failed batch never counts as
 // copied. Reading it back would fail on the missing files, and that error could hide the
 // cause.
 func TestRoundThatFailedIsNotReadBack(t *testing.T) {
-	p, _ := planned(t, testkit.File("a", 10, 1), testkit.File("b", 10, 2))
+	p, _ := makePlanOf(t, testkit.File("a", 10, 1), testkit.File("b", 10, 2))
 	stage, err := p.OpenStage(t.Context(), false, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -428,20 +447,9 @@ func TestRoundThatFailedIsNotReadBack(t *testing.T) {
 	defer workers.Close()
 	c := &copyRun{Options: Options{Engine: Auto, Observer: Nobody{}}, plan: p, src: p.src, stage: stage, pool: workers}
 	c.result.Engines = map[Engine]Usage{}
-	var failed error
+	var failed error // the stage has no directory
 	err = workers.Run(t.Context(), func(ctx context.Context, emit func(pool.Task) error) error {
-		s := &smallRounds{run: c, ctx: ctx, current: newRound(), emit: func(task pool.Task) error {
-			ran := make(chan struct{})
-			err := emit(func(ctx context.Context, w *pool.Worker) error {
-				defer close(ran)
-				failed = task(ctx, w) // the stage has no directory
-				return nil            // the pool must not notice the failure yet
-			})
-			if err == nil {
-				<-ran
-			}
-			return err
-		}}
+		s := &smallRounds{run: c, ctx: ctx, current: newRound(), emit: hideErrors(emit, &failed)}
 		r := s.current
 		if err := p.eachBatch(ctx, func(it *Item) bool { return it.Kind == tree.Regular }, s.addBatch); err != nil {
 			return err

@@ -19,8 +19,8 @@ type batchCopier struct {
 	sums   sumWriter
 }
 
-// copyBatch copies the entries of a batch. If it fails, the sums of the files that it has
-// copied are in the journal nevertheless.
+// copyBatch copies the entries of a batch. Even if it fails, the journal gets the sums of the
+// files that it has copied.
 func (c *copyRun) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error {
 	dirs, err := c.openDirPair(b.path)
 	if err != nil {
