@@ -159,7 +159,8 @@ func (f *largeFile) copyTask(ctx context.Context, s *segment, b int64, w *pool.W
 	return f.syncSegment(s)
 }
 
-// keepBlock reports whether an interrupted copy has left block b in the stage.
+// keepBlock reports whether an interrupted copy has left block b in the stage, and notes it in
+// the segment.
 func (f *largeFile) keepBlock(s *segment, b int64) (bool, error) {
 	if !f.run.stage.Resumed {
 		return false, nil
