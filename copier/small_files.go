@@ -137,14 +137,8 @@ func (b *batchCopier) keepSmall(it *Item) (kept bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s, err := f.Stat()
-	if err == nil && (!s.IsRegular() || s.Size != it.Size) {
-		return false, f.Close()
-	}
-	if err == nil {
-		err = b.sealKept(f, it)
-	}
-	if err := firstError(err, f.Close()); err != nil {
+	kept, err = b.sealKept(f, it)
+	if err := firstError(err, f.Close()); err != nil || !kept {
 		return false, err
 	}
 	it.kept, it.Sum = true, sum
@@ -152,14 +146,19 @@ func (b *batchCopier) keepSmall(it *Item) (kept bool, err error) {
 	return true, nil
 }
 
-func (b *batchCopier) sealKept(f *sys.File, it *Item) error {
+// sealKept reports whether f has the type and the length of the file, and sets its metadata.
+func (b *batchCopier) sealKept(f *sys.File, it *Item) (kept bool, err error) {
+	s, err := f.Stat()
+	if err != nil || !s.IsRegular() || s.Size != it.Size {
+		return false, err
+	}
 	if err := b.run.setMetadata(b.dirs, f, it, creationDefaults{}); err != nil {
-		return err
+		return false, err
 	}
 	if b.run.syncEach {
-		return f.Sync()
+		return true, f.Sync()
 	}
-	return nil
+	return true, nil
 }
 
 // removeOld removes the entry of an earlier attempt, if there is one.

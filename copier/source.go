@@ -52,14 +52,14 @@ func OpenSource(path string) (*Source, error) {
 	}
 	s := &Source{Path: path}
 	s.base, err = sys.OpenDir(path)
-	if err == nil {
-		s.Stat, err = s.base.Stat()
-		return s, err
+	if sys.Is(err, unix.ENOTDIR) {
+		return s, s.openSingleFile()
 	}
-	if !sys.Is(err, unix.ENOTDIR) {
+	if err != nil {
 		return nil, fmt.Errorf("open source: %w", err)
 	}
-	return s, s.openSingleFile()
+	s.Stat, err = s.base.Stat()
+	return s, err
 }
 
 func (s *Source) openSingleFile() error {
