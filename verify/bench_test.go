@@ -11,7 +11,7 @@ import (
 )
 
 // manyFiles is a directory of files of a block each.
-func manyFiles(n int) []tree.Record {
+func manyRecords(n int) []tree.Record {
 	records := []tree.Record{{Kind: tree.Dir, Name: ".", Mode: 0o755}}
 	for i := range n {
 		records = append(records, tree.Record{Kind: tree.Regular, Name: fmt.Sprintf("segment-%06d.dat", i), Mode: 0o644,
@@ -24,7 +24,7 @@ func manyFiles(n int) []tree.Record {
 // of an entry.
 func BenchmarkManifest(b *testing.B) {
 	const n = 10_000
-	records := manyFiles(n)
+	records := manyRecords(n)
 	perEntry := func(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/entry")
 	}

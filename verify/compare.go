@@ -3,105 +3,111 @@ package verify
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
 
-// A Shard is a published tree, or one in a stage: the name of a directory or of
-// a regular file in an open directory.
+// A Shard is a published tree, or one in a stage: the name of a directory or of a
+// regular file in an open directory.
 type Shard struct {
 	In   *sys.File
 	Name string
-	Only *tree.Only // what of it is looked at; nil: everything
+	Only *tree.Only // the entries to compare; nil: all of them
 }
 
-// comparer holds a tree against a manifest, both in the same order, with one
-// directory of it in memory.
+// comparer compares a tree with a manifest. It walks the tree in the order of the
+// manifest, so that only one directory of the tree is in memory.
 type comparer struct {
 	ctx    context.Context
 	shard  Shard
 	report func(Difference)
-	// file is told of each regular file that is there with the right length, and
-	// where: its name in d, the open directory at path below shard.In. sums is told
-	// of the sums of the blocks of the file before.
-	file func(d *sys.File, path, name string, r *tree.Record) error
-	sums func(r *tree.Record) error
+	// onFile is called for each regular file that exists and has the right length:
+	// name is its name in d, the open directory at path below shard.In. onSums is
+	// called with the checksums of the blocks of that file.
+	onFile func(d *sys.File, path, name string, r *tree.Record) error
+	onSums func(r *tree.Record) error
 
-	strict  bool              // what cannot be read is an error
-	linked  map[uint64]string // by inode, the path of each file met that has several names
-	isTree  bool              // a directory came first
-	summing bool              // the last regular file was handed to file
-	dir     *sys.File         // nil where the directory of the records is not there
-	path    string
-	names   []string // of dir, not met in the manifest yet
-	scratch []byte
+	strict     bool              // an entry that cannot be read is an error
+	linked     map[uint64]string // inode to path, of each file met that has several names
+	isTree     bool              // the first record is a directory
+	sumsWanted bool              // the last regular file was passed to onFile
+	dir        *sys.File         // nil if the tree does not have the directory of the records
+	path       string            // of dir
+	names      []string          // of dir, not met in the manifest yet
+	scratch    []byte
 }
 
-// CompareTree reports every difference in names and metadata between a tree and
-// its manifest, which must have been checked. It reads no contents.
+// CompareTree reports every difference in names and metadata between a tree and its
+// manifest, which must have been checked. It reads no contents.
 func CompareTree(ctx context.Context, m *Manifest, shard Shard, report func(Difference)) error {
-	return newComparer(ctx, shard, report).compare(m)
+	return newComparer(ctx, shard, report).compareManifest(m)
 }
 
-// ProveTree is CompareTree of a tree that has just been made: what cannot be read
-// of it is an error, and proves nothing.
+// ProveTree is CompareTree for a tree that was just made: an entry that cannot be read
+// is an error and not a difference, since then nothing is proven.
 func ProveTree(ctx context.Context, m *Manifest, shard Shard, report func(Difference)) error {
 	c := newComparer(ctx, shard, report)
 	c.strict = true
-	return c.compare(m)
+	return c.compareManifest(m)
 }
 
 func newComparer(ctx context.Context, shard Shard, report func(Difference)) *comparer {
 	return &comparer{ctx: ctx, shard: shard, report: report,
-		file: func(*sys.File, string, string, *tree.Record) error { return nil },
-		sums: func(*tree.Record) error { return nil }}
+		onFile: func(*sys.File, string, string, *tree.Record) error { return nil },
+		onSums: func(*tree.Record) error { return nil }}
 }
 
-func (c *comparer) compare(m *Manifest) error {
+func (c *comparer) compareManifest(m *Manifest) error {
 	c.scratch, c.linked = make([]byte, 64<<10), map[uint64]string{}
-	if err := m.each(c.record); err != nil {
+	if err := m.Each(c.compareRecord); err != nil {
 		if c.dir != nil {
-			c.dir.Close() //nolint:errcheck // opened for reading
+			c.dir.Close()
 		}
-		return err // names that were not come to are no extra ones
+		return err // the names that are left may be in records that were not reached
 	}
-	return c.leave()
+	return c.closeDirectory()
 }
 
-func (c *comparer) record(r *tree.Record) error {
+func (c *comparer) compareRecord(r *tree.Record) error {
 	if err := context.Cause(c.ctx); err != nil {
 		return err
 	}
-	c.summing = c.summing && r.Kind == tree.Sums
+	c.sumsWanted = c.sumsWanted && r.Kind == tree.Sums
 	switch {
 	case r.Kind == tree.Dir:
-		if err := c.leave(); err != nil {
+		if err := c.closeDirectory(); err != nil {
 			return err
 		}
-		return c.enter(r)
+		return c.openDirectory(r)
 	case r.Kind == tree.Sums:
-		if !c.summing {
-			return nil // of a file that is not there to be compared
+		if !c.sumsWanted {
+			return nil // their file is not compared
 		}
-		return c.sums(r)
+		return c.onSums(r)
 	case !c.isTree:
-		return c.single(r)
+		return c.compareSingleFile(r)
 	case c.dir == nil:
 		return nil // the directory was reported
 	}
+	return c.compareName(r)
+}
+
+// compareName reports the names of the open directory that sort before the record's name,
+// which the manifest does not have, and compares the entry of that name.
+func (c *comparer) compareName(r *tree.Record) error {
 	for len(c.names) > 0 && c.names[0] < r.Name {
-		c.extra(c.names[0])
+		c.reportExtra(c.names[0])
 		c.names = c.names[1:]
 	}
 	wanted := c.shard.Only.Leads(r.Below())
 	if len(c.names) == 0 || c.names[0] != r.Name {
 		if wanted {
-			c.differs(r.Name, Missing, "")
+			c.reportDifference(r.Name, Missing, "")
 		}
 		return nil
 	}
@@ -109,21 +115,21 @@ func (c *comparer) record(r *tree.Record) error {
 	if !wanted {
 		return nil
 	}
-	return c.entry(c.dir, r.Name, r)
+	return c.compareEntry(c.dir, r.Name, r)
 }
 
-func (c *comparer) extra(name string) {
-	if c.shard.Only.Has(below(c.path, name)) {
-		c.differs(name, Extra, "")
+func (c *comparer) reportExtra(name string) {
+	if c.shard.Only.Has(entryPath(c.path, name)) {
+		c.reportDifference(name, Extra, "")
 	}
 }
 
-func (c *comparer) differs(name string, kind Kind, detail string) {
-	c.report(Difference{Path: below(c.path, name), Kind: kind, Detail: detail})
+func (c *comparer) reportDifference(name string, kind Kind, detail string) {
+	c.report(Difference{Path: entryPath(c.path, name), Kind: kind, Detail: detail})
 }
 
-// enter opens the directory of the records that follow.
-func (c *comparer) enter(r *tree.Record) error {
+// openDirectory opens the directory of the records that follow, and compares it.
+func (c *comparer) openDirectory(r *tree.Record) error {
 	c.isTree, c.path, c.names = true, r.Path, nil
 	if !c.shard.Only.Leads(r.Below()) {
 		return nil
@@ -132,97 +138,94 @@ func (c *comparer) enter(r *tree.Record) error {
 	switch {
 	case sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP):
 		if r.Depth == 0 {
-			c.rootDiffers(err)
+			c.reportRoot(err)
 		}
 		return nil // its name was reported in the directory above
 	case err != nil:
-		return c.unreadable(".", err)
+		return c.reportUnreadable(".", err)
 	}
 	c.dir = d
 	s, err := d.Stat()
 	if err != nil {
-		return c.unseen(err)
+		return c.reportUnreadableDir(err)
 	}
 	wanted := c.shard.Only.Has(r.Below())
 	if wanted {
-		c.meta(".", r, &s)
+		c.compareMetadata(".", r, &s)
 	}
 	if c.names, err = d.Names(c.scratch); err != nil {
-		return c.unseen(err)
+		return c.reportUnreadableDir(err)
 	}
 	if !wanted {
 		return nil
 	}
-	return c.xattrs(d, ".", ".", r)
+	return c.compareXattrs(d, ".", ".", r)
 }
 
-// unseen reports the open directory, of whose names nothing can be said.
-func (c *comparer) unseen(err error) error {
+// reportUnreadableDir reports the open directory and none of its names, which are unknown.
+func (c *comparer) reportUnreadableDir(err error) error {
 	c.names = nil
-	return errs.Join(c.unreadable(".", err), c.leave())
+	return errs.Join(c.reportUnreadable(".", err), c.closeDirectory())
 }
 
-// unreadable reports an entry that the file system does not give back. That this
-// process has not the means to read it says nothing of the entry.
-func (c *comparer) unreadable(name string, err error) error {
+// reportUnreadable reports an entry that the file system fails to return. If this process
+// lacks the means to read the entry, it returns the error: the entry may be good.
+func (c *comparer) reportUnreadable(name string, err error) error {
 	if c.strict || Ours(err) {
 		return err
 	}
-	c.differs(name, Unreadable, err.Error())
+	c.reportDifference(name, Unreadable, err.Error())
 	return nil
 }
 
-// Ours reports the errors of a process that lacks descriptors, memory or rights.
+// Ours reports whether err is one of a process that lacks descriptors, memory or rights.
+// Such an error does not show that the file is damaged.
 func Ours(err error) bool {
 	return sys.Is(err, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EACCES, unix.EPERM)
 }
 
-func (c *comparer) rootDiffers(err error) {
+func (c *comparer) reportRoot(err error) {
 	if sys.Is(err, unix.ENOENT) {
-		c.differs(".", Missing, "")
+		c.reportDifference(".", Missing, "")
 		return
 	}
-	c.differs(".", Type, "not a directory")
+	c.reportDifference(".", Type, "not a directory")
 }
 
-// leave reports what the manifest has not of the directory that was open.
-func (c *comparer) leave() error {
+// closeDirectory closes the open directory, if there is one, and reports the names that
+// the manifest does not have.
+func (c *comparer) closeDirectory() error {
 	if c.dir == nil {
 		return nil
 	}
 	for _, name := range c.names {
-		c.extra(name)
+		c.reportExtra(name)
 	}
 	err := c.dir.Close()
 	c.dir = nil
 	return err
 }
 
-// single compares a shard that is one regular file.
-func (c *comparer) single(r *tree.Record) error {
+// compareSingleFile compares a shard that is one regular file.
+func (c *comparer) compareSingleFile(r *tree.Record) error {
 	_, err := c.shard.In.StatAt(c.shard.Name)
 	if sys.Is(err, unix.ENOENT) {
-		c.differs(".", Missing, "")
+		c.reportDifference(".", Missing, "")
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return c.entry(c.shard.In, c.shard.Name, r)
+	return c.compareEntry(c.shard.In, c.shard.Name, r)
 }
 
-// entry compares name in d, which is there, with its record.
-func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
+// compareEntry compares name in d, which exists, with its record.
+func (c *comparer) compareEntry(d *sys.File, name string, r *tree.Record) error {
 	s, err := d.StatAt(name)
 	if err != nil {
-		return c.unreadable(r.Name, err)
+		return c.reportUnreadable(r.Name, err)
 	}
-	want := typeOf(r.Kind)
-	if r.Kind == tree.HardLink && s.IsSymlink() {
-		want = unix.S_IFLNK // of what type it was, its first name knows
-	}
-	if s.Mode&unix.S_IFMT != want {
-		c.differs(r.Name, Type, fmt.Sprintf("found %s, published as %s", typeName(s.Mode), typeName(want)))
+	if !c.compareType(r, &s) {
 		return nil
 	}
 	switch r.Kind {
@@ -231,98 +234,121 @@ func (c *comparer) entry(d *sys.File, name string, r *tree.Record) error {
 	case tree.Symlink:
 		target, err := d.ReadlinkAt(name)
 		if err != nil {
-			return c.unreadable(r.Name, err)
+			return c.reportUnreadable(r.Name, err)
 		}
 		if target != r.Target {
-			c.differs(r.Name, LinkTarget, fmt.Sprintf("found %q, published %q", target, r.Target))
+			c.reportDifference(r.Name, LinkTarget, fmt.Sprintf("found %q, published %q", target, r.Target))
 		}
-		c.notLinked(r, &s)
+		c.compareNotLinked(r, &s)
 	case tree.Regular:
-		c.notLinked(r, &s)
+		c.compareNotLinked(r, &s)
 	case tree.HardLink:
-		if err := c.hardLink(r, &s); err != nil {
+		if err := c.compareHardLink(r, &s); err != nil {
 			return err
 		}
 	}
-	c.meta(r.Name, r, &s)
-	if err := c.xattrs(d, name, r.Name, r); err != nil {
+	c.compareMetadata(r.Name, r, &s)
+	if err := c.compareXattrs(d, name, r.Name, r); err != nil {
 		return err
 	}
 	if r.Kind != tree.Regular || s.Size != r.Size {
 		return nil
 	}
-	c.summing = true
+	c.sumsWanted = true
 	if !c.isTree {
-		return c.file(d, "", name, r)
+		return c.onFile(d, "", name, r)
 	}
-	return c.file(d, tree.Join(c.shard.Name, r.Path), name, r)
+	return c.onFile(d, tree.Join(c.shard.Name, r.Path), name, r)
 }
 
-// notLinked reports a file that is the same as one before it, and was not.
-func (c *comparer) notLinked(r *tree.Record, s *sys.Stat) {
+// compareType reports whether the entry has the type of its record. If not, that is the
+// only difference of the entry that is reported.
+func (c *comparer) compareType(r *tree.Record, s *sys.Stat) bool {
+	want := fileType(r.Kind)
+	if r.Kind == tree.HardLink && s.IsSymlink() {
+		want = unix.S_IFLNK // a hard link has the type of its first name, which is compared by itself
+	}
+	if s.Mode&unix.S_IFMT == want {
+		return true
+	}
+	c.reportDifference(r.Name, Type, fmt.Sprintf("found %s, published as %s", typeName(s.Mode), typeName(want)))
+	return false
+}
+
+// compareNotLinked reports an entry that is the same file as an earlier one, although the
+// manifest has it as a file of its own.
+func (c *comparer) compareNotLinked(r *tree.Record, s *sys.Stat) {
 	if s.Nlink < 2 {
 		return
 	}
 	if other, met := c.linked[s.Ino]; met {
-		c.differs(r.Name, HardLink, fmt.Sprintf("the same file as %q", other))
+		c.reportDifference(r.Name, HardLink, fmt.Sprintf("the same file as %q", other))
 		return
 	}
 	c.linked[s.Ino] = r.Below()
 }
 
-func (c *comparer) hardLink(r *tree.Record, s *sys.Stat) error {
-	path, name := "", r.Target
-	if i := strings.LastIndexByte(r.Target, '/'); i >= 0 {
-		path, name = r.Target[:i], r.Target[i+1:]
+func (c *comparer) compareHardLink(r *tree.Record, s *sys.Stat) error {
+	same, err := c.isSameFile(r.Target, s)
+	switch {
+	case same:
+		return nil
+	case err != nil && !sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP):
+		return c.reportUnreadable(r.Name, err)
 	}
-	d, err := c.shard.In.OpenBelow(tree.Join(c.shard.Name, path))
-	if err == nil {
-		defer d.Close() //nolint:errcheck // opened for reading
-		var first sys.Stat
-		if first, err = d.StatAt(name); err == nil && first.SameFile(s) {
-			return nil
-		}
-	}
-	if err != nil && !sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) {
-		return c.unreadable(r.Name, err)
-	}
-	c.differs(r.Name, HardLink, fmt.Sprintf("not the same file as %q", r.Target))
+	c.reportDifference(r.Name, HardLink, fmt.Sprintf("not the same file as %q", r.Target))
 	return nil
 }
 
-func (c *comparer) meta(name string, r *tree.Record, s *sys.Stat) {
+// isSameFile reports whether a path below the shard leads to the file s.
+func (c *comparer) isSameFile(path string, s *sys.Stat) (bool, error) {
+	dir, name := splitPath(path)
+	d, err := c.shard.In.OpenBelow(tree.Join(c.shard.Name, dir))
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	found, err := d.StatAt(name)
+	return err == nil && found.SameFile(s), err
+}
+
+func (c *comparer) compareMetadata(name string, r *tree.Record, s *sys.Stat) {
 	if (r.Kind == tree.Regular || r.Kind == tree.HardLink) && s.Size != r.Size {
-		c.differs(name, Size, fmt.Sprintf("found %d bytes, published %d", s.Size, r.Size))
+		c.reportDifference(name, Size, fmt.Sprintf("found %s, published %d", humanize.Count(s.Size, "byte"), r.Size))
 	}
 	if r.Kind != tree.Symlink && s.Perm() != r.Mode {
-		c.differs(name, Mode, fmt.Sprintf("found %04o, published %04o", s.Perm(), r.Mode))
+		c.reportDifference(name, Mode, fmt.Sprintf("found %04o, published %04o", s.Perm(), r.Mode))
 	}
 	if s.UID != r.UID || s.GID != r.GID {
-		c.differs(name, Owner, fmt.Sprintf("found %d:%d, published %d:%d", s.UID, s.GID, r.UID, r.GID))
+		c.reportDifference(name, Owner, fmt.Sprintf("found %d:%d, published %d:%d", s.UID, s.GID, r.UID, r.GID))
 	}
 	if s.Mtime != r.Mtime {
-		c.differs(name, Mtime, fmt.Sprintf("found %s, published %s", stamp(s.Mtime), stamp(r.Mtime)))
+		c.reportDifference(name, Mtime, fmt.Sprintf("found %s, published %s", formatMtime(s.Mtime), formatMtime(r.Mtime)))
 	}
 }
 
-func stamp(t sys.Time) string { return t.Time().UTC().Format("2006-01-02T15:04:05.000000000Z") }
+// formatMtime is RFC 3339 with all nanoseconds: two times may differ in the last of them.
+func formatMtime(t sys.Time) string { return t.Time().UTC().Format("2006-01-02T15:04:05.000000000Z") }
 
-func (c *comparer) xattrs(d *sys.File, name, planned string, r *tree.Record) error {
+// compareXattrs compares the extended attributes of name in d; entry is its name in
+// differences.
+func (c *comparer) compareXattrs(d *sys.File, name, entry string, r *tree.Record) error {
 	attrs, _, err := tree.ReadXattrs(d, name, c.scratch)
 	if err != nil {
-		return c.unreadable(planned, err)
+		return c.reportUnreadable(entry, err)
 	}
 	if tree.DigestXattrs(attrs) != r.Xattrs {
 		var names []string
 		for _, a := range attrs {
 			names = append(names, a.Name)
 		}
-		c.differs(planned, Xattrs, fmt.Sprintf("found %d %q", len(names), names))
+		c.reportDifference(entry, Xattrs, fmt.Sprintf("found %d %q", len(names), names))
 	}
 	return nil
 }
 
-func typeOf(kind tree.Kind) uint32 {
+// fileType returns the S_IFMT bits that the entry of a record has.
+func fileType(kind tree.Kind) uint32 {
 	switch kind {
 	case tree.Subdir, tree.Dir:
 		return unix.S_IFDIR

@@ -19,12 +19,12 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// recordOf makes the manifest of a tree as it is, without the copier.
-func recordOf(t testing.TB, path string) *Manifest {
+// recordTree makes the manifest of a tree as it is, without the copier.
+func recordTree(t testing.TB, path string) *Manifest {
 	t.Helper()
 	state := openState(t)
 	w := &recorder{t: t, first: map[uint64]string{}}
-	w.dir(path, "", ".", 0)
+	w.recordDir(path, "", ".", 0)
 	writeManifest(t, state, w.records)
 	m, err := OpenManifest(state)
 	if err == nil {
@@ -43,13 +43,13 @@ type recorder struct {
 	first   map[uint64]string
 }
 
-func (w *recorder) dir(path, below, name string, depth int) {
+func (w *recorder) recordDir(path, below, name string, depth int) {
 	d, err := sys.OpenDir(path)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer d.Close()
-	r := w.record(d, ".", tree.Dir)
+	r := w.newRecord(d, ".", tree.Dir)
 	r.Name, r.Path, r.Depth = name, below, depth
 	w.records = append(w.records, r)
 	names, err := d.Names(make([]byte, 64<<10))
@@ -58,16 +58,16 @@ func (w *recorder) dir(path, below, name string, depth int) {
 	}
 	var dirs []string
 	for _, name := range names {
-		if w.entry(d, path, below, name) {
+		if w.recordEntry(d, path, below, name) {
 			dirs = append(dirs, name)
 		}
 	}
 	for _, name := range dirs {
-		w.dir(path+"/"+name, tree.Join(below, name), name, depth+1)
+		w.recordDir(path+"/"+name, tree.Join(below, name), name, depth+1)
 	}
 }
 
-func (w *recorder) record(d *sys.File, name string, kind tree.Kind) tree.Record {
+func (w *recorder) newRecord(d *sys.File, name string, kind tree.Kind) tree.Record {
 	s, err := d.StatAt(name)
 	if err != nil {
 		w.t.Fatal(err)
@@ -79,7 +79,7 @@ func (w *recorder) record(d *sys.File, name string, kind tree.Kind) tree.Record 
 	return tree.Record{Kind: kind, Name: name, Mode: s.Perm(), UID: s.UID, GID: s.GID, Mtime: s.Mtime, Xattrs: tree.DigestXattrs(attrs)}
 }
 
-func (w *recorder) entry(d *sys.File, path, below, name string) (isDir bool) {
+func (w *recorder) recordEntry(d *sys.File, path, below, name string) (isDir bool) {
 	s, err := d.StatAt(name)
 	if err != nil {
 		w.t.Fatal(err)
@@ -89,14 +89,14 @@ func (w *recorder) entry(d *sys.File, path, below, name string) (isDir bool) {
 		return true
 	}
 	if s.IsSymlink() {
-		r := w.record(d, name, tree.Symlink)
+		r := w.newRecord(d, name, tree.Symlink)
 		if r.Target, err = d.ReadlinkAt(name); err != nil {
 			w.t.Fatal(err)
 		}
 		w.records = append(w.records, r)
 		return false
 	}
-	r := w.record(d, name, tree.Regular)
+	r := w.newRecord(d, name, tree.Regular)
 	r.Path, r.Size = below, s.Size
 	if first := w.first[s.Ino]; first != "" {
 		r.Kind, r.Target = tree.HardLink, first
@@ -135,7 +135,7 @@ func shardAt(t testing.TB, path string) Shard {
 	return Shard{In: in, Name: filepath.Base(path)}
 }
 
-func differences(t testing.TB, m *Manifest, path string) (found []string) {
+func treeDifferences(t testing.TB, m *Manifest, path string) (found []string) {
 	t.Helper()
 	err := CompareTree(t.Context(), m, shardAt(t, path), func(d Difference) {
 		found = append(found, fmt.Sprintf("%s %s", d.Kind, d.Path))
@@ -228,11 +228,11 @@ func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 			}
 			testkit.Apply(t, root, build...)
 			pin(root)
-			m := recordOf(t, root)
+			m := recordTree(t, root)
 			testkit.Apply(t, root, c.steps...)
 			pin(root)
 			testkit.Apply(t, root, c.times...)
-			if found := differences(t, m, root); !slices.Equal(found, c.want) {
+			if found := treeDifferences(t, m, root); !slices.Equal(found, c.want) {
 				t.Errorf("found %q, want %q", found, c.want)
 			}
 		})
@@ -242,9 +242,9 @@ func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 func TestCompareTreeOfAnotherRoot(t *testing.T) {
 	dir := t.TempDir()
 	testkit.Apply(t, dir, testkit.Content("shard/file", ""), testkit.Content("a file", ""), testkit.Symlink("shard", "a link"))
-	m := recordOf(t, dir+"/shard")
+	m := recordTree(t, dir+"/shard")
 	for name, want := range map[string]string{"nothing": "missing .", "a file": "type .", "a link": "type ."} {
-		if found := differences(t, m, filepath.Join(dir, name)); !slices.Equal(found, []string{want}) {
+		if found := treeDifferences(t, m, filepath.Join(dir, name)); !slices.Equal(found, []string{want}) {
 			t.Errorf("%s: found %q, want %q", name, found, want)
 		}
 	}
@@ -282,7 +282,7 @@ func newPool(t testing.TB, jobs int) *pool.Pool {
 	return p
 }
 
-func contentsOf(t testing.TB, m *Manifest, path string, p *pool.Pool) (found []Difference, mode ReadMode, told *silent) {
+func compareContents(t testing.TB, m *Manifest, path string, p *pool.Pool) (found []Difference, mode ReadMode, told *silent) {
 	t.Helper()
 	medium := &Medium{}
 	told = &silent{}
@@ -306,9 +306,9 @@ func TestContentsFindsEveryFlippedBit(t *testing.T) {
 		steps = append(steps, testkit.File(fmt.Sprintf("dir%d/small%d", i%2, i), small, uint64(i)))
 	}
 	testkit.Apply(t, root, steps...)
-	m := recordOf(t, root)
+	m := recordTree(t, root)
 	p := newPool(t, 3)
-	if found, _, told := contentsOf(t, m, root, p); len(found) != 0 || told.bytes != large+10*small || told.files != 12 {
+	if found, _, told := compareContents(t, m, root, p); len(found) != 0 || told.bytes != large+10*small || told.files != 12 {
 		t.Errorf("found in a good tree: %+v; told of %d bytes, %d files", found, told.bytes, told.files)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -328,10 +328,10 @@ func TestContentsFindsEveryFlippedBit(t *testing.T) {
 				continue // a second flip might undo the first
 			}
 			want[key] = true
-			undo = append(undo, flipped(t, filepath.Join(root, name), off, 1<<rng.IntN(8)))
+			undo = append(undo, flipBit(t, filepath.Join(root, name), off, 1<<rng.IntN(8)))
 		}
 		var got []string
-		found, _, _ := contentsOf(t, m, root, p)
+		found, _, _ := compareContents(t, m, root, p)
 		for _, d := range found {
 			if d.Kind != Content {
 				if d.Kind != Mtime {
@@ -354,9 +354,9 @@ func TestContentsFindsEveryFlippedBit(t *testing.T) {
 	}
 }
 
-// flipped changes a bit behind everybody's back, durably, and returns what undoes
+// flipBit changes a bit behind everybody's back, durably, and returns what undoes
 // it. Times stay as they were.
-func flipped(t testing.TB, path string, off int64, bit byte) (undo func()) {
+func flipBit(t testing.TB, path string, off int64, bit byte) (undo func()) {
 	t.Helper()
 	change := func() {
 		var st unix.Stat_t
@@ -397,9 +397,9 @@ func TestMode(t *testing.T) {
 		}
 		root := filepath.Join(system.Dir, "shard")
 		testkit.Apply(t, system.Dir, testkit.File("shard/large", 3*tree.BlockSize+1, 1), testkit.File("shard/small", 5000, 2))
-		m := recordOf(t, root) // reads all of it into the cache
+		m := recordTree(t, root) // reads all of it into the cache
 		testkit.Command(t, "sync", "-f", root)
-		found, got, _ := contentsOf(t, m, root, newPool(t, 2))
+		found, got, _ := compareContents(t, m, root, newPool(t, 2))
 		if got != mode || len(found) != 0 {
 			t.Errorf("%s: read %q, want %q; %+v", system.Name, got, mode, found)
 		}
@@ -440,7 +440,7 @@ func TestDamageIsJoined(t *testing.T) {
 		for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(blocks)) {
 			d := *blocks[i]
 			d.Ranges = slices.Clone(d.Ranges)
-			g.add([]Difference{d})
+			g.addBlock([]Difference{d})
 		}
 		if got := fmt.Sprint(g.differences()); got != want {
 			t.Fatalf("seed %d: got %s, want %s", seed, got, want)
@@ -456,7 +456,7 @@ func TestDamageIsBounded(t *testing.T) {
 		var g damage
 		for i := range int64(100_000) {
 			from := i * c.step * tree.BlockSize
-			g.add([]Difference{{Kind: Content, Ranges: []Range{{from, from + tree.BlockSize}}}})
+			g.addBlock([]Difference{{Kind: Content, Ranges: []Range{{from, from + tree.BlockSize}}}})
 		}
 		found := g.differences()
 		if len(found) != 1 || int64(len(found[0].Ranges)) != c.named || found[0].Ranges[0].From != 0 {

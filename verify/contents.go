@@ -13,56 +13,62 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// Progress hears how a verification goes on, from many goroutines.
+// Progress observes a verification. Many goroutines call it at once.
 type Progress interface {
 	ReadBack(bytes int64)
 	FileDone()
 }
 
-// Contents compares everything with the manifest, which must have been checked:
-// names, metadata, and every block, read from the device by workers of the pool
-// over files and over the blocks of large ones.
+// Contents reports every difference between a shard and its manifest, which must have
+// been checked: names, metadata, and every block. The workers of the pool read the blocks
+// from the device: several small files, and several blocks of a large file, at once.
 func Contents(ctx context.Context, m *Manifest, shard Shard, p *pool.Pool, medium *Medium, progress Progress, report func(Difference)) error {
-	c := &contents{shard: shard, medium: medium, progress: progress, report: report, open: map[*largeFile]bool{}}
-	defer c.closeLarge()
+	c := newContentsComparer(shard, medium, progress, report)
+	defer c.closeLargeFiles()
 	return p.Run(ctx, func(ctx context.Context, emit func(pool.Task) error) error {
 		c.emit = emit
-		cmp := &comparer{ctx: ctx, shard: shard, report: c.tell, file: c.file, sums: c.sums}
-		if err := cmp.compare(m); err != nil {
+		cmp := &comparer{ctx: ctx, shard: shard, report: c.reportDifference, onFile: c.addFile, onSums: c.emitBlocks}
+		if err := cmp.compareManifest(m); err != nil {
 			return err
 		}
-		return c.flush()
+		return c.emitBatch()
 	})
 }
 
-// closeLarge closes what was open when the run ended early, and tells what was found
-// in it.
-func (c *contents) closeLarge() {
-	for f := range c.open {
-		c.tellOf(f.path, &f.found)
-		f.Close() //nolint:errcheck // the run has failed already
-	}
-}
-
-// contents makes tasks of the files that the comparer meets.
-type contents struct {
+// contentsComparer makes tasks of files, and reports the differences that the tasks find.
+// Its methods addFile, emitBlocks and emitBatch are for one goroutine.
+type contentsComparer struct {
 	shard    Shard
 	medium   *Medium
 	progress Progress
 	report   func(Difference)
 	emit     func(pool.Task) error
 
-	mu   sync.Mutex // guards report and open
+	mu   sync.Mutex // guards calls of report, and open
 	open map[*largeFile]bool
 
-	small []smallFile // of one directory
+	small []smallFile // of one directory, not emitted yet
 	dir   string      // its path below shard.In
-	bytes int64
-	large *largeFile // whose sums come next; nil if the file cannot be compared
-	block int64
+	bytes int64       // of small
+	large *largeFile  // the file of the next checksums; nil if it cannot be compared
+	block int64       // of large, the next one
 }
 
-// One task is this much of small files, so that no worker is the last for long.
+func newContentsComparer(shard Shard, medium *Medium, progress Progress, report func(Difference)) *contentsComparer {
+	return &contentsComparer{shard: shard, medium: medium, progress: progress, report: report, open: map[*largeFile]bool{}}
+}
+
+// closeLargeFiles is for a run that ended early: it closes the files that are still open,
+// and reports the differences that were found in them.
+func (c *contentsComparer) closeLargeFiles() {
+	for f := range c.open {
+		c.reportDamage(f.path, &f.found)
+		_, _ = f.Close() // the run has failed already
+	}
+}
+
+// A task has at most this much of small files, so that at the end no worker is busy for
+// long while the others have nothing to do.
 const (
 	batchFiles = 256
 	batchBytes = 16 << 20
@@ -76,14 +82,14 @@ type smallFile struct {
 	want uint64
 }
 
-// file takes a file that is there with the right length.
-func (c *contents) file(d *sys.File, path, name string, r *tree.Record) error {
+// addFile takes a file that exists and has the right length.
+func (c *contentsComparer) addFile(d *sys.File, path, name string, r *tree.Record) error {
 	c.large = nil
 	if tree.Blocks(r.Size) > 1 {
-		return c.openLarge(d, name, r)
+		return c.openLargeFile(d, name, r)
 	}
 	if path != c.dir || len(c.small) >= batchFiles || c.bytes >= batchBytes {
-		if err := c.flush(); err != nil {
+		if err := c.emitBatch(); err != nil {
 			return err
 		}
 		c.dir = path
@@ -93,7 +99,8 @@ func (c *contents) file(d *sys.File, path, name string, r *tree.Record) error {
 	return nil
 }
 
-func (c *contents) flush() error {
+// emitBatch makes one task of the small files that were added.
+func (c *contentsComparer) emitBatch() error {
 	batch, path := c.small, c.dir
 	c.small, c.bytes = nil, 0
 	if len(batch) == 0 {
@@ -102,11 +109,11 @@ func (c *contents) flush() error {
 	return c.emit(func(ctx context.Context, w *pool.Worker) error { return c.compareBatch(ctx, path, batch, w) })
 }
 
-// openLarge opens a file whose sums come next.
-func (c *contents) openLarge(d *sys.File, name string, r *tree.Record) error {
+// openLargeFile opens a file of several blocks. Its checksums come next.
+func (c *contentsComparer) openLargeFile(d *sys.File, name string, r *tree.Record) error {
 	f, err := c.medium.Open(d, name, r.Size)
 	if err != nil {
-		return c.unreadable(r.Below(), err)
+		return c.reportUnreadable(r.Below(), err)
 	}
 	c.large, c.block = &largeFile{File: f, path: r.Below()}, 0
 	c.large.left.Store(tree.Blocks(r.Size))
@@ -116,36 +123,36 @@ func (c *contents) openLarge(d *sys.File, name string, r *tree.Record) error {
 	return nil
 }
 
-func (c *contents) unreadable(path string, err error) error {
+func (c *contentsComparer) reportUnreadable(path string, err error) error {
 	if Ours(err) {
 		return err
 	}
-	c.tell(Difference{Path: path, Kind: Unreadable, Detail: err.Error()})
+	c.reportDifference(Difference{Path: path, Kind: Unreadable, Detail: err.Error()})
 	return nil
 }
 
-func (c *contents) allUnreadable(batch []smallFile, err error) error {
+func (c *contentsComparer) reportAllUnreadable(batch []smallFile, err error) error {
 	for i := range batch {
-		if err := c.unreadable(batch[i].path, err); err != nil {
+		if err := c.reportUnreadable(batch[i].path, err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tell reports from any goroutine.
-func (c *contents) tell(d Difference) {
+// reportDifference may be called from any goroutine.
+func (c *contentsComparer) reportDifference(d Difference) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.report(d)
 }
 
-func (c *contents) compareBatch(ctx context.Context, path string, batch []smallFile, w *pool.Worker) error {
+func (c *contentsComparer) compareBatch(ctx context.Context, path string, batch []smallFile, w *pool.Worker) error {
 	d, err := c.shard.In.OpenBelow(path)
 	if err != nil {
-		return c.allUnreadable(batch, err)
+		return c.reportAllUnreadable(batch, err)
 	}
-	defer d.Close() //nolint:errcheck // opened for reading
+	defer d.Close()
 	files := make([]tree.FileSum, len(batch))
 	for i, s := range batch {
 		files[i] = tree.FileSum{Name: s.name, Size: s.size}
@@ -156,7 +163,7 @@ func (c *contents) compareBatch(ctx context.Context, path string, batch []smallF
 		}
 		n := c.medium.sumNext(d, files, w)
 		for i := range n {
-			if err := c.judge(ctx, d, &batch[i], &files[i], w); err != nil {
+			if err := c.compareSmallFile(ctx, d, &batch[i], &files[i], w); err != nil {
 				return err
 			}
 		}
@@ -165,65 +172,64 @@ func (c *contents) compareBatch(ctx context.Context, path string, batch []smallF
 	return nil
 }
 
-// judge compares what was found of a small file with what was published.
-func (c *contents) judge(ctx context.Context, d *sys.File, s *smallFile, found *tree.FileSum, w *pool.Worker) error {
+// compareSmallFile compares the checksum, or the error, of a small file with its manifest.
+func (c *contentsComparer) compareSmallFile(ctx context.Context, d *sys.File, s *smallFile, found *tree.FileSum, w *pool.Worker) error {
 	var wrong damage
 	switch {
 	case found.Err != nil:
-		failed, err := c.failed(ctx, d, s, found.Err, w)
+		differences, err := c.diagnoseSmallFile(ctx, d, s, found.Err, w)
 		if err != nil {
 			return err
 		}
-		wrong.add(failed)
+		wrong.addBlock(differences)
 	case s.size > 0 && found.Sum != s.want:
-		wrong.add([]Difference{{Kind: Content, Ranges: []Range{{0, s.size}}}})
+		wrong.addBlock([]Difference{{Kind: Content, Ranges: []Range{{0, s.size}}}})
 	}
-	c.tellOf(s.path, &wrong)
+	c.reportDamage(s.path, &wrong)
 	c.progress.ReadBack(s.size)
 	c.progress.FileDone()
 	return nil
 }
 
-// failed is what is wrong with a small file that gave an error instead of a sum. That
-// this process has not the means to read it, or was told to stop, is an error here, too.
-func (c *contents) failed(ctx context.Context, d *sys.File, s *smallFile, err error, w *pool.Worker) ([]Difference, error) {
+// diagnoseSmallFile describes a small file that gave readErr instead of a checksum. If
+// this process lacks the means to read it, or the run ends, it returns an error instead.
+func (c *contentsComparer) diagnoseSmallFile(ctx context.Context, d *sys.File, s *smallFile, readErr error, w *pool.Worker) ([]Difference, error) {
 	var at *fs.PathError
 	switch {
-	case Ours(err) || !isShort(err) && (!errors.As(err, &at) || at.Op == "close"):
-		return nil, err
+	case Ours(readErr) || !isShort(readErr) && (!errors.As(readErr, &at) || at.Op == "close"):
+		return nil, readErr
 	case s.size == 0 || at != nil && at.Op == "open":
-		return []Difference{{Kind: Unreadable, Detail: err.Error()}}, nil
+		return []Difference{{Kind: Unreadable, Detail: readErr.Error()}}, nil
 	}
-	f, opened := c.medium.Open(d, s.name, s.size) // once more, to see which part it is
-	if opened != nil {
-		return []Difference{{Kind: Unreadable, Detail: err.Error(), Ranges: []Range{{0, s.size}}}}, nil
+	f, err := c.medium.Open(d, s.name, s.size) // again, to find the part that cannot be read
+	if err != nil {
+		return []Difference{{Kind: Unreadable, Detail: readErr.Error(), Ranges: []Range{{0, s.size}}}}, nil
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
-	return f.failure(ctx, 0, err, w.Buf)
+	defer func() { _, _ = f.Close() }() // opened for reading
+	return f.diagnoseBlock(ctx, 0, readErr, w.Buf)
 }
 
-// tellOf reports what is wrong with the blocks of a file.
-func (c *contents) tellOf(path string, found *damage) {
+// reportDamage reports the differences in the blocks of a file.
+func (c *contentsComparer) reportDamage(path string, found *damage) {
 	for _, d := range found.differences() {
 		d.Path = path
-		c.tell(d)
+		c.reportDifference(d)
 	}
 }
 
-// compare reads block i and returns what is wrong with it.
-func (f *File) compare(ctx context.Context, i int64, want uint64, buf []byte) ([]Difference, error) {
+// compareBlock reads block i and returns its differences, none if its checksum is want.
+func (f *File) compareBlock(ctx context.Context, i int64, want uint64, buf []byte) ([]Difference, error) {
 	got, err := f.Sum(i, buf)
 	switch {
 	case err != nil:
-		return f.failure(ctx, i, err, buf)
+		return f.diagnoseBlock(ctx, i, err, buf)
 	case got != want:
-		return []Difference{{Kind: Content, Ranges: []Range{f.block(i)}}}, nil
+		return []Difference{{Kind: Content, Ranges: []Range{f.blockRange(i)}}}, nil
 	}
 	return nil, nil
 }
 
-// block is the bytes of block i.
-func (f *File) block(i int64) Range {
+func (f *File) blockRange(i int64) Range {
 	from := i * tree.BlockSize
 	return Range{from, from + int64(tree.BlockLen(f.size, i))}
 }
@@ -232,14 +238,14 @@ func (f *File) block(i int64) Range {
 type largeFile struct {
 	*File
 	path string
-	left atomic.Int64 // blocks
+	left atomic.Int64 // blocks that are not compared yet
 
 	mu    sync.Mutex
 	found damage
 }
 
-// sums hands out the blocks of the file before.
-func (c *contents) sums(r *tree.Record) error {
+// emitBlocks makes a task of each block of the last large file whose checksum is in r.
+func (c *contentsComparer) emitBlocks(r *tree.Record) error {
 	f := c.large
 	if f == nil {
 		return nil
@@ -247,7 +253,7 @@ func (c *contents) sums(r *tree.Record) error {
 	for _, want := range slices.Clone(r.Sums) {
 		i := c.block
 		c.block++
-		err := c.emit(func(ctx context.Context, w *pool.Worker) error { return c.compareLarge(ctx, f, i, want, w) })
+		err := c.emit(func(ctx context.Context, w *pool.Worker) error { return c.compareLargeBlock(ctx, f, i, want, w) })
 		if err != nil {
 			return err
 		}
@@ -255,37 +261,38 @@ func (c *contents) sums(r *tree.Record) error {
 	return nil
 }
 
-func (c *contents) compareLarge(ctx context.Context, f *largeFile, i int64, want uint64, w *pool.Worker) error {
-	wrong, err := f.compare(ctx, i, want, w.Buf)
+func (c *contentsComparer) compareLargeBlock(ctx context.Context, f *largeFile, i int64, want uint64, w *pool.Worker) error {
+	found, err := f.compareBlock(ctx, i, want, w.Buf)
 	if err != nil {
 		return err
 	}
-	f.wrong(wrong)
+	f.addDamage(found)
 	c.progress.ReadBack(int64(tree.BlockLen(f.size, i)))
 	if f.left.Add(-1) > 0 {
 		return nil
 	}
-	return c.finish(f, nil)
+	return c.finishLargeFile(f, nil)
 }
 
-// wrong takes what is wrong with a block.
-func (f *largeFile) wrong(found []Difference) {
+// addDamage adds the differences of one block.
+func (f *largeFile) addDamage(found []Difference) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.found.add(found)
+	f.found.addBlock(found)
 }
 
-// finish closes a file all of whose blocks were read, and reports what was found. With
-// whole, what was accepted must have that sum.
-func (c *contents) finish(f *largeFile, whole *uint64) error {
+// finishLargeFile closes a file after its last block was read, and reports its
+// differences. If want is not nil, it is the checksum of the whole file: all blocks were
+// accepted, and their common checksum is compared with it.
+func (c *contentsComparer) finishLargeFile(f *largeFile, want *uint64) error {
 	c.mu.Lock()
 	delete(c.open, f)
 	c.mu.Unlock()
 	sum, err := f.Close()
-	if whole != nil && len(f.found.spans) == 0 && sum != *whole {
-		f.found.add([]Difference{{Kind: Content, Ranges: []Range{{0, f.size}}}})
+	if want != nil && len(f.found.spans) == 0 && sum != *want {
+		f.found.addBlock([]Difference{{Kind: Content, Ranges: []Range{{0, f.size}}}})
 	}
-	c.tellOf(f.path, &f.found)
+	c.reportDamage(f.path, &f.found)
 	c.progress.FileDone()
 	return err
 }

@@ -1,45 +1,45 @@
 package verify
 
 import (
-	"fmt"
 	"slices"
 
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/tree"
 )
 
-// maxSpans is how many places of one file are named. A file may have more than there
-// is memory for.
+// maxSpans is the largest number of damaged places of one file that are named. A file
+// may have more of them than fit in memory.
 const maxSpans = 10_000
 
-// damage is what is wrong with blocks of one file, in their order. Blocks beside each
-// other are one span; where there are too many, those at the end are only counted.
+// damage collects the damaged blocks of one file, in their order. Adjacent blocks are
+// one span. Beyond maxSpans, the blocks at the end are only counted.
 type damage struct {
 	spans []Difference // each with one range, or none
-	more  int64        // blocks
+	more  int64        // blocks that are only counted
 }
 
-// add takes what is wrong with one block; blocks come in any order.
-func (g *damage) add(found []Difference) {
+// addBlock adds the differences of one block. Blocks may be added in any order.
+func (g *damage) addBlock(found []Difference) {
 	for i := range found {
-		g.addOne(&found[i])
+		g.addDifference(&found[i])
 	}
 }
 
-func (g *damage) addOne(d *Difference) {
-	i, _ := slices.BinarySearchFunc(g.spans, start(d), func(s Difference, from int64) int {
-		return int(min(max(start(&s)-from, -1), 1))
+func (g *damage) addDifference(d *Difference) {
+	i, _ := slices.BinarySearchFunc(g.spans, startOffset(d), func(s Difference, from int64) int {
+		return int(min(max(startOffset(&s)-from, -1), 1))
 	})
 	g.spans = slices.Insert(g.spans, i, *d)
-	g.join(i)
-	g.join(i - 1)
+	g.joinWithNext(i)
+	g.joinWithNext(i - 1)
 	if last := len(g.spans) - 1; last >= maxSpans {
-		g.more += blocks(&g.spans[last])
+		g.more += blockCount(&g.spans[last])
 		g.spans = g.spans[:last]
 	}
 }
 
-// join makes spans i and i+1 one if they are beside each other and of one kind.
-func (g *damage) join(i int) {
+// joinWithNext joins spans i and i+1 if they are adjacent and of one kind.
+func (g *damage) joinWithNext(i int) {
 	if i < 0 || i+1 >= len(g.spans) {
 		return
 	}
@@ -51,7 +51,8 @@ func (g *damage) join(i int) {
 	g.spans = slices.Delete(g.spans, i+1, i+2)
 }
 
-// differences are the spans, those of one kind that follow each other as one.
+// differences returns the spans. Consecutive spans of one kind are one difference with
+// several ranges.
 func (g *damage) differences() (merged []Difference) {
 	for _, d := range g.spans {
 		if n := len(merged); n > 0 && merged[n-1].Kind == d.Kind {
@@ -65,19 +66,19 @@ func (g *damage) differences() (merged []Difference) {
 		if last.Detail != "" {
 			last.Detail += ", "
 		}
-		last.Detail += fmt.Sprintf("and %d more blocks after these", g.more)
+		last.Detail += "and " + humanize.Count(g.more, "more block") + " after these"
 	}
 	return merged
 }
 
-func blocks(d *Difference) int64 {
+func blockCount(d *Difference) int64 {
 	if len(d.Ranges) == 0 {
 		return 1
 	}
 	return tree.Blocks(d.Ranges[0].To - d.Ranges[0].From)
 }
 
-func start(d *Difference) int64 {
+func startOffset(d *Difference) int64 {
 	if len(d.Ranges) == 0 {
 		return 0
 	}

@@ -1,6 +1,6 @@
 package verify
 
-// Kind is in what an entry differs from what was published.
+// Kind names the property of an entry that differs from the manifest.
 type Kind string
 
 // The kinds of difference.
@@ -14,31 +14,32 @@ const (
 	Owner      Kind = "owner"
 	Mtime      Kind = "mtime"
 	LinkTarget Kind = "link-target"
-	HardLink   Kind = "hard-link" // not the same file as its first name, or linked with another
+	HardLink   Kind = "hard-link" // a name is not linked with its first name, or is linked with another file
 	Xattrs     Kind = "xattrs"
 	Unreadable Kind = "unreadable"
 )
 
-// Difference is one thing that is not as it was published.
+// Difference is one way in which a tree differs from its manifest, or a file from its
+// line in a list of checksums.
 type Difference struct {
 	Path   string  `json:"path"` // below the shard; "." is the shard itself
 	Kind   Kind    `json:"kind"`
-	Detail string  `json:"detail,omitempty"` // found and expected
-	Ranges []Range `json:"ranges,omitempty"` // content: the blocks that differ
-	Side   Side    `json:"side,omitempty"`   // which changed, where the source was looked at too
+	Detail string  `json:"detail,omitempty"` // the value found and the value published, or the error
+	Ranges []Range `json:"ranges,omitempty"` // the bytes that differ or cannot be read, if known
+	Side   Side    `json:"side,omitempty"`   // set only if the source was compared too
 }
 
-// Side is which of SSD and source is not as it was published.
+// Side names the side that differs from the manifest: the SSD or the source.
 type Side string
 
 // The sides.
 const (
 	OnSSD    Side = "ssd"    // the SSD is damaged
-	InSource Side = "source" // the source has changed since
+	InSource Side = "source" // the source has changed since the shard was published
 	OnBoth   Side = "both"
 )
 
-// Range is the bytes from From up to, but without, To.
+// Range is the bytes from From up to To, without To.
 type Range struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to"`

@@ -1,20 +1,20 @@
-// Package verify proves that what is on the SSD is what was copied. It shares no
-// code with the copier but the thin layers in internal, so that a mistake there
+// Package verify proves that a shard on the SSD equals its source. It shares no code
+// with the copier except the thin layers in internal, so that a mistake of the copier
 // cannot hide here.
 //
-//  1. While a shard is copied, Medium reads every block back from the device, not
-//     from the page cache (medium.go).
-//  2. What was read back goes into two files of the state dir: the manifest, with
-//     every entry and the sum of every block (manifest.go), and sums.xxh64, for
-//     xxhsum -c (sums.go).
-//  3. ProveTree and CompareTree hold names and metadata of a tree against a
-//     manifest, reading no contents: before a shard is published, and before one
-//     without users is adopted (compare.go).
-//  4. Contents reads everything and compares every block, for --verify
+//  1. While a shard is copied, Medium reads every block back. It reads from the device
+//     and not from the page cache (device.go, small.go).
+//  2. A Writer records the blocks that were read back in two files of the state dir:
+//     the manifest, with every entry and the checksum of every block (manifest.go),
+//     and sums.xxh64, for xxhsum -c (sumswriter.go).
+//  3. ProveTree and CompareTree compare the names and metadata of a tree with a
+//     manifest (compare.go). They read no contents. ProveTree runs before a shard is
+//     published, CompareTree before a shard without users is adopted.
+//  4. Contents reads the whole shard and compares every block, for --verify
 //     (contents.go).
-//  5. List holds any directory against a list of sums, of xxhsum or ours
-//     (sumsfile.go, listed.go).
+//  5. List compares any directory with a list of checksums, written by xxhsum or by
+//     this tool (sumsreader.go, sumslist.go).
 //
-// A pass proves the way to the drive: what is read right after it was written may
-// come from the drive's own memory. Only a later pass says more about the flash.
+// A pass proves the way to the drive: a block that is read right after it was written
+// may come from the drive's own memory. Only a later pass says more about the flash.
 package verify

@@ -14,8 +14,8 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// documented is a block of docs/manifest.md.
-func documented(t *testing.T, kind string) (page, block string) {
+// documentedBlock is a block of docs/manifest.md.
+func documentedBlock(t *testing.T, kind string) (page, block string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "docs", "manifest.md"))
 	if err != nil {
@@ -32,7 +32,7 @@ func documented(t *testing.T, kind string) (page, block string) {
 // The manifest of the documentation is what is written of such a shard, letter for
 // letter, and is read.
 func TestDocumentedManifest(t *testing.T) {
-	page, want := documented(t, "manifest")
+	page, want := documentedBlock(t, "manifest")
 	state := openState(t)
 	w, err := NewWriter(state, &Header{
 		Tool: "v1.2.3", Shard: "shard2", Root: Root{10125729, sys.Time{Sec: 1795567063, Nsec: 683868250}}, Source: "/data/shard2",
@@ -68,16 +68,16 @@ func TestDocumentedManifest(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("%v, is written as\n%s", err, got)
 	}
-	put(t, state, []byte(want))
-	if err := check(state); err != nil {
+	putManifest(t, state, []byte(want))
+	if err := checkManifest(state); err != nil {
 		t.Error(err)
 	}
-	put(t, state, bytes.Replace([]byte(want), []byte("manifest 1\n"), []byte("manifest 2\n"), 1))
-	refused := fmt.Sprint(check(state))
+	putManifest(t, state, bytes.Replace([]byte(want), []byte("manifest 1\n"), []byte("manifest 2\n"), 1))
+	refused := fmt.Sprint(checkManifest(state))
 	if _, word, _ := strings.Cut(refused, "manifest: "); word == "" || !strings.Contains(page, word) {
 		t.Errorf("another version is refused with %q, which the page has not", refused)
 	}
-	for _, f := range (&Header{}).fields() {
+	for _, f := range (&Header{}).encodeFields() {
 		if !strings.Contains(page, "| `"+f.Key+"` |") {
 			t.Errorf("the page has no %s", f.Key)
 		}
@@ -86,19 +86,19 @@ func TestDocumentedManifest(t *testing.T) {
 
 // The page has the bounds that the code has.
 func TestDocumentedBounds(t *testing.T) {
-	page, _ := documented(t, "manifest")
+	page, _ := documentedBlock(t, "manifest")
 	state := openState(t)
 	for _, c := range []struct {
 		bound int
 		text  func(n int) []byte
 	}{
 		{tree.MaxLine, func(n int) []byte { // too long from its newline on
-			return forged(rootLine, fileLine+`"`+strings.Repeat("x", n-len(fileLine)-1))
+			return forgeManifest(rootLine, fileLine+`"`+strings.Repeat("x", n-len(fileLine)-1))
 		}},
-		{256 << 10, func(n int) []byte { return forged(levels(n)...) }},
+		{256 << 10, func(n int) []byte { return forgeManifest(nestedDirs(n)...) }},
 	} {
-		put(t, state, c.text(c.bound+1))
-		if err := check(state); err == nil || !strings.Contains(err.Error(), strconv.Itoa(c.bound)) || !strings.Contains(page, strconv.Itoa(c.bound)) {
+		putManifest(t, state, c.text(c.bound+1))
+		if err := checkManifest(state); err == nil || !strings.Contains(err.Error(), strconv.Itoa(c.bound)) || !strings.Contains(page, strconv.Itoa(c.bound)) {
 			t.Errorf("the bound %d is not said, or not in the page: %v", c.bound, err)
 		}
 	}
@@ -108,7 +108,7 @@ func TestDocumentedBounds(t *testing.T) {
 }
 
 // levels are directories in each other, whose path is at least n bytes long.
-func levels(n int) []string {
+func nestedDirs(n int) []string {
 	lines, name := []string{rootLine}, strings.Repeat("d", 255)
 	for depth := 1; depth*256 <= n+256; depth++ {
 		lines = append(lines, `d "`+name+`"`, fmt.Sprintf(`D %d 0755 0 0 1.000000000 - "%s"`, depth, name))
@@ -118,18 +118,18 @@ func levels(n int) []string {
 
 // The lines of sums are those that are written, and are read.
 func TestDocumentedSums(t *testing.T) {
-	_, want := documented(t, "sums")
+	_, want := documentedBlock(t, "sums")
 	var b bytes.Buffer
 	s := newSumsWriter(&b)
 	for _, f := range []SumLine{{"a", 0xa8ce38f99756b7b3}, {"big", 0xdefc20c3e3687583}, {"dir/line\nbreak", 0xef46db3751d8e999}} {
-		if err := s.write(f.Path, f.Sum); err != nil {
+		if err := s.writeLine(f.Path, f.Sum); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := s.flush(); err != nil || b.String() != want {
 		t.Errorf("%v, is written as\n%s", err, b.String())
 	}
-	if good, bad := lines(t, []byte(want)); len(good) != 3 || len(bad) > 0 {
+	if good, bad := readLines(t, []byte(want)); len(good) != 3 || len(bad) > 0 {
 		t.Errorf("is read as %v, %v", good, bad)
 	}
 }

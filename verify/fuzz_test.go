@@ -21,9 +21,9 @@ import (
 // FuzzManifest reads whatever there is: it may be refused, it may not lead outside,
 // and what is accepted is written again the same.
 func FuzzManifest(f *testing.F) {
-	f.Add(forged(rootLine, fileLine+`"a"`, longLine, sumsLine))
-	f.Add(forged(fileLine + `"a\n\"\\"`))
-	f.Add(forged(rootLine, `d "a"`, `D 1 0755 0 0 -1.000000001 00000000000000ff "a"`))
+	f.Add(forgeManifest(rootLine, fileLine+`"a"`, longLine, sumsLine))
+	f.Add(forgeManifest(fileLine + `"a\n\"\\"`))
+	f.Add(forgeManifest(rootLine, `d "a"`, `D 1 0755 0 0 -1.000000001 00000000000000ff "a"`))
 	f.Add([]byte("shard_to_ssd manifest 1\n\nend 0 0\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		// The trailer is made to fit, since a fuzzer does not find it by chance.
@@ -92,7 +92,7 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		var b bytes.Buffer
-		e, err := tree.NewEncoder(&b, tree.ManifestKind, ManifestVersion, want.fields())
+		e, err := tree.NewEncoder(&b, tree.ManifestKind, ManifestVersion, want.encodeFields())
 		if err == nil {
 			err = e.Close()
 		}
@@ -119,11 +119,11 @@ func FuzzSums(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name string, sum uint64) {
 		var b bytes.Buffer
 		s := newSumsWriter(&b)
-		if err := errors.Join(s.write(name, sum), s.write("next", 1), s.flush()); err != nil {
+		if err := errors.Join(s.writeLine(name, sum), s.writeLine("next", 1), s.flush()); err != nil {
 			t.Fatal(err)
 		}
 		line, rest, _ := strings.Cut(b.String(), "\n")
-		gotName, gotSum, err := readSum(line)
+		gotName, gotSum, err := parseSumLineAgain(line)
 		if err != nil || gotName != "./"+name || gotSum != sum || rest != "0000000000000001  ./next\n" {
 			t.Errorf("%q: %q is read as %q, %x, %v", name, b.String(), gotName, gotSum, err)
 		}
@@ -132,7 +132,7 @@ func FuzzSums(f *testing.F) {
 
 // readSum takes a line apart. A backslash in front says that the name is escaped; a
 // name without one is taken as it is.
-func readSum(line string) (name string, sum uint64, err error) {
+func parseSumLineAgain(line string) (name string, sum uint64, err error) {
 	text, escaped := strings.CutPrefix(line, "\\")
 	if len(text) < 18 || text[16:18] != "  " || strings.Contains(line, "\r") {
 		return "", 0, fmt.Errorf("no line of sums: %q", line)
@@ -174,7 +174,7 @@ func FuzzDamage(f *testing.F) {
 				continue
 			}
 			found[i] = kinds[b>>7]
-			g.add([]Difference{{Kind: found[i], Ranges: []Range{{i * tree.BlockSize, (i + 1) * tree.BlockSize}}}})
+			g.addBlock([]Difference{{Kind: found[i], Ranges: []Range{{i * tree.BlockSize, (i + 1) * tree.BlockSize}}}})
 		}
 		told, end, last := map[int64]Kind{}, int64(-1), Kind("")
 		for _, d := range g.differences() {

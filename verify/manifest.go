@@ -2,11 +2,9 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +14,8 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// ManifestVersion is the version of the manifest that this program writes, and
-// the only one it reads.
+// ManifestVersion is the version of the manifest that this program writes, and the only
+// one that it reads.
 const ManifestVersion = 1
 
 // The files of a manifest in a state dir.
@@ -26,18 +24,18 @@ const (
 	SumsName     = "sums.xxh64"
 )
 
-// ErrManifest is in the error of a manifest that is damaged, which says nothing
-// of the shard.
+// ErrManifest is in the error of a manifest that is damaged. The shard itself may be
+// good.
 var ErrManifest = tree.ErrDamaged
 
 // ErrVersion is in the error of a manifest that a newer program wrote.
 var ErrVersion = tree.ErrVersion
 
-// Header is what a manifest says of the shard as a whole.
+// Header is the part of a manifest that describes the shard as a whole.
 type Header struct {
 	Tool    string // version of the program that published it
-	Shard   string
-	Root    Root   // binds the manifest to one very directory
+	Shard   string // its name
+	Root    Root   // binds the manifest to one directory
 	Source  string // path
 	Origin  Identity
 	LockDir string
@@ -47,23 +45,23 @@ type Header struct {
 	Bytes   int64     // lengths of the files
 }
 
-// Root tells a directory from one that was made later under the same name: ext4
-// gives inode numbers out again, but not with the same time of birth.
+// Root distinguishes a directory from one that was made later under the same name. The
+// time of birth is needed because ext4 reuses inode numbers.
 type Root struct {
 	Ino   uint64
 	Btime sys.Time // zero where the file system has none
 }
 
-// Identity is what tells that a source path still leads to the same shard.
+// Identity shows whether a source path still leads to the same shard.
 type Identity struct {
-	Dev, Ino uint64 // Dev is for people: it changes when NFS is mounted again
+	Dev, Ino uint64 // Dev is only shown: it changes when NFS is mounted again
 	Mtime    sys.Time
 }
 
-// RootOf is the Root of a file or directory.
+// RootOf returns the Root of a file or directory.
 func RootOf(s *sys.Stat) Root { return Root{s.Ino, s.Btime} }
 
-func (h *Header) fields() []tree.Field {
+func (h *Header) encodeFields() []tree.Field {
 	return []tree.Field{
 		{Key: "tool", Value: strconv.Quote(h.Tool)},
 		{Key: "shard", Value: strconv.Quote(h.Shard)},
@@ -79,21 +77,23 @@ func (h *Header) fields() []tree.Field {
 
 func formatTime(t sys.Time) string { return fmt.Sprintf("%d.%09d", t.Sec, t.Nsec) }
 
-// parseHeader reads the fields that fields wrote.
+// parseHeader is the inverse of encodeFields. Its error is that of the first bad field.
 func parseHeader(d *tree.Decoder) (*Header, error) {
 	h := &Header{}
 	var err error
-	text := func(key string, into *string) {
-		value, unquoted := strconv.Unquote(d.Field(key))
-		if unquoted != nil && err == nil {
-			err = fmt.Errorf("%w: header line %q", ErrManifest, key)
+	fail := func(key string, cause error) {
+		if err == nil && cause != nil {
+			err = fmt.Errorf("%w: header line %q: %w", ErrManifest, key, cause)
 		}
+	}
+	text := func(key string, into *string) {
+		value, invalid := strconv.Unquote(d.Field(key))
+		fail(key, invalid)
 		*into = value
 	}
 	scan := func(key, format string, into ...any) {
-		if _, scanned := fmt.Sscanf(d.Field(key), format, into...); scanned != nil && err == nil {
-			err = fmt.Errorf("%w: header line %q: %w", ErrManifest, key, scanned)
-		}
+		_, invalid := fmt.Sscanf(d.Field(key), format, into...)
+		fail(key, invalid)
 	}
 	text("tool", &h.Tool)
 	text("shard", &h.Shard)
@@ -102,20 +102,18 @@ func parseHeader(d *tree.Decoder) (*Header, error) {
 	scan("root", "%d %d.%d", &h.Root.Ino, &h.Root.Btime.Sec, &h.Root.Btime.Nsec)
 	scan("origin", "%d %d %d.%d", &h.Origin.Dev, &h.Origin.Ino, &h.Origin.Mtime.Sec, &h.Origin.Mtime.Nsec)
 	scan("totals", "%d %d %d", &h.Files, &h.Entries, &h.Bytes)
-	published, parsed := time.Parse(time.RFC3339Nano, d.Field("published"))
-	if parsed != nil && err == nil {
-		err = fmt.Errorf("%w: header line %q: %w", ErrManifest, "published", parsed)
-	}
+	published, invalid := time.Parse(time.RFC3339Nano, d.Field("published"))
+	fail("published", invalid)
 	h.Time = published
-	if size := d.Field("blocksize"); size != strconv.Itoa(tree.BlockSize) && err == nil {
-		err = fmt.Errorf("%w: block size %.20q", ErrManifest, size)
+	if size := d.Field("blocksize"); size != strconv.Itoa(tree.BlockSize) {
+		fail("blocksize", fmt.Errorf("got %.20q, want %d", size, tree.BlockSize))
 	}
 	return h, err
 }
 
-// Writer writes a manifest and the sums for xxhsum beside it. Both come to their
-// names in the state dir at once durable or not at all: first under a temporary
-// name, synced by the caller, then renamed by Commit.
+// Writer writes a manifest and, beside it, the checksums for xxhsum. Both files are
+// written under temporary names and must be synced by the caller before Commit renames
+// them: in the state dir a manifest is durable, or it is not there.
 type Writer struct {
 	state *sys.File
 	files [2]*sys.File
@@ -123,43 +121,54 @@ type Writer struct {
 	sums  *sumsWriter
 }
 
-var parts = [2]string{SumsName, ManifestName}
+// fileNames are the names of Writer.files.
+var fileNames = [2]string{SumsName, ManifestName}
 
 const newSuffix = ".new"
 
-// NewWriter starts a manifest in the state dir.
+// NewWriter starts a manifest in the state dir. Close the Writer.
 func NewWriter(state *sys.File, h *Header) (*Writer, error) {
 	w := &Writer{state: state}
-	for i, name := range parts {
-		if err := state.UnlinkIfThere(name + newSuffix); err != nil {
-			return nil, err
-		}
-		f, err := state.OpenAt(name+newSuffix, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
-		if err != nil {
-			w.Close() //nolint:errcheck // after a failure
-			return nil, err
-		}
-		w.files[i] = f
+	if err := w.createFiles(); err != nil {
+		_ = w.Close() // the first error says more
+		return nil, err
 	}
 	w.sums = newSumsWriter(w.files[0].Stream())
 	var err error
-	w.enc, err = tree.NewEncoder(w.files[1].Stream(), tree.ManifestKind, ManifestVersion, h.fields())
-	return w, err
+	w.enc, err = tree.NewEncoder(w.files[1].Stream(), tree.ManifestKind, ManifestVersion, h.encodeFields())
+	if err != nil {
+		_ = w.Close() // the first error says more
+		return nil, err
+	}
+	return w, nil
 }
 
-// Write adds an entry. For a regular file whole is its XXH64; the sums of the
-// blocks of one that has several follow with WriteSums.
+func (w *Writer) createFiles() (err error) {
+	for i, name := range fileNames {
+		if err := w.state.UnlinkIfThere(name + newSuffix); err != nil {
+			return err
+		}
+		w.files[i], err = w.state.OpenAt(name+newSuffix, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Write adds an entry. For a regular file whole is its XXH64. If the file has several
+// blocks, their checksums follow with WriteSums.
 func (w *Writer) Write(r *tree.Record, whole uint64) error {
 	if r.Kind == tree.Regular {
-		if err := w.sums.write(r.Below(), whole); err != nil {
+		if err := w.sums.writeLine(r.Below(), whole); err != nil {
 			return err
 		}
 	}
 	return w.enc.Write(r)
 }
 
-// WriteRegular adds a regular file whose XXH64 is whole, and the sums of its blocks if it
-// has several: sums are those of n blocks from the first on.
+// WriteRegular adds a regular file whose XXH64 is whole. If the file has several blocks,
+// it adds their checksums, too: sums returns those of n blocks from the block first on.
 func (w *Writer) WriteRegular(r *tree.Record, whole uint64, sums func(first, n int64) ([]uint64, error)) error {
 	r.Sum = whole
 	if err := w.Write(r, whole); err != nil {
@@ -181,12 +190,13 @@ func (w *Writer) WriteRegular(r *tree.Record, whole uint64, sums func(first, n i
 	return nil
 }
 
-// WriteSums adds sums of up to tree.SumsPerLine blocks of the file before.
+// WriteSums adds the checksums of up to tree.SumsPerLine blocks of the last file.
 func (w *Writer) WriteSums(sums []uint64) error {
 	return w.enc.Write(&tree.Record{Kind: tree.Sums, Sums: sums})
 }
 
-// Finish writes what is left, to be synced by the caller.
+// Finish writes the trailer and everything that is buffered. The caller must sync Files
+// before Commit.
 func (w *Writer) Finish() error {
 	if err := w.sums.flush(); err != nil {
 		return err
@@ -194,22 +204,21 @@ func (w *Writer) Finish() error {
 	return w.enc.Close()
 }
 
-// Files are the open files, for the caller's sync.
+// Files returns the open files, for the caller to sync.
 func (w *Writer) Files() []*sys.File { return w.files[:] }
 
-// DropUncommitted deletes what a Writer that did not come to Commit has left.
+// DropUncommitted deletes the files of a Writer that did not reach Commit.
 func DropUncommitted(state *sys.File) error {
 	var err error
-	for _, name := range parts {
+	for _, name := range fileNames {
 		err = errs.Join(err, state.UnlinkIfThere(name+newSuffix))
 	}
 	return err
 }
 
-// Commit gives the synced files their names. The state dir has to be synced
-// after.
+// Commit gives the synced files their names. The caller must sync the state dir after it.
 func (w *Writer) Commit() error {
-	for _, name := range parts {
+	for _, name := range fileNames {
 		if err := w.state.RenameAt(name+newSuffix, w.state, name, sys.Replace); err != nil {
 			return err
 		}
@@ -217,14 +226,14 @@ func (w *Writer) Commit() error {
 	return nil
 }
 
-// Close closes the files, and leaves nothing of them in the page cache, as far as they
-// were synced; it may be called again.
+// Close closes the files and drops their synced pages from the page cache. A second call
+// does nothing.
 func (w *Writer) Close() (err error) {
 	for i, f := range w.files {
 		if f == nil {
 			continue
 		}
-		f.Forget(0, 0) //nolint:errcheck // costs memory only
+		_ = f.Forget(0, 0) // costs memory only
 		if closed := f.Close(); err == nil {
 			err = closed
 		}
@@ -236,12 +245,12 @@ func (w *Writer) Close() (err error) {
 // Manifest is an open manifest.
 type Manifest struct {
 	Header
-	file  *sys.File
-	whole bool // it was read to its end
+	file      *sys.File
+	readToEnd bool
 }
 
-// OpenManifest opens the manifest in a state dir and reads its header, no more.
-// That it is not there is fs.ErrNotExist. Close it.
+// OpenManifest opens the manifest in a state dir and reads only its header. If there is
+// none, the error is fs.ErrNotExist. Close the Manifest.
 func OpenManifest(state *sys.File) (*Manifest, error) {
 	return openManifest(state, ManifestName)
 }
@@ -257,90 +266,86 @@ func openManifest(state *sys.File, name string) (*Manifest, error) {
 		return nil, err
 	}
 	m := &Manifest{file: f}
-	d, err := m.decoder()
-	if err == nil {
-		var h *Header
-		if h, err = parseHeader(d); err == nil {
-			m.Header = *h
-			return m, nil
-		}
+	h, err := m.readHeader()
+	if err != nil {
+		f.Close()
+		return nil, m.wrapError(err)
 	}
-	f.Close() //nolint:errcheck // opened for reading
-	return nil, fmt.Errorf("manifest %s: %w", f.Path(), err)
+	m.Header = *h
+	return m, nil
 }
 
-func (m *Manifest) decoder() (*tree.Decoder, error) {
+func (m *Manifest) readHeader() (*Header, error) {
+	d, err := m.newDecoder()
+	if err != nil {
+		return nil, err
+	}
+	return parseHeader(d)
+}
+
+// newDecoder starts at the beginning of the manifest.
+func (m *Manifest) newDecoder() (*tree.Decoder, error) {
 	return tree.NewDecoder(m.file.Stream(), tree.ManifestKind, ManifestVersion)
 }
 
-// Close closes the manifest. If all of it was read, it leaves nothing of it in the page
-// cache: nobody else reads it. What is opened for its header, again and again, stays.
+func (m *Manifest) wrapError(err error) error {
+	return fmt.Errorf("manifest %s: %w", m.file.Path(), err)
+}
+
+// Close closes the manifest. If all of it was read, its pages are dropped from the page
+// cache, since no other process reads it. A manifest that is opened only for its header
+// stays cached: that happens again and again.
 func (m *Manifest) Close() error {
-	if m.whole {
-		m.file.Forget(0, 0) //nolint:errcheck // costs memory only
+	if m.readToEnd {
+		_ = m.file.Forget(0, 0) // costs memory only
 	}
 	return m.file.Close()
 }
 
-// BoundTo reports whether the manifest was written for this very file or
-// directory.
+// BoundTo reports whether the manifest was written for this very file or directory, and
+// not for an earlier one of the same name.
 func (m *Manifest) BoundTo(s *sys.Stat) bool { return m.Root == RootOf(s) }
 
-// First is the first record: of the shard itself.
+// First returns the first record, which is that of the shard itself.
 func (m *Manifest) First() (*tree.Record, error) {
-	d, err := m.decoder()
-	if err == nil {
-		var r *tree.Record
-		if r, err = d.Next(); err == nil {
-			return r, nil
-		}
+	d, err := m.newDecoder()
+	if err != nil {
+		return nil, m.wrapError(err)
 	}
-	return nil, fmt.Errorf("manifest %s: %w", m.file.Path(), err)
+	r, err := d.Next()
+	if err != nil {
+		return nil, m.wrapError(err)
+	}
+	return r, nil
 }
 
-// Check reads the whole manifest and says whether it is one. Only then do its
-// records mean anything.
+// Check reads the whole manifest. It returns an error that is ErrManifest or ErrVersion
+// if the manifest is not valid. Only the records of a valid manifest can be trusted.
 func (m *Manifest) Check() error { return m.CheckUntil(context.Background()) }
 
-// CheckUntil is Check that the end of ctx ends, with its cause.
+// CheckUntil is Check, except that it stops when ctx ends, with the cause of ctx.
 func (m *Manifest) CheckUntil(ctx context.Context) error {
-	return m.each(func(*tree.Record) error { return context.Cause(ctx) })
+	return m.Each(func(*tree.Record) error { return context.Cause(ctx) })
 }
 
-// Each calls f for every record, which is valid until f returns. The manifest must
-// have been checked.
-func (m *Manifest) Each(f func(*tree.Record) error) error { return m.each(f) }
-
-// each calls f for every record.
-func (m *Manifest) each(f func(*tree.Record) error) error {
-	d, err := m.decoder()
-	for err == nil {
-		var r *tree.Record
-		if r, err = d.Next(); err != nil {
-			break
+// Each calls f for every record; the record is valid until f returns. It stops at the
+// first error of f and returns it. The manifest must have been checked.
+func (m *Manifest) Each(f func(*tree.Record) error) error {
+	d, err := m.newDecoder()
+	if err != nil {
+		return m.wrapError(err)
+	}
+	for {
+		r, err := d.Next()
+		if err == io.EOF {
+			m.readToEnd = true
+			return nil
+		}
+		if err != nil {
+			return m.wrapError(err)
 		}
 		if err := f(r); err != nil {
 			return err
 		}
 	}
-	if err == io.EOF {
-		m.whole = true
-		return nil
-	}
-	return fmt.Errorf("manifest %s: %w", m.file.Path(), err)
-}
-
-// isShort reports that a block could not be read because the file ends early.
-func isShort(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }
-
-// below is how messages and differences name an entry.
-func below(path, name string) string {
-	if name == "." {
-		name = ""
-	}
-	joined := strings.Trim(path+"/"+name, "/")
-	if joined == "" {
-		return "."
-	}
-	return joined
 }

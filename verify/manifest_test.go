@@ -41,7 +41,7 @@ func openState(t testing.TB) *sys.File {
 }
 
 // entries is a manifest with every kind of record and hostile names.
-func entries() []tree.Record {
+func hostileEntries() []tree.Record {
 	when := sys.Time{Sec: -1, Nsec: 999_999_999}
 	records := []tree.Record{{Kind: tree.Dir, Name: ".", Mode: 0o7777, UID: 1, GID: 1<<32 - 1, Mtime: when, Xattrs: 1}}
 	names := slices.Sorted(slices.Values(hostileNames))
@@ -92,7 +92,7 @@ func writeManifest(t testing.TB, state *sys.File, records []tree.Record) {
 
 func TestManifestComesBack(t *testing.T) {
 	state := openState(t)
-	want := entries()
+	want := hostileEntries()
 	writeManifest(t, state, want)
 	m, err := OpenManifest(state)
 	if err != nil {
@@ -103,7 +103,7 @@ func TestManifestComesBack(t *testing.T) {
 		t.Errorf("header\n%+v, want\n%+v", m.Header, testHeader)
 	}
 	i := 0
-	err = m.each(func(r *tree.Record) error {
+	err = m.Each(func(r *tree.Record) error {
 		got := *r
 		got.Sums = slices.Clone(r.Sums)
 		if i >= len(want) || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want[i]) {
@@ -149,7 +149,7 @@ func TestManifestIsCommitted(t *testing.T) {
 }
 
 // check is what everybody does with a manifest before believing it.
-func check(state *sys.File) error {
+func checkManifest(state *sys.File) error {
 	m, err := OpenManifest(state)
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ func check(state *sys.File) error {
 	return errors.Join(m.Check(), m.Close())
 }
 
-func put(t testing.TB, state *sys.File, text []byte) {
+func putManifest(t testing.TB, state *sys.File, text []byte) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(state.Path(), ManifestName), text, 0o600); err != nil {
 		t.Fatal(err)
@@ -187,7 +187,7 @@ func smallManifest(t testing.TB, state *sys.File) []byte {
 func TestEveryFlippedBitOfAManifestIsFound(t *testing.T) {
 	state := openState(t)
 	text := smallManifest(t, state)
-	if err := check(state); err != nil {
+	if err := checkManifest(state); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.OpenFile(filepath.Join(state.Path(), ManifestName), os.O_RDWR, 0)
@@ -200,7 +200,7 @@ func TestEveryFlippedBitOfAManifestIsFound(t *testing.T) {
 			if _, err := f.WriteAt([]byte{text[i] ^ 1<<bit}, int64(i)); err != nil {
 				t.Fatal(err)
 			}
-			if err := check(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
+			if err := checkManifest(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
 				t.Errorf("bit %d of byte %d (%q): %v", bit, i, text[i], err)
 			}
 		}
@@ -214,13 +214,13 @@ func TestEveryCutManifestIsFound(t *testing.T) {
 	state := openState(t)
 	text := smallManifest(t, state)
 	for n := range text {
-		put(t, state, text[:n])
-		if err := check(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
+		putManifest(t, state, text[:n])
+		if err := checkManifest(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
 			t.Errorf("cut at %d of %d: %v", n, len(text), err)
 		}
 	}
-	put(t, state, append(bytes.Clone(text), '\n'))
-	if err := check(state); !errors.Is(err, ErrManifest) {
+	putManifest(t, state, append(bytes.Clone(text), '\n'))
+	if err := checkManifest(state); !errors.Is(err, ErrManifest) {
 		t.Errorf("with a line more: %v", err)
 	}
 	for _, name := range []string{ManifestName, SumsName} {
@@ -233,10 +233,10 @@ func TestEveryCutManifestIsFound(t *testing.T) {
 
 // forged is a manifest with these lines after a good header, and the trailer that
 // belongs to them: only what the lines say can be wrong with it.
-func forged(lines ...string) []byte {
+func forgeManifest(lines ...string) []byte {
 	var b bytes.Buffer
 	b.WriteString("shard_to_ssd manifest 1\n")
-	for _, f := range testHeader.fields() {
+	for _, f := range testHeader.encodeFields() {
 		fmt.Fprintf(&b, "%s %s\n", f.Key, f.Value)
 	}
 	b.WriteString("\n")
@@ -267,8 +267,8 @@ func TestHostileManifests(t *testing.T) {
 		"two directories": {rootLine, `d "a"`, `d "b"`, dir(1, "a"), `d "a"`, dir(2, "a"), dir(1, "b")},
 	}
 	for name, lines := range good {
-		put(t, state, forged(lines...))
-		if err := check(state); err != nil {
+		putManifest(t, state, forgeManifest(lines...))
+		if err := checkManifest(state); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -332,8 +332,8 @@ func TestHostileManifests(t *testing.T) {
 		"empty line":               {rootLine, ``},
 		"nothing at all":           {},
 	} {
-		put(t, state, forged(lines...))
-		if err := check(state); !errors.Is(err, ErrManifest) {
+		putManifest(t, state, forgeManifest(lines...))
+		if err := checkManifest(state); !errors.Is(err, ErrManifest) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -341,7 +341,7 @@ func TestHostileManifests(t *testing.T) {
 
 func TestHostileHeaders(t *testing.T) {
 	state := openState(t)
-	text := string(forged(rootLine))
+	text := string(forgeManifest(rootLine))
 	for _, c := range []struct {
 		name, old, new string
 		want           error
@@ -361,8 +361,8 @@ func TestHostileHeaders(t *testing.T) {
 		if changed == text {
 			t.Fatalf("%s: nothing was changed", c.name)
 		}
-		put(t, state, []byte(changed))
-		err := check(state)
+		putManifest(t, state, []byte(changed))
+		err := checkManifest(state)
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
@@ -379,15 +379,15 @@ func TestEndlessLines(t *testing.T) {
 	for name, text := range map[string][]byte{
 		"first line":  nil,
 		"header":      []byte("shard_to_ssd manifest 1\ntool "),
-		"record":      bytes.TrimSuffix(forged(rootLine), []byte("\n")),
-		"quoted name": append(forged(rootLine)[:len(forged())-30], "f 0644 0 0 1.000000000 - 5 0000000000000001 \""...),
+		"record":      bytes.TrimSuffix(forgeManifest(rootLine), []byte("\n")),
+		"quoted name": append(forgeManifest(rootLine)[:len(forgeManifest())-30], "f 0644 0 0 1.000000000 - 5 0000000000000001 \""...),
 	} {
-		put(t, state, text)
+		putManifest(t, state, text)
 		if err := os.Truncate(filepath.Join(state.Path(), ManifestName), 64<<30); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if err := check(state); !errors.Is(err, ErrManifest) {
+		if err := checkManifest(state); !errors.Is(err, ErrManifest) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if took := time.Since(began); took > 5*time.Second {
@@ -407,7 +407,7 @@ func TestSumsLines(t *testing.T) {
 	} {
 		var b bytes.Buffer
 		s := newSumsWriter(&b)
-		if err := errors.Join(s.write(name, 42), s.flush()); err != nil || b.String() != want {
+		if err := errors.Join(s.writeLine(name, 42), s.flush()); err != nil || b.String() != want {
 			t.Errorf("%q: got %q, want %q (%v)", name, b.String(), want, err)
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// SumSmall reads files of at most a block in dir, with the worker's buffer, and fills
-// in their sums or errors: many of them at once, where that can be done.
+// SumSmall reads files of at most a block in dir, with the worker's buffer, and fills in
+// their checksums or errors. It reads many of them at once where the kernel can do that.
 func (m *Medium) SumSmall(ctx context.Context, dir *sys.File, files []tree.FileSum, w *pool.Worker) {
 	for len(files) > 0 {
 		if ctx.Err() != nil {
@@ -25,24 +25,25 @@ func (m *Medium) SumSmall(ctx context.Context, dir *sys.File, files []tree.FileS
 	}
 }
 
-// sumNext is SumSmall of the first files, as many as are read at once.
+// sumNext is SumSmall for the first n files, as many as can be read at once.
 func (m *Medium) sumNext(dir *sys.File, files []tree.FileSum, w *pool.Worker) (n int) {
-	if n = m.fitting(files, w); n == 1 {
+	if n = m.countFitting(files, w); n == 1 {
 		m.sumOne(dir, &files[0], w.Buf)
 	} else {
-		m.sumSome(dir, files[:n], w)
+		m.sumBatch(dir, files[:n], w)
 	}
 	return n
 }
 
-// fitting is how many of the files are read at once: those that fit into the buffer.
-func (m *Medium) fitting(files []tree.FileSum, w *pool.Worker) int {
+// countFitting returns how many of the files are read at once: those that fit together
+// into the buffer.
+func (m *Medium) countFitting(files []tree.FileSum, w *pool.Worker) int {
 	if m.Pace != nil {
 		return 1
 	}
-	n, used, most := 0, 0, min(len(files), w.Batch().Size())
+	n, used, most := 0, int64(0), min(len(files), w.Batch().Size())
 	for n < most {
-		if used += wholePages(files[n].Size); used > len(w.Buf) {
+		if used += alignUp(files[n].Size); used > int64(len(w.Buf)) {
 			break
 		}
 		n++
@@ -50,103 +51,127 @@ func (m *Medium) fitting(files []tree.FileSum, w *pool.Worker) int {
 	return max(n, 1)
 }
 
-func wholePages(size int64) int { return int(size+sys.Align-1) &^ (sys.Align - 1) }
-
-// sumOne opens, reads and closes a file.
+// sumOne opens, reads and closes one file.
 func (m *Medium) sumOne(dir *sys.File, file *tree.FileSum, buf []byte) {
 	f, err := m.Open(dir, file.Name, file.Size)
 	if err != nil {
 		file.Err = err
 		return
 	}
-	file.Sum, err = f.Sum(0, buf)
-	if _, closed := f.Close(); err == nil {
-		err = closed
-	}
-	file.Err = err
+	file.Sum, file.Err = f.Sum(0, buf)
+	f.closeInto(file)
 }
 
-// sumSome opens the files, has them read at once, and does one by one what could not
-// be read like that.
-func (m *Medium) sumSome(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
-	var reads []sys.Read
-	var of []int // of each read, the number of its file
-	opened := make([]*File, len(files))
-	used := 0
-	for i := range files {
-		f, err := m.Open(dir, files[i].Name, files[i].Size)
-		if err == nil {
-			opened[i] = f
-			err = f.forget()
-		}
-		if files[i].Err = err; err != nil || !f.alone() {
-			continue
-		}
-		end := used + wholePages(f.size)
-		reads, of = append(reads, sys.Read{File: f.file, Buf: w.Buf[used:end:end]}), append(of, i)
-		used = end
-	}
-	err := w.Batch().Read(reads)
-	past := make([]bool, len(files))
-	for k, r := range reads {
-		file := &files[of[k]]
-		switch {
-		case err != nil:
-			file.Err = err
-		case r.Err != nil:
-			file.Err = r.Err
-		case int64(r.N) >= file.Size:
-			file.Sum = xxhash.Sum64(r.Buf[:file.Size])
-			past[of[k]] = opened[of[k]].passed()
-		}
-	}
-	for i, f := range opened {
-		if err != nil {
-			files[i].Err = err
-		}
-		m.finish(dir, &files[i], f, past[i], err == nil, w.Buf)
-	}
-}
-
-// finish closes a file, and reads it by itself if it was not read past the cache, or
-// could not be opened for want of descriptors.
-func (m *Medium) finish(dir *sys.File, file *tree.FileSum, f *File, past, usable bool, buf []byte) {
-	if f == nil {
-		if usable && sys.Is(file.Err, unix.EMFILE, unix.ENFILE) {
-			m.sumOne(dir, file, buf)
-		}
-		return
-	}
-	if usable && file.Err == nil && !past {
-		file.Sum, file.Err = f.Sum(0, buf)
-	}
+// closeInto closes the file. The error of closing counts if there is no earlier one.
+func (f *File) closeInto(file *tree.FileSum) {
 	if _, err := f.Close(); file.Err == nil {
 		file.Err = err
 	}
 }
 
-// forget drops what writing has left of a file of its own in the page cache.
-func (f *File) forget() error {
+// sumBatch opens the files, reads them at once, and closes them. Files for which that
+// does not work are read one by one.
+func (m *Medium) sumBatch(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
+	opened := m.openBatch(dir, files)
+	var reads []sys.Read
+	var owners []int // for each read, the index of its file
+	used := int64(0)
+	for i, f := range opened {
+		if files[i].Err != nil || !f.isBatchable() {
+			continue
+		}
+		end := used + alignUp(f.size)
+		reads, owners = append(reads, sys.Read{File: f.file, Buf: w.Buf[used:end:end]}), append(owners, i)
+		used = end
+	}
+	if err := w.Batch().Read(reads); err != nil {
+		for i, f := range opened {
+			files[i].Err = err
+			if f != nil {
+				f.closeInto(&files[i])
+			}
+		}
+		return
+	}
+	done := make([]bool, len(files))
+	for k, r := range reads {
+		i := owners[k]
+		done[i] = opened[i].takeRead(&files[i], r)
+	}
+	for i, f := range opened {
+		m.finishFile(dir, &files[i], f, done[i], w.Buf)
+	}
+}
+
+// openBatch opens the files. A file that cannot be opened is nil and has its error.
+func (m *Medium) openBatch(dir *sys.File, files []tree.FileSum) []*File {
+	opened := make([]*File, len(files))
+	for i := range files {
+		f, err := m.Open(dir, files[i].Name, files[i].Size)
+		if err == nil {
+			opened[i] = f
+			err = f.dropWritten()
+		}
+		files[i].Err = err
+	}
+	return opened
+}
+
+// takeRead takes the result of a batch read. It reports whether the file has a checksum
+// that counts: it was read past the page cache, to its end.
+func (f *File) takeRead(file *tree.FileSum, r sys.Read) (done bool) {
+	if r.Err != nil {
+		file.Err = r.Err
+		return false
+	}
+	if int64(r.N) < file.Size {
+		return false
+	}
+	file.Sum = xxhash.Sum64(r.Buf[:file.Size])
+	return f.wasReadDirect()
+}
+
+// finishFile closes a file of a batch. If the batch did not read it past the page cache,
+// or could not open it because there were too many open files, it reads it first.
+func (m *Medium) finishFile(dir *sys.File, file *tree.FileSum, f *File, done bool, buf []byte) {
+	if f == nil {
+		if sys.Is(file.Err, unix.EMFILE, unix.ENFILE) {
+			m.sumOne(dir, file, buf)
+		}
+		return
+	}
+	if file.Err == nil && !done {
+		file.Sum, file.Err = f.Sum(0, buf)
+	}
+	f.closeInto(file)
+}
+
+// dropWritten drops the pages that writing left in the page cache, if the file is in a
+// stage.
+func (f *File) dropWritten() error {
 	if f.size == 0 || !f.medium.Own {
 		return nil
 	}
 	return f.file.Forget(0, 0)
 }
 
-// alone reports whether the file is to be read with others at once: not one of which
-// others have something in the page cache, where it is to stay.
-func (f *File) alone() bool {
-	if !f.file.Direct.Load() || f.size == 0 || f.medium.Own {
-		return f.file.Direct.Load() && f.size > 0
+// isBatchable reports whether the file can be read in a batch. A file that has pages in
+// the cache which belong to other processes cannot: a read by itself leaves them there.
+func (f *File) isBatchable() bool {
+	if !f.file.Direct.Load() || f.size == 0 {
+		return false
+	}
+	if f.medium.Own {
+		return true
 	}
 	cached, err := f.file.Cached(0, f.size)
 	return err == nil && cached == 0
 }
 
-// passed reports whether the file was read past the page cache: then nothing of it is
-// there now. What reading has brought there of a file that others read as well, of
-// which there was nothing before, is dropped, and counted.
-func (f *File) passed() bool {
+// wasReadDirect reports whether the file was read past the page cache: then none of its
+// pages are there now. If other processes read the file as well, and the page cache had
+// none of its pages before, the pages that this read brought are dropped and counted.
+func (f *File) wasReadDirect() bool {
 	if !f.medium.Own {
 		before, through, err := f.file.LeaveAsBefore(0, f.size, 0)
 		f.through.Add(min(through, f.size))

@@ -8,25 +8,26 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// maxFailures is how many reads of one block may fail before no more of it is looked
-// at: a drive may take seconds for each.
+// maxFailures is the number of reads of one block that may fail before the search for
+// its bad pieces stops: a drive may take seconds for each failed read.
 const maxFailures = 64
 
-// failure is what is wrong with block i, which could not be read: for an I/O error the
-// pieces that cannot be, else all of it. That the run has ended, or that this process
-// has not the means, says nothing of the block.
-func (f *File) failure(ctx context.Context, i int64, err error, buf []byte) ([]Difference, error) {
-	if Ours(err) {
-		return nil, err
+// diagnoseBlock describes block i, which failed to read with readErr. For an I/O error
+// it returns the pieces that cannot be read, for any other error the whole block. If the
+// run has ended, or this process lacks the means to read, it returns an error instead:
+// then the block may be good.
+func (f *File) diagnoseBlock(ctx context.Context, i int64, readErr error, buf []byte) ([]Difference, error) {
+	if Ours(readErr) {
+		return nil, readErr
 	}
-	found := f.unreadable(ctx, f.block(i), err, buf)
+	found := f.describeUnreadable(ctx, f.blockRange(i), readErr, buf)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	return found, nil
 }
 
-func (f *File) unreadable(ctx context.Context, block Range, err error, buf []byte) []Difference {
+func (f *File) describeUnreadable(ctx context.Context, block Range, err error, buf []byte) []Difference {
 	whole := []Difference{{Kind: Unreadable, Detail: err.Error(), Ranges: []Range{block}}}
 	switch {
 	case isShort(err):
@@ -35,14 +36,14 @@ func (f *File) unreadable(ctx context.Context, block Range, err error, buf []byt
 		return whole
 	}
 	n := narrowing{file: f, buf: buf, left: maxFailures}
-	n.halve(ctx, block, err)
-	if len(n.found) == 0 { // it can be read now, and nobody knows what it was
+	n.splitRange(ctx, block, err)
+	if len(n.found) == 0 { // now it can be read, and the place of the error stays unknown
 		return whole
 	}
 	return n.found
 }
 
-// narrowing looks for the pieces of a block that cannot be read.
+// narrowing searches for the pieces of a block that cannot be read.
 type narrowing struct {
 	file  *File
 	buf   []byte
@@ -50,24 +51,24 @@ type narrowing struct {
 	found []Difference
 }
 
-// halve looks at the halves of a range that failed with err as a whole.
-func (n *narrowing) halve(ctx context.Context, r Range, err error) {
-	half := ((r.To-r.From)/2 + sys.Align - 1) &^ (sys.Align - 1)
+// splitRange reads the halves of a range that failed to read with err as a whole.
+func (n *narrowing) splitRange(ctx context.Context, r Range, err error) {
 	if r.To-r.From <= sys.Align || n.left <= 0 || ctx.Err() != nil {
 		n.found = append(n.found, Difference{Kind: Unreadable, Detail: err.Error(), Ranges: []Range{r}})
 		return
 	}
-	for _, part := range []Range{{r.From, r.From + half}, {r.From + half, r.To}} {
-		if failed := n.read(part); failed != nil {
+	middle := r.From + alignUp((r.To-r.From)/2)
+	for _, part := range []Range{{r.From, middle}, {middle, r.To}} {
+		if failed := n.tryRange(part); failed != nil {
 			n.left--
-			n.halve(ctx, part, failed)
+			n.splitRange(ctx, part, failed)
 		}
 	}
 }
 
-func (n *narrowing) read(r Range) error {
+func (n *narrowing) tryRange(r Range) error {
 	_, _, err := n.file.file.LeaveCache(r.From, r.To-r.From, func() error {
-		_, err := n.file.read(n.buf, int(r.To-r.From), r.From)
+		_, err := n.file.readRange(n.buf, int(r.To-r.From), r.From)
 		return err
 	})
 	return err

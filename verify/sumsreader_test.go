@@ -15,7 +15,7 @@ import (
 )
 
 // lines is all that is in a list: paths, and the reasons of bad lines.
-func lines(t testing.TB, text []byte) (good []SumLine, bad []BadLine) {
+func readLines(t testing.TB, text []byte) (good []SumLine, bad []BadLine) {
 	t.Helper()
 	r := NewSumsReader(bytes.NewReader(text))
 	for {
@@ -100,7 +100,7 @@ var sumLines = []struct {
 
 func TestLinesOfSums(t *testing.T) {
 	for _, c := range sumLines {
-		good, bad := lines(t, []byte(sumOfA+"  first\n"+c.text+"\n"+sumOfA+"  last\n"))
+		good, bad := readLines(t, []byte(sumOfA+"  first\n"+c.text+"\n"+sumOfA+"  last\n"))
 		if len(good)+len(bad) != 3 || good[0].Path != "first" || good[len(good)-1].Path != "last" {
 			t.Errorf("%q: the lines around it are %+v", c.text, good)
 		}
@@ -133,7 +133,7 @@ func TestLinesOfSumsAsXxhsumReadsThem(t *testing.T) {
 
 // The last line may lack its newline, and no line has more memory than it may.
 func TestLinesWithoutEnd(t *testing.T) {
-	good, bad := lines(t, []byte(sumOfA+"  a\n"+sumOfA+"  b"))
+	good, bad := readLines(t, []byte(sumOfA+"  a\n"+sumOfA+"  b"))
 	if len(good) != 2 || good[1].Path != "b" || len(bad) > 0 {
 		t.Errorf("got %v, %v", good, bad)
 	}
@@ -156,7 +156,7 @@ func FuzzSumsFile(f *testing.F) {
 	}
 	f.Add([]byte("XXH64 (x\ny) = c13a0c34a1ba3fb2\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		good, bad := lines(t, text)
+		good, bad := readLines(t, text)
 		want := bytes.Count(text, []byte("\n"))
 		if len(text) > 0 && text[len(text)-1] != '\n' {
 			want++
@@ -167,14 +167,14 @@ func FuzzSumsFile(f *testing.F) {
 		var b bytes.Buffer
 		s := newSumsWriter(&b)
 		for _, l := range good {
-			if err := errors.Join(tree.ValidPath(l.Path), s.write(l.Path, l.Sum)); err != nil {
+			if err := errors.Join(tree.ValidPath(l.Path), s.writeLine(l.Path, l.Sum)); err != nil {
 				t.Errorf("%+v: %v", l, err)
 			}
 		}
 		if err := s.flush(); err != nil {
 			t.Fatal(err)
 		}
-		again, none := lines(t, b.Bytes())
+		again, none := readLines(t, b.Bytes())
 		if len(none) > 0 || len(again) != len(good) {
 			t.Fatalf("written again: %q, %+v", b.Bytes(), none)
 		}

@@ -12,13 +12,13 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// SumLine is a line of a list of sums: a file, and the XXH64 of its contents.
+// SumLine is a line of a list of checksums: a file, and the XXH64 of its contents.
 type SumLine struct {
-	Path string // below the directory that the list is of, without "./"
+	Path string // below the directory of the list, without "./"
 	Sum  uint64
 }
 
-// BadLine is a line that says nothing of any file, and why.
+// BadLine is a line that cannot be used, and the reason.
 type BadLine struct {
 	Line int64  `json:"line"` // from 1
 	Why  string `json:"why"`
@@ -26,16 +26,17 @@ type BadLine struct {
 
 func (b *BadLine) Error() string { return fmt.Sprintf("line %d: %s", b.Line, b.Why) }
 
-// SumsReader reads what xxhsum writes of XXH64, and sums.xxh64, a line at a time:
+// SumsReader reads a list of checksums line by line: the output of xxhsum for XXH64, or
+// sums.xxh64. These forms are known:
 //
-//	0123456789abcdef  NAME          also in capitals, and with " *" before NAME
+//	0123456789abcdef  NAME          or in capitals, or with " *" before NAME
 //	XXH64 (NAME) = 0123456789abcdef
 //	XXH64_LE (NAME) = efcdab8967452301
 //
-// A backslash before all that says that backslash, LF and CR in NAME are \\, \n and
-// \r. Version 0.8.1 of xxhsum knows no such lines; without the mark a backslash or CR
-// is part of the name, to both. NAME is not trusted: one that could lead out of a
-// directory is a BadLine.
+// If the line starts with a backslash, then backslash, LF and CR in NAME are written \\,
+// \n and \r. Version 0.8.1 of xxhsum does not know such lines. Without that mark a
+// backslash or CR is part of the name, as for xxhsum. NAME is not trusted: a line whose
+// name could lead out of the directory is a BadLine.
 type SumsReader struct {
 	in   *bufio.Reader
 	line int64
@@ -47,10 +48,10 @@ func NewSumsReader(r io.Reader) *SumsReader {
 	return &SumsReader{in: bufio.NewReaderSize(r, 256<<10)}
 }
 
-// Next returns the next line. A *BadLine is not the end: io.EOF is.
+// Next returns the next line. After a *BadLine there may be more lines; io.EOF is the end.
 func (s *SumsReader) Next() (SumLine, error) {
 	s.line++
-	whole, err := s.read()
+	whole, err := s.readLine()
 	if err != nil {
 		return SumLine{}, err
 	}
@@ -64,8 +65,9 @@ func (s *SumsReader) Next() (SumLine, error) {
 	return l, nil
 }
 
-// read takes a line into s.text, of one that is too long no more than its start.
-func (s *SumsReader) read() (whole bool, err error) {
+// readLine reads a line into s.text. If the line is longer than tree.MaxLine, whole is
+// false, and the rest of the line is skipped.
+func (s *SumsReader) readLine() (whole bool, err error) {
 	s.text, whole = s.text[:0], true
 	for {
 		part, err := s.in.ReadSlice('\n')
@@ -77,7 +79,7 @@ func (s *SumsReader) read() (whole bool, err error) {
 			s.text = bytes.TrimSuffix(s.text, []byte("\n"))
 			return whole, nil
 		case err == io.EOF && len(s.text) > 0:
-			return whole, nil // the last line may lack its end, as for xxhsum
+			return whole, nil // xxhsum accepts a last line without LF, too
 		case err != bufio.ErrBufferFull:
 			return false, err
 		}
@@ -97,16 +99,16 @@ func parseSumLine(line string) (SumLine, error) {
 		return l, err
 	}
 	if escaped {
-		if name, err = unescape(name); err != nil {
+		if name, err = unescapeName(name); err != nil {
 			return l, err
 		}
 	}
-	l.Path, err = pathBelow(name)
+	l.Path, err = cleanName(name)
 	return l, err
 }
 
-// splitSumLine tells the two forms apart as xxhsum does, by what follows the first
-// space. The algorithm is "" in the form that does not name it.
+// splitSumLine distinguishes the two forms as xxhsum does, by the character after the
+// first space. The algorithm is "" in the form that does not name it.
 func splitSumLine(line string) (algorithm, digits, name string, err error) {
 	first, rest, ok := strings.Cut(line, " ")
 	if !ok || len(rest) < 2 {
@@ -123,14 +125,13 @@ func splitSumLine(line string) (algorithm, digits, name string, err error) {
 	return "", "", "", errNoSum
 }
 
-// sumLengths are the algorithms by the digits of their sums, for a line that does not
-// name its own.
+// sumLengths maps a number of digits to the algorithm, for a line that does not name it.
 var sumLengths = map[int]string{8: "XXH32", 16: "XXH64", 32: "XXH128"}
 
 func parseSum(algorithm, digits string) (uint64, error) {
 	if algorithm == "" {
 		if after, ok := strings.CutPrefix(digits, "XXH3_"); ok && isHex(after) {
-			return 0, foreignSum("XXH3")
+			return 0, errOtherAlgorithm("XXH3")
 		}
 		if algorithm = sumLengths[len(digits)]; !isHex(digits) {
 			return 0, errNoSum
@@ -139,7 +140,7 @@ func parseSum(algorithm, digits string) (uint64, error) {
 	switch algorithm {
 	case "XXH64", "XXH64_LE":
 	case "XXH32", "XXH32_LE", "XXH3", "XXH3_LE", "XXH128", "XXH128_LE":
-		return 0, foreignSum(algorithm)
+		return 0, errOtherAlgorithm(algorithm)
 	default:
 		return 0, errNoSum
 	}
@@ -156,7 +157,7 @@ func parseSum(algorithm, digits string) (uint64, error) {
 	return sum, nil
 }
 
-func foreignSum(algorithm string) error {
+func errOtherAlgorithm(algorithm string) error {
 	return fmt.Errorf("a sum of %s: only XXH64 can be checked (xxhsum -H64)", algorithm)
 }
 
@@ -181,7 +182,7 @@ func hexDigit(c byte) int {
 	return -1
 }
 
-func unescape(name string) (string, error) {
+func unescapeName(name string) (string, error) {
 	var plain strings.Builder
 	for i := 0; i < len(name); i++ {
 		if name[i] != '\\' {
@@ -201,8 +202,8 @@ func unescape(name string) (string, error) {
 	return plain.String(), nil
 }
 
-// pathBelow is name without "." and empty components.
-func pathBelow(name string) (string, error) {
+// cleanName returns name without "." and empty components.
+func cleanName(name string) (string, error) {
 	if strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") {
 		return "", fmt.Errorf("the name %.200q is not one of a file below the directory", name)
 	}

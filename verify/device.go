@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -14,17 +15,18 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// ReadMode says where bytes came from when a file was read back.
+// ReadMode says where the bytes came from when a file was read back.
 type ReadMode string
 
 // The modes, from the strongest to the weakest.
 const (
 	FromDevice ReadMode = "direct"   // O_DIRECT, past the page cache
-	Dropped    ReadMode = "buffered" // through the page cache, which did not have it before
+	Dropped    ReadMode = "buffered" // through the page cache, which did not have them before
 	FromCache  ReadMode = "cache"    // from memory: proves nothing about a device
 )
 
-// Weaker is the weaker of two modes; "" is that of nothing.
+// Weaker returns the weaker of two modes. The mode "" means that nothing was read: then
+// the other mode is returned.
 func Weaker(a, b ReadMode) ReadMode {
 	for _, mode := range []ReadMode{FromCache, Dropped, FromDevice} {
 		if a == mode || b == mode {
@@ -34,25 +36,26 @@ func Weaker(a, b ReadMode) ReadMode {
 	return ""
 }
 
-// Medium reads files from the device and keeps count of how.
+// Medium reads files from the device, and counts how many bytes were read in which mode.
 type Medium struct {
-	// Own says that the files are a stage: nobody else reads them, and what
-	// writing has left of them in the page cache may be dropped. What services
-	// have cached stays, unless a file can only be read through the cache.
+	// Own says that the files are in a stage, so that no other process reads them: the
+	// pages that were left in the page cache when they were written may be dropped.
+	// Without Own the pages that services have cached stay, unless a file can only be
+	// read through the cache.
 	Own bool
-	// Pace bounds the bytes a second that are read, see sys.File; nil: no bound.
+	// Pace limits the bytes that are read in a second, see sys.File; nil: no limit.
 	Pace sys.Pace
-	// Request is the most bytes of one read, see sys.File; 0: a whole block.
+	// Request is the largest number of bytes of one read, see sys.File; 0: a block.
 	Request int
 
 	direct, dropped, cached atomic.Int64 // bytes
-	once                    sync.Once
-	memory                  bool  // the file system has no device
-	unknown                 error // what kind of file system it is
+	once                    sync.Once    // sets memory and unknown
+	memory                  bool         // the file system has no device
+	unknown                 error        // of the question of what file system it is
 }
 
-// Mode is the weakest mode in which more than a hundredth of the bytes were
-// read: some file systems keep a few blocks of a directly read file. "" if
+// Mode returns the weakest mode in which more than a hundredth of the bytes were read:
+// some file systems keep a few blocks of a file that is read with O_DIRECT. It is "" if
 // nothing was read.
 func (m *Medium) Mode() ReadMode {
 	direct, dropped, cached := m.direct.Load(), m.dropped.Load(), m.cached.Load()
@@ -68,22 +71,22 @@ func (m *Medium) Mode() ReadMode {
 	return FromDevice
 }
 
-// File is one file being read from the device. It implements the copier's
+// File is one file that is being read from the device. It implements the copier's
 // BlockReader.
 type File struct {
 	medium  *Medium
 	file    *sys.File
 	size    int64
-	before  atomic.Int64 // bytes that were in the page cache when they were about to be read
-	through atomic.Int64 // bytes that came into it by being read
+	before  atomic.Int64 // bytes that were in the page cache just before they were read
+	through atomic.Int64 // bytes that reading brought into the page cache
 
 	mu     sync.Mutex
-	moved  *sync.Cond
-	next   int64 // the block that the digest waits for
+	moved  *sync.Cond // next has changed
+	next   int64      // the block that digest needs next
 	digest *xxhash.Digest
 }
 
-// Open opens the file name in dir, size bytes long, past the page cache.
+// Open opens the file name in dir, size bytes long, to be read past the page cache.
 func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
 	f, err := dir.OpenAt(name, unix.O_RDONLY|unix.O_DIRECT|unix.O_NOATIME, 0)
 	if sys.Is(err, unix.EPERM) { // O_NOATIME is for the owner and root
@@ -98,27 +101,27 @@ func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
 	f.Pace, f.Request = m.Pace, m.Request
 	r := &File{medium: m, file: f, size: size, digest: xxhash.New()}
 	r.moved = sync.NewCond(&r.mu)
-	err = r.settleMode()
+	err = r.detectDirect()
 	if err == nil && size > tree.BlockSize {
 		err = f.NoReadAhead()
 	}
 	if err != nil {
-		f.Close() //nolint:errcheck // opened for reading
+		f.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-// File systems that are memory, by their magic number (linux/magic.h). They take
-// O_DIRECT and it means nothing.
+// File systems in memory, by their magic number (linux/magic.h). They accept O_DIRECT,
+// where it means nothing.
 const (
 	magicTmpfs = 0x01021994
 	magicRamfs = 0x858458f6
 )
 
-// settleMode finds out what O_DIRECT is worth: some file systems take it and read
-// through the page cache all the same (ext4 with data=journal), which statx says.
-func (f *File) settleMode() error {
+// detectDirect finds out whether O_DIRECT works. Some file systems accept it and still
+// read through the page cache (ext4 with data=journal); statx shows that.
+func (f *File) detectDirect() error {
 	m := f.medium
 	m.once.Do(func() {
 		var fs sys.Space
@@ -128,7 +131,7 @@ func (f *File) settleMode() error {
 	if m.unknown != nil {
 		return m.unknown
 	}
-	if m.Own && f.size <= tree.BlockSize { // the page cache will tell
+	if m.Own && f.size <= tree.BlockSize { // the page cache shows it after the read
 		f.file.DontCache.Store(!f.file.Direct.Load())
 		return nil
 	}
@@ -140,18 +143,18 @@ func (f *File) settleMode() error {
 	return err
 }
 
-// Sum reads block i into buf, which is tree.BlockSize long and aligned for direct
-// I/O, and returns its XXH64. A file that ends before the block does is
+// Sum reads block i into buf and returns its XXH64. The buffer is tree.BlockSize long and
+// aligned for direct I/O. If the file ends before the block does, the error is
 // io.ErrUnexpectedEOF.
 func (f *File) Sum(i int64, buf []byte) (uint64, error) {
-	if err := f.load(i, buf); err != nil {
+	if err := f.readBlock(i, buf); err != nil {
 		return 0, err
 	}
 	return xxhash.Sum64(buf[:tree.BlockLen(f.size, i)]), nil
 }
 
-// load is Sum without the sum.
-func (f *File) load(i int64, buf []byte) error {
+// readBlock is Sum without the checksum.
+func (f *File) readBlock(i int64, buf []byte) error {
 	off, want := i*tree.BlockSize, tree.BlockLen(f.size, i)
 	if want > 0 && (f.medium.Own || !f.file.Direct.Load()) {
 		if err := f.file.Forget(off, int64(want)); err != nil {
@@ -160,7 +163,7 @@ func (f *File) load(i int64, buf []byte) error {
 	}
 	n := 0
 	before, through, err := f.file.LeaveCache(off, int64(want), func() (err error) {
-		n, err = f.read(buf, want, off)
+		n, err = f.readRange(buf, want, off)
 		return err
 	})
 	if err != nil {
@@ -174,22 +177,29 @@ func (f *File) load(i int64, buf []byte) error {
 	return nil
 }
 
-func (f *File) read(buf []byte, want int, off int64) (int, error) {
+// isShort reports whether err is that of a block that could not be read because the file
+// ends early.
+func isShort(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }
+
+// readRange reads want bytes at off into buf, fewer at the end of the file.
+func (f *File) readRange(buf []byte, want int, off int64) (int, error) {
 	if f.file.Direct.Load() {
-		whole := (want + sys.Align - 1) &^ (sys.Align - 1)
-		n, err := f.file.ReadAt(buf[:whole], want, off)
+		n, err := f.file.ReadAt(buf[:alignUp(int64(want))], want, off)
 		if !sys.Is(err, unix.EINVAL) {
 			return min(n, want), err
 		}
-		if err := f.file.SetDirect(false); err != nil { // O_DIRECT was taken but is not done
+		if err := f.file.SetDirect(false); err != nil { // open accepted O_DIRECT, read does not
 			return 0, err
 		}
 	}
 	return f.file.ReadAt(buf[:want], want, off)
 }
 
-// Accept adds block i, which Sum has left in buf, to the sum of the file. Blocks
-// are added in order: it waits until those before are, or ctx ends.
+// alignUp returns the smallest length for direct I/O that has room for n bytes.
+func alignUp(n int64) int64 { return (n + sys.Align - 1) &^ (sys.Align - 1) }
+
+// Accept adds block i, which Sum has left in buf, to the checksum of the file. Blocks are
+// added in order: it waits until all blocks before i were added, or ctx ends.
 func (f *File) Accept(ctx context.Context, i int64, buf []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -207,27 +217,28 @@ func (f *File) Accept(ctx context.Context, i int64, buf []byte) error {
 		}
 		f.moved.Wait()
 	}
-	f.digest.Write(buf[:tree.BlockLen(f.size, i)]) //nolint:errcheck // a hash does not fail
+	_, _ = f.digest.Write(buf[:tree.BlockLen(f.size, i)]) // a hash does not fail
 	f.next++
 	f.moved.Broadcast()
 	return nil
 }
 
-// Close counts how the file was read and returns XXH64 of what was accepted.
+// Close closes the file, counts the modes in which it was read, and returns the XXH64 of
+// the blocks that were accepted.
 func (f *File) Close() (uint64, error) {
-	f.countMode()
+	f.countModes()
 	return f.digest.Sum64(), f.file.Close()
 }
 
-// countMode counts what the page cache says of how the file was read: whatever
-// O_DIRECT said, pages that came there came through it.
-func (f *File) countMode() {
+// countModes counts the bytes of the file by mode, from the state of the page cache:
+// pages that reading brought there were read through it, even with O_DIRECT.
+func (f *File) countModes() {
 	m, before := f.medium, min(f.before.Load(), f.size)
 	through := min(f.through.Load(), f.size-before)
 	switch direct := f.file.Direct.Load(); {
 	case m.memory:
 		m.cached.Add(f.size)
-	case direct && !m.Own: // what was cached before is others', and was passed by
+	case direct && !m.Own: // pages cached before belong to other processes, and were not read
 		m.direct.Add(f.size - through)
 		m.dropped.Add(through)
 	case direct:
