@@ -12,30 +12,31 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/sys"
 )
 
 var (
-	// ErrMissing says that there is no user file, and that Acquire was not asked
-	// to create one. A missing lock dir has no user file either.
+	// ErrMissing means that there is no user file, and that Options.Create was not set.
+	// A lock dir that is missing has no user file either.
 	ErrMissing = errors.New("no user file")
-	// ErrTimeout says that the lock was not free within Options.Timeout.
+	// ErrTimeout means that the lock was not free within Options.Timeout.
 	ErrTimeout = errors.New("lock not obtained in time")
 )
 
-// fileMode is the mode of a new user file, whatever the umask: every service may
-// read who the users are.
+// fileMode is the mode of a new user file, independent of the umask: every service may
+// read the list of users.
 const fileMode = 0o644
 
 // Options of Acquire.
 type Options struct {
-	// Create makes the user file if it is missing.
+	// Create creates the user file if it is missing.
 	Create bool
-	// Timeout limits the wait for the lock. nil waits as long as it takes, 0
-	// only tries.
+	// Timeout limits the wait for the lock. nil waits without a limit, 0 only tries.
 	Timeout *time.Duration
-	// OnWait is called once, before waiting, with the process that holds the
-	// lock, 0 if that is unknown.
+	// OnWait is called once, before the wait, with the process that holds the lock, or
+	// 0 if that process is unknown.
 	OnWait func(pid int)
 }
 
@@ -48,14 +49,13 @@ type UserFile struct {
 	created bool
 	raw     []byte   // as on disk
 	users   []string // parsed from raw
-	unfit   error    // why the list can no longer be changed
+	unfit   error    // the reason why the list can no longer be changed
 }
 
-// Acquire locks the user file of shard and reads it. The lock dir must exist.
+// Acquire locks the user file of a shard and reads it. The lock dir must exist.
 //
-// The end of ctx ends the wait at once, with context.Cause(ctx). In one process
-// one UserFile per shard may be held: a second Acquire waits for the first's
-// Unlock.
+// When ctx ends, the wait ends at once with context.Cause(ctx). One process may hold only
+// one UserFile per shard: a second Acquire waits for the Unlock of the first.
 func Acquire(ctx context.Context, lockDir, shard string, o Options) (*UserFile, error) {
 	u, err := openLockDir(lockDir, shard)
 	if err != nil {
@@ -64,14 +64,14 @@ func Acquire(ctx context.Context, lockDir, shard string, o Options) (*UserFile, 
 		}
 		return nil, err
 	}
-	if err := u.acquire(ctx, o); err != nil {
-		u.dir.Close() //nolint:errcheck // opened for reading: nothing to lose
+	if err := u.lockAndRead(ctx, o); err != nil {
+		u.dir.Close()
 		return nil, fmt.Errorf("lock user file %q: %w", u.Path(), err)
 	}
 	return u, nil
 }
 
-// openLockDir is where a user file's name is checked.
+// openLockDir checks the name of the shard and opens the lock dir.
 func openLockDir(lockDir, shard string) (*UserFile, error) {
 	if shard == "" || shard == "." || shard == ".." || strings.ContainsAny(shard, "/\x00") {
 		return nil, fmt.Errorf("shard name %q: wanted the last component of a path", shard)
@@ -87,10 +87,10 @@ func openLockDir(lockDir, shard string) (*UserFile, error) {
 	return &UserFile{dir: dir, name: shard + ".lock"}, nil
 }
 
-// acquire sets u.file, locked and current, and reads it. On an error nothing of
-// it is left but what belongs to another holder.
-func (u *UserFile) acquire(ctx context.Context, o Options) error {
-	w := waiter{ctx: ctx, onWait: o.OnWait, timeout: o.Timeout}
+// lockAndRead sets u.file to the current file of that name, locked, and reads it. After an
+// error it leaves no file behind that it has created itself.
+func (u *UserFile) lockAndRead(ctx context.Context, o Options) error {
+	w := lockWait{ctx: ctx, onWait: o.OnWait, timeout: o.Timeout}
 	if o.Timeout != nil {
 		timer := time.NewTimer(*o.Timeout)
 		defer timer.Stop()
@@ -100,37 +100,38 @@ func (u *UserFile) acquire(ctx context.Context, o Options) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if err := u.open(o.Create); errors.Is(err, fs.ErrExist) {
+		if err := u.openOrCreate(o.Create); errors.Is(err, fs.ErrExist) {
 			continue
 		} else if err != nil {
 			return err
 		}
-		if err := w.lock(u.file); err != nil {
+		if err := w.lockFile(u.file); err != nil {
 			return err
 		}
-		current, err := u.current()
+		current, err := u.isCurrent()
 		if err == nil && current {
-			err = u.settle()
+			err = u.prepareLocked()
 		}
 		if err == nil && current {
 			return nil
 		}
-		unlockAndClose(u.file) //nolint:errcheck // nothing of ours was written to it
+		_ = unlockAndClose(u.file) // no write of this call can be lost
 		if err != nil {
 			return err
 		}
 	}
 }
 
-// open sets u.file, and u.created if it made it. fs.ErrExist means: try again.
-func (u *UserFile) open(create bool) error {
+// openOrCreate sets u.file, and u.created if it created the file. After fs.ErrExist the
+// caller tries again: another process created the file first.
+func (u *UserFile) openOrCreate(create bool) error {
 	f, err := openExisting(u.dir, u.name, unix.O_RDWR)
-	// With fs.protected_regular, O_CREAT of another owner's file in a sticky
-	// directory fails even for root: so it is not asked for until it is needed.
+	// With fs.protected_regular, O_CREAT of another owner's file in a sticky directory
+	// fails even for root. So O_CREAT is only used if the file is missing.
 	u.created = create && errors.Is(err, fs.ErrNotExist)
 	switch {
 	case u.created:
-		f, err = createUnseen(u.dir, u.name)
+		f, err = createLocked(u.dir, u.name)
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			f, err = createNamed(u.dir, u.name)
 		}
@@ -141,31 +142,32 @@ func (u *UserFile) open(create bool) error {
 	return err
 }
 
-// openExisting opens the user file name if it is one. It may be unlinked by now.
+// openExisting opens the user file and checks its type. Another process may unlink the
+// file meanwhile.
 func openExisting(dir *sys.File, name string, flags int) (*sys.File, error) {
 	f, err := dir.OpenAt(name, flags, 0)
 	if err != nil {
 		if s, statErr := dir.StatAt(name); statErr == nil && !s.IsRegular() {
-			return nil, fmt.Errorf("is %s, wanted a regular file: %w", kind(&s), err)
+			return nil, fmt.Errorf("is %s, wanted a regular file: %w", typeName(&s), err)
 		}
 		return nil, err
 	}
 	s, err := f.Stat()
 	if err == nil {
-		err = checkKind(&s)
+		err = checkType(&s)
 	}
 	if err != nil {
-		f.Close() //nolint:errcheck // nothing was written
+		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-// createUnseen makes the user file such that its name appears when it is locked
-// already. With a plain O_CREAT another process could lock the file first, find
-// a user file that "existed" and is empty, and take a foreign directory for one
-// that the older script has managed.
-func createUnseen(dir *sys.File, name string) (*sys.File, error) {
+// createLocked creates the user file such that it is locked before its name appears. With
+// a plain O_CREAT another process could lock the file first. It would find an empty user
+// file that existed before, and conclude that the older script manages the shard: then it
+// could replace a foreign directory.
+func createLocked(dir *sys.File, name string) (*sys.File, error) {
 	f, err := dir.CreateUnnamed(name, fileMode)
 	if err != nil {
 		return nil, err
@@ -178,27 +180,27 @@ func createUnseen(dir *sys.File, name string) (*sys.File, error) {
 		err = dir.LinkUnnamed(f, name)
 	}
 	if err != nil {
-		unlockAndClose(f) //nolint:errcheck // it has no name
+		_ = unlockAndClose(f) // it has no name
 		return nil, err
 	}
 	return f, nil
 }
 
-// createNamed is for file systems without O_TMPFILE, and a missing /proc.
+// createNamed is for file systems without O_TMPFILE, and for hosts without /proc.
 func createNamed(dir *sys.File, name string) (*sys.File, error) {
 	f, err := dir.OpenAt(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, fileMode)
 	if err != nil {
 		return nil, err
 	}
 	if err := f.Chmod(fileMode); err != nil {
-		f.Close() //nolint:errcheck // the chmod's error says more
-		return nil, both(err, dir.UnlinkAt(name))
+		f.Close()
+		return nil, errs.Join(err, dir.UnlinkAt(name))
 	}
 	return f, nil
 }
 
-// current reports whether the name still leads to the locked file.
-func (u *UserFile) current() (bool, error) {
+// isCurrent reports whether the name still leads to the locked file.
+func (u *UserFile) isCurrent() (bool, error) {
 	mine, err := u.file.Stat()
 	if err != nil {
 		return false, err
@@ -213,12 +215,12 @@ func (u *UserFile) current() (bool, error) {
 	if !mine.SameFile(&named) || mine.Nlink == 0 {
 		return false, nil
 	}
-	return true, checkKind(&mine)
+	return true, checkType(&mine)
 }
 
-// dirCurrent reports whether the lock dir's path, which may be a symbolic link, still
-// leads to it.
-func (u *UserFile) dirCurrent() (bool, error) {
+// isDirCurrent reports whether the path of the lock dir, which may be a symbolic link,
+// still leads to the open lock dir.
+func (u *UserFile) isDirCurrent() (bool, error) {
 	named, err := sys.OpenDir(u.dir.Path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -226,7 +228,7 @@ func (u *UserFile) dirCurrent() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer named.Close() //nolint:errcheck // opened for reading
+	defer named.Close()
 	mine, err := u.dir.Stat()
 	if err != nil {
 		return false, err
@@ -235,37 +237,39 @@ func (u *UserFile) dirCurrent() (bool, error) {
 	return err == nil && mine.SameFile(&there), err
 }
 
-// settle makes a new file durable, finishes what a crash interrupted, and reads
-// the list. A file that was created for nothing goes.
-func (u *UserFile) settle() error {
+// prepareLocked makes a new file durable, finishes a change that a crash interrupted, and
+// reads the list. If that fails, it deletes the file that it has created.
+func (u *UserFile) prepareLocked() error {
 	var err error
 	if u.created {
 		err = u.dir.Sync()
 	}
 	if err == nil {
-		err = u.recover()
+		err = u.recoverList()
 	}
 	if err == nil {
-		err = u.load(readWhole)
+		err = u.loadList(readWhole)
 	}
 	if err != nil && u.created {
-		err = both(err, u.dir.UnlinkAt(u.name))
+		err = errs.Join(err, u.dir.UnlinkAt(u.name))
 	}
 	return err
 }
 
-// checkKind wants a regular file; one with a second name could be anybody's.
-func checkKind(s *sys.Stat) error {
+// checkType wants a regular file with one link. A file with a second name may belong to
+// another program.
+func checkType(s *sys.Stat) error {
 	switch {
 	case !s.IsRegular():
-		return fmt.Errorf("is %s, wanted a regular file", kind(s))
+		return fmt.Errorf("is %s, wanted a regular file", typeName(s))
 	case s.Nlink > 1:
 		return fmt.Errorf("has %d hard links, wanted 1", s.Nlink)
 	}
 	return nil
 }
 
-func kind(s *sys.Stat) string {
+// typeName names the type of an entry that is not a regular file.
+func typeName(s *sys.Stat) string {
 	switch s.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
 		return "a symbolic link"
@@ -279,36 +283,36 @@ func kind(s *sys.Stat) string {
 	return "a device"
 }
 
-// Path is the absolute path of the user file.
+// Path returns the absolute path of the user file.
 func (u *UserFile) Path() string { return filepath.Join(u.dir.Path(), u.name) }
 
-// Existed reports whether the file was there before Acquire, false if Acquire
-// has created it.
+// Existed reports whether the file existed before Acquire. It is false if Acquire created
+// the file.
 func (u *UserFile) Existed() bool { return !u.created }
 
-// Users are the ids in the file, in its order.
+// Users returns the ids in the file, in its order.
 func (u *UserFile) Users() []string { return slices.Clone(u.users) }
 
-// Remove unlinks the user file, which must have no users, and syncs the lock dir.
-// The lock is held until Unlock: unlinked after it, another process could lock
-// the file and lose it.
+// Remove unlinks the user file, which must have no users, and syncs the lock dir. The lock
+// is held until Unlock. The order matters: if the file were unlinked after Unlock, another
+// process could already have locked it.
 func (u *UserFile) Remove() error {
-	if err := u.remove(); err != nil {
+	if err := u.removeUnused(); err != nil {
 		return fmt.Errorf("remove user file %q: %w", u.Path(), err)
 	}
 	return nil
 }
 
-func (u *UserFile) remove() error {
+func (u *UserFile) removeUnused() error {
 	if len(u.users) > 0 {
-		return fmt.Errorf("it has %d users, wanted none", len(u.users))
+		return fmt.Errorf("it still has %s", humanize.Count(len(u.users), "user"))
 	}
 	if errors.Is(u.unfit, errUnlocked) {
 		return u.unfit
 	}
-	current, err := u.current()
-	if err == nil && current { // else somebody removed it before us
-		err = u.unlink()
+	current, err := u.isCurrent()
+	if err == nil && current { // otherwise another process has removed or replaced it
+		err = u.unlinkWithLog()
 	}
 	if err != nil {
 		return err
@@ -317,38 +321,28 @@ func (u *UserFile) remove() error {
 	return u.dir.Sync()
 }
 
-// unlink takes the log first: one without a user file would lie there for ever.
-func (u *UserFile) unlink() error {
+// unlinkWithLog unlinks the log before the user file: no later process would look for a
+// log that has no user file.
+func (u *UserFile) unlinkWithLog() error {
 	if err := u.unlinkLog(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return u.dir.UnlinkAt(u.name)
 }
 
-// Unlock gives the lock back. Its error counts: it may be a write's. A second
+// Unlock releases the lock. Do not ignore its error, which may be that of a write. A second
 // call does nothing.
 func (u *UserFile) Unlock() error {
 	if errors.Is(u.unfit, errUnlocked) {
 		return nil
 	}
 	u.unfit = errUnlocked
-	if err := both(unlockAndClose(u.file), u.dir.Close()); err != nil {
+	if err := errs.Join(unlockAndClose(u.file), u.dir.Close()); err != nil {
 		return fmt.Errorf("unlock user file %q: %w", u.Path(), err)
 	}
 	return nil
 }
 
-// unlockAndClose does not leave the unlocking to close: a child between fork and
-// exec has the open file too, and would keep the lock.
-func unlockAndClose(f *sys.File) error { return both(f.Unlock(), f.Close()) }
-
-// both is errs.Join on one line.
-func both(a, b error) error {
-	switch {
-	case a == nil:
-		return b
-	case b == nil:
-		return a
-	}
-	return fmt.Errorf("%w; %w", a, b)
-}
+// unlockAndClose unlocks before it closes. Closing alone is not enough: a child between
+// fork and exec shares the open file, and would keep the lock.
+func unlockAndClose(f *sys.File) error { return errs.Join(f.Unlock(), f.Close()) }

@@ -17,30 +17,30 @@ import (
 func TestMutualExclusion(t *testing.T) {
 	const processes, rounds = "50", "20"
 	dir, counter := t.TempDir(), filepath.Join(t.TempDir(), "counter")
-	check(t, os.WriteFile(counter, []byte("0"), 0o600))
+	noError(t, os.WriteFile(counter, []byte("0"), 0o600))
 	var peers []*peer
 	for range 50 {
 		peers = append(peers, startPeer(t, "count", dir, "shard", counter, rounds))
 	}
 	for _, p := range peers {
-		p.end(t)
+		p.waitForEnd(t)
 	}
-	equal(t, "counter", contents(t, counter), "1000")
-	equal(t, "left in the lock dir", names(t, dir), "")
+	wantEqual(t, "counter", readFile(t, counter), "1000")
+	wantEqual(t, "left in the lock dir", listDir(t, dir), "")
 }
 
 func TestExistedAndCreate(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Acquire(t.Context(), dir, "shard", Options{})
 	wantError(t, err, ErrMissing)
-	equal(t, "left by a failed Acquire", names(t, dir), "")
+	wantEqual(t, "left by a failed Acquire", listDir(t, dir), "")
 
-	u := acquire(t, dir, Options{Create: true})
-	equal(t, "existed", u.Existed(), false)
-	equal(t, "path", u.Path(), filepath.Join(dir, "shard.lock"))
-	check(t, u.Unlock())
-	check(t, u.Unlock())
-	equal(t, "existed", acquire(t, dir, Options{}).Existed(), true)
+	u := mustAcquire(t, dir, Options{Create: true})
+	wantEqual(t, "existed", u.Existed(), false)
+	wantEqual(t, "path", u.Path(), filepath.Join(dir, "shard.lock"))
+	noError(t, u.Unlock())
+	noError(t, u.Unlock())
+	wantEqual(t, "existed", mustAcquire(t, dir, Options{}).Existed(), true)
 }
 
 func TestMissingLockDir(t *testing.T) {
@@ -64,15 +64,15 @@ func TestBadShardName(t *testing.T) {
 	_, err := Acquire(t.Context(), t.TempDir(), strings.Repeat("x", 251), Options{Create: true})
 	wantError(t, err, unix.ENAMETOOLONG)
 	u, err := Acquire(t.Context(), t.TempDir(), strings.Repeat("x", 250), Options{Create: true})
-	check(t, err)
+	noError(t, err)
 	_, err = u.Register("a")
-	check(t, errors.Join(err, u.Unlock()))
+	noError(t, errors.Join(err, u.Unlock()))
 }
 
 func TestRelativeLockDir(t *testing.T) {
 	dir, path := lockDirWith(t, "a")
 	t.Chdir(filepath.Dir(dir))
-	equal(t, "path", acquire(t, filepath.Base(dir), Options{}).Path(), path)
+	wantEqual(t, "path", mustAcquire(t, filepath.Base(dir), Options{}).Path(), path)
 }
 
 // Both ways to create the file: mode 0644 whatever the umask, and only the one
@@ -80,49 +80,49 @@ func TestRelativeLockDir(t *testing.T) {
 func TestCreateModeAndExclusion(t *testing.T) {
 	defer unix.Umask(unix.Umask(0o077))
 	ways := map[string]func(*sys.File, string) (*sys.File, error){
-		"unseen": createUnseen, "named": createNamed,
+		"unseen": createLocked, "named": createNamed,
 	}
 	for name, create := range ways {
 		path := filepath.Join(t.TempDir(), "shard.lock")
 		dir, err := sys.OpenDir(filepath.Dir(path))
-		check(t, err)
+		noError(t, err)
 		f, err := create(dir, "shard.lock")
-		check(t, err)
+		noError(t, err)
 		s, err := f.Stat()
-		check(t, err)
-		equal(t, name+": mode", s.Perm(), 0o644)
-		equal(t, name+": links", s.Nlink, 1)
-		equal(t, name+": inode", s.Ino, inode(t, path))
+		noError(t, err)
+		wantEqual(t, name+": mode", s.Perm(), 0o644)
+		wantEqual(t, name+": links", s.Nlink, 1)
+		wantEqual(t, name+": inode", s.Ino, inodeOf(t, path))
 		_, err = create(dir, "shard.lock")
 		wantError(t, err, fs.ErrExist)
-		check(t, errors.Join(f.Close(), dir.Close()))
+		noError(t, errors.Join(f.Close(), dir.Close()))
 	}
 }
 
 // Nobody may lock a new user file before its creator, and see that it existed.
 func TestCreatedFileAppearsLocked(t *testing.T) {
 	dir, err := sys.OpenDir(t.TempDir())
-	check(t, err)
-	f, err := createUnseen(dir, "shard.lock")
-	check(t, err)
+	noError(t, err)
+	f, err := createLocked(dir, "shard.lock")
+	noError(t, err)
 	other, err := dir.OpenAt("shard.lock", unix.O_RDWR, 0)
-	check(t, err)
+	noError(t, err)
 	wantError(t, other.Lock(false), unix.EWOULDBLOCK)
-	check(t, errors.Join(f.Close(), other.Close(), dir.Close()))
+	noError(t, errors.Join(f.Close(), other.Close(), dir.Close()))
 }
 
 // A file that this Acquire has made goes when what follows fails.
 func TestFailedAcquireLeavesNoNewFile(t *testing.T) {
 	dir := t.TempDir()
-	check(t, os.MkdirAll(filepath.Join(dir, "shard.lock.log"), 0o700)) // cannot be unlinked
+	noError(t, os.MkdirAll(filepath.Join(dir, "shard.lock.log"), 0o700)) // cannot be unlinked
 	_, err := Acquire(t.Context(), dir, "shard", Options{Create: true})
 	wantError(t, err, unix.EISDIR)
-	equal(t, "left in the lock dir", names(t, dir), "shard.lock.log")
+	wantEqual(t, "left in the lock dir", listDir(t, dir), "shard.lock.log")
 }
 
 func TestRefusesWhatIsNoUserFile(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
-	check(t, os.WriteFile(outside, []byte("a"), 0o600))
+	noError(t, os.WriteFile(outside, []byte("a"), 0o600))
 	for want, make := range map[string]func(path string) error{
 		"a symbolic link": func(path string) error { return os.Symlink(outside, path) },
 		"a directory":     func(path string) error { return os.Mkdir(path, 0o700) },
@@ -131,7 +131,7 @@ func TestRefusesWhatIsNoUserFile(t *testing.T) {
 		"2 hard links":    func(path string) error { return os.Link(outside, path) },
 	} {
 		dir := t.TempDir()
-		check(t, make(filepath.Join(dir, "shard.lock")))
+		noError(t, make(filepath.Join(dir, "shard.lock")))
 		for _, create := range []bool{true, false} {
 			_, err := Acquire(t.Context(), dir, "shard", Options{Create: create})
 			if err == nil || !strings.Contains(err.Error(), want) {
@@ -141,22 +141,22 @@ func TestRefusesWhatIsNoUserFile(t *testing.T) {
 		if _, err := ReadUsers(dir, "shard"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: ReadUsers: got error %v", want, err)
 		}
-		equal(t, want+": lock dir", names(t, dir), "shard.lock")
+		wantEqual(t, want+": lock dir", listDir(t, dir), "shard.lock")
 	}
 	dir := t.TempDir()
-	check(t, os.Symlink("nowhere", filepath.Join(dir, "shard.lock")))
+	noError(t, os.Symlink("nowhere", filepath.Join(dir, "shard.lock")))
 	_, err := Acquire(t.Context(), dir, "shard", Options{Create: true})
 	wantError(t, err, unix.ELOOP)
-	equal(t, "outside", contents(t, outside), "a")
+	wantEqual(t, "outside", readFile(t, outside), "a")
 }
 
 // A second link that appears while we wait is refused too.
 func TestRefusesLateHardLink(t *testing.T) {
 	dir, path := lockDirWith(t, "")
-	held := acquire(t, dir, Options{})
+	held := mustAcquire(t, dir, Options{})
 	onWait := func(int) {
-		check(t, os.Link(path, path+"2"))
-		check(t, held.Unlock())
+		noError(t, os.Link(path, path+"2"))
+		noError(t, held.Unlock())
 	}
 	_, err := Acquire(t.Context(), dir, "shard", Options{OnWait: onWait})
 	if err == nil || !strings.Contains(err.Error(), "2 hard links") {
@@ -168,57 +168,57 @@ func TestRefusesLateHardLink(t *testing.T) {
 func TestStaleInode(t *testing.T) {
 	for _, again := range []bool{true, false} {
 		dir, path := lockDirWith(t, "")
-		held := acquire(t, dir, Options{})
+		held := mustAcquire(t, dir, Options{})
 		waits := 0
 		onWait := func(int) {
 			waits++
-			check(t, os.Remove(path))
+			noError(t, os.Remove(path))
 			if again {
-				check(t, os.WriteFile(path, []byte("new"), 0o644))
+				noError(t, os.WriteFile(path, []byte("new"), 0o644))
 			}
-			check(t, held.Unlock())
+			noError(t, held.Unlock())
 		}
 		u, err := Acquire(t.Context(), dir, "shard", Options{Create: again, OnWait: onWait})
-		equal(t, "calls of OnWait", waits, 1)
+		wantEqual(t, "calls of OnWait", waits, 1)
 		if !again {
 			wantError(t, err, ErrMissing)
 			continue
 		}
-		check(t, err)
+		noError(t, err)
 		s, err := u.file.Stat()
-		check(t, err)
-		equal(t, "locked inode", s.Ino, inode(t, path))
-		equal(t, "users", strings.Join(u.Users(), " "), "new")
-		equal(t, "existed", u.Existed(), true)
-		check(t, u.Unlock())
+		noError(t, err)
+		wantEqual(t, "locked inode", s.Ino, inodeOf(t, path))
+		wantEqual(t, "users", strings.Join(u.Users(), " "), "new")
+		wantEqual(t, "existed", u.Existed(), true)
+		noError(t, u.Unlock())
 	}
 }
 
 func TestChildrenDoNotInheritTheLock(t *testing.T) {
 	dir := t.TempDir()
 	p := startPeer(t, "spawn", dir, "shard")
-	p.expect(t, "ready") // the child, which goes on when its parent is dead
-	check(t, p.cmd.Process.Kill())
+	p.expectLine(t, "ready") // the child, which goes on when its parent is dead
+	noError(t, p.cmd.Process.Kill())
 	_, err := p.cmd.Process.Wait()
-	check(t, err)
-	acquire(t, dir, Options{Timeout: new(duration)})
+	noError(t, err)
+	mustAcquire(t, dir, Options{Timeout: new(duration)})
 }
 
 // Between fork and exec a child has the open file; unlocking must not wait for it.
 func TestUnlockDespiteSharedDescriptor(t *testing.T) {
 	dir, _ := lockDirWith(t, "")
-	u := acquire(t, dir, Options{})
+	u := mustAcquire(t, dir, Options{})
 	shared, err := unix.Dup(u.file.Fd())
-	check(t, err)
+	noError(t, err)
 	defer unix.Close(shared)
-	check(t, u.Unlock())
-	acquire(t, dir, Options{Timeout: new(duration)})
+	noError(t, u.Unlock())
+	mustAcquire(t, dir, Options{Timeout: new(duration)})
 }
 
 func TestUnlockErrorCounts(t *testing.T) {
 	dir, path := lockDirWith(t, "")
-	u := acquire(t, dir, Options{})
-	check(t, unix.Close(u.file.Fd()))
+	u := mustAcquire(t, dir, Options{})
+	noError(t, unix.Close(u.file.Fd()))
 	err := u.Unlock()
 	wantError(t, err, unix.EBADF)
 	if !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
@@ -228,31 +228,31 @@ func TestUnlockErrorCounts(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	dir, path := lockDirWith(t, "a")
-	u := acquire(t, dir, Options{})
+	u := mustAcquire(t, dir, Options{})
 	if err := u.Remove(); err == nil {
 		t.Error("removed a file with a user")
 	}
-	equal(t, "contents", contents(t, path), "a")
+	wantEqual(t, "contents", readFile(t, path), "a")
 	_, err := u.Unregister("a")
-	check(t, err)
-	check(t, os.WriteFile(path+".log", nil, 0o600))
-	check(t, u.Remove())
-	equal(t, "left in the lock dir", names(t, dir), "")
-	check(t, u.Remove())
+	noError(t, err)
+	noError(t, os.WriteFile(path+".log", nil, 0o600))
+	noError(t, u.Remove())
+	wantEqual(t, "left in the lock dir", listDir(t, dir), "")
+	noError(t, u.Remove())
 	_, err = u.Register("b")
 	wantError(t, err, errRemoved)
-	check(t, u.Unlock())
+	noError(t, u.Unlock())
 	wantError(t, u.Remove(), errUnlocked)
 }
 
 // What is at the path after somebody replaced our file is not ours to remove.
 func TestRemoveSparesAnothersFile(t *testing.T) {
 	dir, path := lockDirWith(t, "")
-	u := acquire(t, dir, Options{})
-	check(t, os.Rename(path, path+".old"))
-	check(t, os.WriteFile(path, []byte("b"), 0o644))
-	check(t, u.Remove())
-	equal(t, "contents", contents(t, path), "b")
+	u := mustAcquire(t, dir, Options{})
+	noError(t, os.Rename(path, path+".old"))
+	noError(t, os.WriteFile(path, []byte("b"), 0o644))
+	noError(t, u.Remove())
+	wantEqual(t, "contents", readFile(t, path), "b")
 }
 
 func TestCancelledBeforeBegin(t *testing.T) {
@@ -262,5 +262,5 @@ func TestCancelledBeforeBegin(t *testing.T) {
 	cancel(cause)
 	_, err := Acquire(ctx, dir, "shard", Options{Create: true})
 	wantError(t, err, cause)
-	equal(t, "lock dir", names(t, dir), "")
+	wantEqual(t, "lock dir", listDir(t, dir), "")
 }

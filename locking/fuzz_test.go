@@ -59,7 +59,7 @@ func FuzzParseLog(f *testing.F) {
 		if !ok || !bytes.Equal(again, old) || !bytes.Equal(listAgain, list) {
 			t.Fatalf("lists %q and %q do not come back", old, list)
 		}
-		if torn(now, old, list) && (bytes.Equal(now, old) || bytes.Equal(now, list) || len(now) < len(old)) {
+		if isTorn(now, old, list) && (bytes.Equal(now, old) || bytes.Equal(now, list) || len(now) < len(old)) {
 			t.Fatalf("%q is torn between %q and %q", now, old, list)
 		}
 	})
@@ -75,12 +75,12 @@ func FuzzTorn(f *testing.F) {
 	f.Add([]byte("x"), []byte(strings.Repeat("y", 100)+"\n"), uint8(30), uint8(255), uint8(2), uint8(0), uint16(9000))
 	f.Fuzz(func(t *testing.T, a, b []byte, timesA, timesB, mask, cut uint8, at uint16) {
 		old, list := listOf(a, timesA), listOf(b, timesB)
-		image := padded(list, len(old))
-		now := mixture(old, image, int(mask)&(1<<((len(image)+pageSize-1)/pageSize)-1))
+		image := padList(list, len(old))
+		now := mixPages(old, image, int(mask)&(1<<((len(image)+pageSize-1)/pageSize)-1))
 		if grown := (len(old)/pageSize + 1 + int(cut)) * pageSize; cut > 0 && grown < len(now) {
 			now = now[:grown] // the size was on its way
 		}
-		got := replayed(now, old, list)
+		got := replayTorn(now, old, list)
 		if !sameUsers(got, old) && !sameUsers(got, list) {
 			t.Errorf("old %q, new %q, on disk %q: replayed as %q", old, list, now, got)
 		}
@@ -90,7 +90,7 @@ func FuzzTorn(f *testing.F) {
 				if foreign[i] = c; (i < len(old) && old[i] == c) || (i < len(image) && image[i] == c) {
 					continue
 				}
-				if torn(foreign, old, list) {
+				if isTorn(foreign, old, list) {
 					t.Errorf("old %q, new %q: %q is taken for torn", old, list, foreign)
 				}
 			}
@@ -99,8 +99,8 @@ func FuzzTorn(f *testing.F) {
 }
 
 // replayed is what recover makes of a user file.
-func replayed(now, old, list []byte) []byte {
-	if torn(now, old, list) {
+func replayTorn(now, old, list []byte) []byte {
+	if isTorn(now, old, list) {
 		return list
 	}
 	return now

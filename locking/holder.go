@@ -9,9 +9,9 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// Holder is the process that has f's flock, 0 if it cannot be told: the lock was
-// given back meanwhile, or is held on another host or outside this PID namespace.
-// It is only for a message, so its own errors are none.
+// Holder returns the process that holds f's flock, or 0 if it is unknown: the lock was
+// released meanwhile, or the holder is on another host or outside this PID namespace. The
+// result is only for a message, so an error of finding it is not returned.
 func Holder(f *sys.File) (pid int) {
 	s, err := f.Stat()
 	if err != nil {
@@ -21,7 +21,7 @@ func Holder(f *sys.File) (pid int) {
 	if err != nil {
 		return 0
 	}
-	defer locks.Close() //nolint:errcheck // opened for reading
+	defer locks.Close()
 	data, err := readAll(locks, maxList)
 	if err != nil {
 		return 0
@@ -29,9 +29,9 @@ func Holder(f *sys.File) (pid int) {
 	return findHolder(string(data), s.Dev, s.Ino)
 }
 
-// findHolder looks through proc_locks(5). The device there is the superblock's,
-// which on btrfs is not stat's; then the inode number alone has to do, if there
-// is no doubt about it.
+// findHolder searches the text of proc_locks(5). The device there is that of the
+// superblock, which on btrfs is not the device of stat. If no line has the device, a line
+// with the inode number is accepted, as long as it is the only one.
 func findHolder(locks string, dev, ino uint64) (pid int) {
 	sameInode := 0
 	for line := range strings.Lines(locks) {
@@ -51,7 +51,7 @@ func findHolder(locks string, dev, ino uint64) (pid int) {
 	return pid
 }
 
-type flock struct {
+type heldFlock struct {
 	pid      int
 	dev, ino uint64
 }
@@ -60,23 +60,23 @@ type flock struct {
 //
 //	1: FLOCK  ADVISORY  WRITE 4711 fe:00:131085 0 EOF
 //
-// A waiting process has "->" before FLOCK and is no holder.
-func parseFlock(line string) (l flock, ok bool) {
+// A process that waits has "->" before FLOCK and is not a holder.
+func parseFlock(line string) (l heldFlock, ok bool) {
 	fields := strings.Fields(line)
 	if len(fields) < 6 || fields[1] != "FLOCK" {
-		return flock{}, false
+		return heldFlock{}, false
 	}
 	id := strings.Split(fields[5], ":")
 	if len(id) != 3 {
-		return flock{}, false
+		return heldFlock{}, false
 	}
 	pid, err := strconv.Atoi(fields[4])
 	major, majorErr := strconv.ParseUint(id[0], 16, 32)
 	minor, minorErr := strconv.ParseUint(id[1], 16, 32)
 	ino, inoErr := strconv.ParseUint(id[2], 10, 64)
 	if err != nil || majorErr != nil || minorErr != nil || inoErr != nil {
-		return flock{}, false
+		return heldFlock{}, false
 	}
-	// Of a lock that another host holds some file systems show a negative number.
-	return flock{max(pid, 0), unix.Mkdev(uint32(major), uint32(minor)), ino}, true
+	// Some file systems show a negative number for a lock that another host holds.
+	return heldFlock{max(pid, 0), unix.Mkdev(uint32(major), uint32(minor)), ino}, true
 }

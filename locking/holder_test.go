@@ -33,6 +33,6 @@ func TestFindHolder(t *testing.T) {
 		{"no process", strings.Replace(ours, " 20 ", " -20 ", 1), 0},
 		{"broken lines", broken + ours, 20},
 	} {
-		equal(t, c.name, findHolder(c.locks, unix.Mkdev(8, 0x1a), 77), c.want)
+		wantEqual(t, c.name, findHolder(c.locks, unix.Mkdev(8, 0x1a), 77), c.want)
 	}
 }

@@ -10,31 +10,32 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
-// The log, <user file>.log, is there while a list longer than a page is changed.
-// A power cut, or SIGKILL in the middle of a write, can leave some pages of such
-// a list old and others new.
+// The log, <user file>.log, exists while a list longer than a page is changed. A power
+// cut, or SIGKILL in the middle of a write, can leave such a list with some old and some
+// new pages.
 //
 //	offset  bytes
 //	0       8      magic "s2sulog1"
-//	8       8      length of the old list, little-endian, as are all numbers
+//	8       8      length of the old list, little-endian, like all numbers here
 //	16      8      length of the new list
 //	24      ...    the old list as it was on disk
 //	...     ...    the new list
-//	...     8      XXH64 of all before
+//	...     8      XXH64 of all bytes before
 //
-// It is only believed while the file is visibly torn. In every other case the
-// change was made, or was not begun, or somebody has written since.
+// The log is used only if the list is visibly torn. In every other case the change was
+// finished, or was not begun, or another program has written the list since.
 const (
 	logMagic  = "s2sulog1"
 	logHeader = len(logMagic) + 8 + 8
 	logSum    = 8
 	maxLog    = logHeader + 2*maxList + logSum
 
-	// pageSize is what is taken to reach the disk whole, in bytes: the kernel
-	// writes by pages, and so do disks with 4 KiB sectors.
+	// pageSize is the number of bytes that are assumed to reach the disk together: the
+	// kernel writes by pages, and so do disks with 4 KiB sectors.
 	pageSize = 4096
 )
 
@@ -49,7 +50,7 @@ func formatLog(old, list []byte) []byte {
 	return binary.LittleEndian.AppendUint64(b, xxhash.Sum64(b))
 }
 
-// parseLog is not ok for anything but a whole log.
+// parseLog returns the two lists of a log. ok is false unless b is a complete log.
 func parseLog(b []byte) (old, list []byte, ok bool) {
 	if len(b) < logHeader+logSum || string(b[:len(logMagic)]) != logMagic {
 		return nil, nil, false
@@ -67,14 +68,14 @@ func parseLog(b []byte) (old, list []byte, ok bool) {
 	return lists[:oldLen:oldLen], lists[oldLen:], true
 }
 
-// torn reports whether now is what a crash left while list was written over old:
-// every page is of the one or the other, but the whole is neither.
-func torn(now, old, list []byte) bool {
-	image := padded(list, len(old))
+// isTorn reports whether now is the state that a crash left while list was written over
+// old: every page is from one of the two, but the whole is neither of them.
+func isTorn(now, old, list []byte) bool {
+	image := padList(list, len(old))
 	if bytes.Equal(now, old) || bytes.Equal(now, list) || bytes.Equal(now, image) {
 		return false
 	}
-	if !tornLength(len(now), len(old), len(image)) {
+	if !isTornLength(len(now), len(old), len(image)) {
 		return false
 	}
 	for at := 0; at < len(now); at += pageSize {
@@ -86,34 +87,35 @@ func torn(now, old, list []byte) bool {
 	return true
 }
 
-// tornLength reports whether a write that takes a file from old to image bytes
-// can stop at now. The kernel moves the size page by page; any other length is
-// somebody else's, who may have added an id that ours only begins with.
-func tornLength(now, old, image int) bool {
+// isTornLength reports whether a write that takes a file from old to image bytes can stop
+// at now. The kernel moves the size page by page. Any other length comes from another
+// program, and it may have added an id whose first bytes equal the end of ours.
+func isTornLength(now, old, image int) bool {
 	return now == old || now == image || (now > old && now < image && now%pageSize == 0)
 }
 
-// isOldPage compares page with what old has at offset at. Beyond its end there
-// are zeros when the new size has reached the disk before the data.
+// isOldPage reports whether page is the page of old at offset at. Beyond the end of old
+// there are zeros, if the new size reached the disk before the data.
 func isOldPage(page, old []byte, at int) bool {
 	old = old[min(at, len(old)):]
 	n := min(len(page), len(old))
 	return bytes.Equal(page[:n], old[:n]) && len(bytes.TrimLeft(page[n:], "\x00")) == 0
 }
 
-// replaceLogged is replace with a log around it. The log stays if neither list is
-// on disk for sure.
+// replaceLogged is replaceList with a log around it. The log stays if it is not certain
+// that one of the two lists is on disk.
 func (u *UserFile) replaceLogged(list []byte) (done bool, err error) {
-	if err = u.writeLog(list); err == nil {
-		done, err = u.replace(list)
+	if err := u.writeLog(list); err != nil {
+		return false, errs.Join(err, u.dropLog())
 	}
+	done, err = u.replaceList(list)
 	if u.unfit != nil {
 		return done, err
 	}
-	return done, both(err, u.dropLog())
+	return done, errs.Join(err, u.dropLog())
 }
 
-// writeLog makes the log durable, its name too.
+// writeLog makes the log durable, with its name.
 func (u *UserFile) writeLog(list []byte) error {
 	if err := u.unlinkLog(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -126,15 +128,14 @@ func (u *UserFile) writeLog(list []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = both(err, f.Close()); err != nil {
+	if err = errs.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return u.dir.Sync()
 }
 
-// recover finishes the change that a crash has torn, if one has, and drops the
-// log.
-func (u *UserFile) recover() error {
+// recoverList finishes a change that a crash interrupted, and drops the log.
+func (u *UserFile) recoverList() error {
 	b, err := u.readLog()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -146,27 +147,27 @@ func (u *UserFile) recover() error {
 	if err != nil {
 		return err
 	}
-	if old, list, ok := parseLog(b); ok && torn(now, old, list) {
-		if err := overwrite(u.file, list, 0, max(len(old), len(now))); err != nil {
+	if old, list, ok := parseLog(b); ok && isTorn(now, old, list) {
+		if err := overwriteList(u.file, list, 0, max(len(old), len(now))); err != nil {
 			return fmt.Errorf("finish the interrupted change: %w", err)
 		}
 	}
 	return u.dropLog()
 }
 
-// readLog is empty for what cannot be a log of ours: a lock dir may be writable
-// for more than those who may write the user file.
+// readLog returns the bytes of the log, none if this tool cannot have written it: more
+// users may have the right to write to the lock dir than to the user file.
 func (u *UserFile) readLog() ([]byte, error) {
 	f, err := u.dir.OpenAt(u.logName(), unix.O_RDONLY, 0)
 	switch {
-	case sys.Is(err, unix.ENAMETOOLONG): // so there never was one
+	case sys.Is(err, unix.ENAMETOOLONG): // so it cannot exist
 		return nil, fs.ErrNotExist
 	case sys.Is(err, unix.ELOOP, unix.ENXIO): // a symbolic link, a socket
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	mine, err := u.file.Stat()
 	if err != nil {
 		return nil, err
@@ -175,18 +176,19 @@ func (u *UserFile) readLog() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if checkKind(&s) != nil || (s.UID != 0 && s.UID != mine.UID) || s.Size > int64(maxLog) {
+	if checkType(&s) != nil || (s.UID != 0 && s.UID != mine.UID) || s.Size > int64(maxLog) {
 		return nil, nil
 	}
 	return readWhole(f, maxLog)
 }
 
-// dropLog removes the log for good; none is no error.
+// dropLog deletes the log durably. A log that is missing is not an error.
 func (u *UserFile) dropLog() error {
-	if err := u.unlinkLog(); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+	err := u.unlinkLog()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	return u.dir.Sync()
@@ -200,9 +202,9 @@ func (u *UserFile) unlinkLog() error {
 	return err
 }
 
-// logName is <user file>.log. Where that is longer than a name may be, a sum stands
-// for the end of the user file's name: without a log no long list could be changed,
-// and no user of such a shard unregistered.
+// logName is <user file>.log. If that is longer than a name may be, a checksum replaces
+// the end of the user file's name. Every user file needs a log name: without a log, no
+// long list could be changed, and no user of such a shard could be unregistered.
 func (u *UserFile) logName() string {
 	name := u.name + ".log"
 	if len(name) <= unix.NAME_MAX {

@@ -12,7 +12,7 @@ import (
 )
 
 // ids is a list of n users, 16 bytes each with its newline.
-func ids(n int) (users []string) {
+func manyUsers(n int) (users []string) {
 	for i := range n {
 		users = append(users, fmt.Sprintf("instance-%06d", i))
 	}
@@ -21,8 +21,8 @@ func ids(n int) (users []string) {
 
 // changes are pairs of lists longer than a page, as register and unregister make
 // them.
-func changes() map[string][2][]byte {
-	users := ids(800)
+func longChanges() map[string][2][]byte {
+	users := manyUsers(800)
 	all := joinUsers(users)
 	return map[string][2][]byte{
 		"first of many leaves":   {all, joinUsers(users[1:])},
@@ -38,44 +38,44 @@ func changes() map[string][2][]byte {
 // tornDir is a lock dir as a crash leaves it.
 func tornDir(t *testing.T, now, log []byte) (dir, path string) {
 	dir, path = lockDirWith(t, string(now))
-	check(t, os.WriteFile(path+".log", log, 0o644))
+	noError(t, os.WriteFile(path+".log", log, 0o644))
 	return dir, path
 }
 
 // recovered is what Acquire makes of a user file and a log.
-func recovered(t *testing.T, now, log []byte) string {
+func recoverWith(t *testing.T, now, log []byte) string {
 	t.Helper()
 	dir, path := tornDir(t, now, log)
-	was := inode(t, path)
-	u := acquire(t, dir, Options{})
-	onDisk := contents(t, path)
-	equal(t, "users", strings.Join(u.Users(), "\n"), strings.Join(mustParse(t, onDisk), "\n"))
-	equal(t, "lock dir", names(t, dir), "shard.lock")
-	equal(t, "inode", inode(t, path), was)
-	check(t, u.Unlock())
+	was := inodeOf(t, path)
+	u := mustAcquire(t, dir, Options{})
+	onDisk := readFile(t, path)
+	wantEqual(t, "users", strings.Join(u.Users(), "\n"), strings.Join(mustParse(t, onDisk), "\n"))
+	wantEqual(t, "lock dir", listDir(t, dir), "shard.lock")
+	wantEqual(t, "inode", inodeOf(t, path), was)
+	noError(t, u.Unlock())
 	return onDisk
 }
 
 func mustParse(t *testing.T, list string) []string {
 	t.Helper()
 	users, err := parseUsers([]byte(list))
-	check(t, err)
+	noError(t, err)
 	return users
 }
 
 // Every way in which pages of the new list can be missing.
 func TestReplayOfEveryMixture(t *testing.T) {
-	for name, c := range changes() {
+	for name, c := range longChanges() {
 		old, list := c[0], c[1]
-		image := padded(list, len(old))
+		image := padList(list, len(old))
 		pages := (len(image) + pageSize - 1) / pageSize
 		for mask := range 1 << pages {
-			now := mixture(old, image, mask)
+			now := mixPages(old, image, mask)
 			want := string(list)
 			if bytes.Equal(now, old) || bytes.Equal(now, image) {
 				want = string(now)
 			}
-			if got := recovered(t, now, formatLog(old, list)); got != want {
+			if got := recoverWith(t, now, formatLog(old, list)); got != want {
 				t.Errorf("%s: pages %b new: got %q, wanted %q", name, mask, got, want)
 			}
 		}
@@ -84,7 +84,7 @@ func TestReplayOfEveryMixture(t *testing.T) {
 
 // mixture is image, with the pages of old where mask has no bit; beyond the end
 // of old there are zeros, or nothing if no later page is new.
-func mixture(old, image []byte, mask int) []byte {
+func mixPages(old, image []byte, mask int) []byte {
 	now := make([]byte, len(image))
 	copy(now, old)
 	if mask == 0 {
@@ -100,16 +100,16 @@ func mixture(old, image []byte, mask int) []byte {
 
 // SIGKILL stops a long write between two pages.
 func TestReplayOfWriteCutShort(t *testing.T) {
-	all := joinUsers(ids(800))
+	all := joinUsers(manyUsers(800))
 	list := append(slices.Clip(all), strings.Repeat("y", 9000)...)
 	now := list[:(len(all)/pageSize+2)*pageSize]
-	equal(t, "recovered", recovered(t, now, formatLog(all, list)), string(list))
+	wantEqual(t, "recovered", recoverWith(t, now, formatLog(all, list)), string(list))
 }
 
 func TestLogIsDroppedIfSomebodyWroteSince(t *testing.T) {
-	users := ids(800)
+	users := manyUsers(800)
 	old, list := joinUsers(users), joinUsers(users[1:])
-	halfNew := mixture(old, padded(list, len(old)), 1)
+	halfNew := mixPages(old, padList(list, len(old)), 1)
 	grown := append(slices.Clip(old), "\ninstance10"...)
 	touched := slices.Clone(halfNew)
 	touched[len(touched)-1] = 'x'
@@ -122,18 +122,18 @@ func TestLogIsDroppedIfSomebodyWroteSince(t *testing.T) {
 		"an id that ours begins by": {grown[:len(grown)-1], old, grown},
 		"old":                       {old, old, list},
 		"new":                       {list, old, list},
-		"padded":                    {padded(list, len(old)), old, list},
+		"padded":                    {padList(list, len(old)), old, list},
 	} {
-		if got := recovered(t, c.now, formatLog(c.old, c.list)); got != string(c.now) {
+		if got := recoverWith(t, c.now, formatLog(c.old, c.list)); got != string(c.now) {
 			t.Errorf("%s: got %q, wanted %q", name, got, c.now)
 		}
 	}
 }
 
 func TestInvalidLogIsDropped(t *testing.T) {
-	users := ids(800)
+	users := manyUsers(800)
 	old, list := joinUsers(users), joinUsers(users[1:])
-	now := mixture(old, padded(list, len(old)), 1)
+	now := mixPages(old, padList(list, len(old)), 1)
 	log := formatLog(old, list)
 	flipped := slices.Clone(log)
 	flipped[len(flipped)-100] ^= 1 // in a page of the new list that is not on disk
@@ -142,7 +142,7 @@ func TestInvalidLogIsDropped(t *testing.T) {
 		"a byte long": append(slices.Clip(log), 0), "flipped bit": flipped, "no log": []byte("hello"),
 		"zeros": make([]byte, len(log)),
 	} {
-		if got := recovered(t, now, log); got != string(now) {
+		if got := recoverWith(t, now, log); got != string(now) {
 			t.Errorf("%s: got %q, wanted %q", name, got, now)
 		}
 	}
@@ -150,11 +150,11 @@ func TestInvalidLogIsDropped(t *testing.T) {
 
 // What others may have put at the log's name is not read, and goes.
 func TestForeignLogIsDropped(t *testing.T) {
-	users := ids(800)
+	users := manyUsers(800)
 	old, list := joinUsers(users), joinUsers(users[1:])
-	now := mixture(old, padded(list, len(old)), 1)
+	now := mixPages(old, padList(list, len(old)), 1)
 	elsewhere := filepath.Join(t.TempDir(), "log")
-	check(t, os.WriteFile(elsewhere, formatLog(old, list), 0o644))
+	noError(t, os.WriteFile(elsewhere, formatLog(old, list), 0o644))
 	plants := map[string]func(path string) error{
 		"symbolic link": func(path string) error { return os.Symlink(elsewhere, path) },
 		"hard link":     func(path string) error { return os.Link(elsewhere, path) },
@@ -167,11 +167,11 @@ func TestForeignLogIsDropped(t *testing.T) {
 	}
 	for name, plant := range plants {
 		dir, path := lockDirWith(t, string(now))
-		check(t, plant(path+".log"))
-		check(t, acquire(t, dir, Options{}).Unlock())
-		equal(t, name+": list", contents(t, path), string(now))
-		equal(t, name+": lock dir", names(t, dir), "shard.lock")
-		equal(t, name+": elsewhere", contents(t, elsewhere), string(formatLog(old, list)))
+		noError(t, plant(path+".log"))
+		noError(t, mustAcquire(t, dir, Options{}).Unlock())
+		wantEqual(t, name+": list", readFile(t, path), string(now))
+		wantEqual(t, name+": lock dir", listDir(t, dir), "shard.lock")
+		wantEqual(t, name+": elsewhere", readFile(t, elsewhere), string(formatLog(old, list)))
 	}
 }
 
@@ -179,43 +179,43 @@ func TestForeignLogIsDropped(t *testing.T) {
 // one is, there is none.
 func TestLogAroundLongLists(t *testing.T) {
 	for _, n := range []int{256, 257} { // 4095 and 4111 bytes
-		dir, path := lockDirWith(t, string(joinUsers(ids(n))))
-		u := acquire(t, dir, Options{})
-		check(t, u.file.Close()) // fails every write, and its undoing
+		dir, path := lockDirWith(t, string(joinUsers(manyUsers(n))))
+		u := mustAcquire(t, dir, Options{})
+		noError(t, u.file.Close()) // fails every write, and its undoing
 		if _, err := u.Unregister("instance-000000"); err == nil {
 			t.Fatal("wrote to a closed file")
 		}
 		log, err := os.ReadFile(path + ".log")
 		if n == 256 {
-			equal(t, "no log", os.IsNotExist(err), true)
+			wantEqual(t, "no log", os.IsNotExist(err), true)
 			continue
 		}
-		check(t, err)
+		noError(t, err)
 		old, list, ok := parseLog(log)
-		equal(t, "whole log", ok, true)
-		equal(t, "old list", string(old), contents(t, path))
-		equal(t, "new list", string(list), string(joinUsers(ids(n)[1:])))
+		wantEqual(t, "whole log", ok, true)
+		wantEqual(t, "old list", string(old), readFile(t, path))
+		wantEqual(t, "new list", string(list), string(joinUsers(manyUsers(n)[1:])))
 	}
 }
 
 func TestLongListsChange(t *testing.T) {
-	users := ids(600)
+	users := manyUsers(600)
 	dir, path := lockDirWith(t, "")
-	check(t, os.WriteFile(path+".log", []byte("an old log"), 0o600))
-	u := acquire(t, dir, Options{})
+	noError(t, os.WriteFile(path+".log", []byte("an old log"), 0o600))
+	u := mustAcquire(t, dir, Options{})
 	u.users = append(u.users, users[:250]...)
-	_, err := u.store(u.users)
-	check(t, err)
-	check(t, os.WriteFile(path+".log", []byte("another old log"), 0o600))
+	_, err := u.storeUsers(u.users)
+	noError(t, err)
+	noError(t, os.WriteFile(path+".log", []byte("another old log"), 0o600))
 	for _, id := range users[250:270] {
 		_, err := u.Register(id)
-		check(t, err)
+		noError(t, err)
 	}
-	equal(t, "list", contents(t, path), string(joinUsers(users[:270])))
+	wantEqual(t, "list", readFile(t, path), string(joinUsers(users[:270])))
 	for _, id := range users[:20] {
 		_, err := u.Unregister(id)
-		check(t, err)
+		noError(t, err)
 	}
-	equal(t, "list", contents(t, path), string(joinUsers(users[20:270])))
-	equal(t, "lock dir", names(t, dir), "shard.lock")
+	wantEqual(t, "list", readFile(t, path), string(joinUsers(users[20:270])))
+	wantEqual(t, "lock dir", listDir(t, dir), "shard.lock")
 }

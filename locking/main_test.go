@@ -23,7 +23,7 @@ const peerEnv = "LOCKING_TEST_PEER"
 
 func TestMain(m *testing.M) {
 	parts := map[string]func(args []string) error{
-		"hold": hold, "count": count, "spawn": spawn, "idle": idle, "limited": limited,
+		"hold": holdLock, "count": countUnderLock, "spawn": spawnChild, "idle": stayIdle, "limited": registerLimited,
 	}
 	name, isPeer := os.LookupEnv(peerEnv)
 	if !isPeer {
@@ -36,26 +36,26 @@ func TestMain(m *testing.M) {
 }
 
 // hold DIR SHARD locks, says so, and unlocks at the end of its input.
-func hold(args []string) error {
+func holdLock(args []string) error {
 	u, err := Acquire(context.Background(), args[0], args[1], Options{Create: true})
 	if err != nil {
 		return err
 	}
-	if err := idle(nil); err != nil {
+	if err := stayIdle(nil); err != nil {
 		return err
 	}
 	return u.Unlock()
 }
 
 // idle says so and waits for the end of its input.
-func idle([]string) error {
+func stayIdle([]string) error {
 	fmt.Println("ready")
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
 }
 
 // spawn DIR SHARD locks, and starts a child that idles.
-func spawn(args []string) error {
+func spawnChild(args []string) error {
 	if _, err := Acquire(context.Background(), args[0], args[1], Options{Create: true}); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func spawn(args []string) error {
 
 // count DIR SHARD COUNTER ROUNDS adds 1 to the number in the file COUNTER each
 // round, under a lock on a user file that it removes.
-func count(args []string) error {
+func countUnderLock(args []string) error {
 	rounds, err := strconv.Atoi(args[3])
 	if err != nil {
 		return err
@@ -76,15 +76,15 @@ func count(args []string) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(increment(args[2]), u.Remove(), u.Unlock()); err != nil {
+		if err := errors.Join(incrementCounter(args[2]), u.Remove(), u.Unlock()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// increment fails if it is not alone.
-func increment(counter string) error {
+// incrementCounter fails if it is not alone.
+func incrementCounter(counter string) error {
 	alone, err := os.OpenFile(counter+".alone", os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func increment(counter string) error {
 
 // limited DIR SHARD ID BYTES registers ID where no file may be longer than BYTES,
 // and says what came of it.
-func limited(args []string) error {
+func registerLimited(args []string) error {
 	bytes, err := strconv.ParseUint(args[3], 10, 64)
 	if err != nil {
 		return err
@@ -140,11 +140,11 @@ func startPeer(t *testing.T, name string, args ...string) *peer {
 	t.Helper()
 	p := &peer{cmd: peerCmd(name, args...)}
 	in, err := p.cmd.StdinPipe()
-	check(t, err)
+	noError(t, err)
 	out, err := p.cmd.StdoutPipe()
-	check(t, err)
+	noError(t, err)
 	p.input, p.output = in, bufio.NewReader(out)
-	check(t, p.cmd.Start())
+	noError(t, p.cmd.Start())
 	t.Cleanup(func() {
 		in.Close()
 		if p.cmd.ProcessState == nil {
@@ -154,7 +154,7 @@ func startPeer(t *testing.T, name string, args ...string) *peer {
 	return p
 }
 
-func (p *peer) expect(t *testing.T, want string) {
+func (p *peer) expectLine(t *testing.T, want string) {
 	t.Helper()
 	if got, err := p.output.ReadString('\n'); strings.TrimSpace(got) != want {
 		t.Fatalf("peer said %q (%v), wanted %q", got, err, want)
@@ -162,20 +162,20 @@ func (p *peer) expect(t *testing.T, want string) {
 }
 
 // end ends the peer's input and waits for the peer.
-func (p *peer) end(t *testing.T) {
+func (p *peer) waitForEnd(t *testing.T) {
 	t.Helper()
-	check(t, p.input.Close())
-	check(t, p.cmd.Wait())
+	noError(t, p.input.Close())
+	noError(t, p.cmd.Wait())
 }
 
-func check(t *testing.T, err error) {
+func noError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func equal[T comparable](t *testing.T, what string, got, want T) {
+func wantEqual[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {
 		t.Errorf("%s: got %v, wanted %v", what, got, want)
@@ -189,10 +189,10 @@ func wantError(t *testing.T, got, want error) {
 	}
 }
 
-func acquire(t *testing.T, dir string, o Options) *UserFile {
+func mustAcquire(t *testing.T, dir string, o Options) *UserFile {
 	t.Helper()
 	u, err := Acquire(t.Context(), dir, "shard", o)
-	check(t, err)
+	noError(t, err)
 	t.Cleanup(func() { u.Unlock() })
 	return u
 }
@@ -202,29 +202,29 @@ func lockDirWith(t *testing.T, list string) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
 	path = filepath.Join(dir, "shard.lock")
-	check(t, os.WriteFile(path, []byte(list), 0o644))
+	noError(t, os.WriteFile(path, []byte(list), 0o644))
 	return dir, path
 }
 
-func contents(t *testing.T, path string) string {
+func readFile(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
-	check(t, err)
+	noError(t, err)
 	return string(b)
 }
 
-func inode(t *testing.T, path string) uint64 {
+func inodeOf(t *testing.T, path string) uint64 {
 	t.Helper()
 	var s unix.Stat_t
-	check(t, unix.Lstat(path, &s))
+	noError(t, unix.Lstat(path, &s))
 	return s.Ino
 }
 
 // names lists dir on one line.
-func names(t *testing.T, dir string) string {
+func listDir(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	check(t, err)
+	noError(t, err)
 	var all []string
 	for _, e := range entries {
 		all = append(all, e.Name())

@@ -13,19 +13,19 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// maxList is the longest user file, in bytes. A longer one is no user file.
+// maxList is the length of the longest user file that is accepted, in bytes.
 const maxList = 16 << 20
 
-// Why a UserFile cannot be changed.
+// The reasons why a UserFile cannot be changed.
 var (
 	errUnlocked = errors.New("it is unlocked")
 	errRemoved  = errors.New("it is removed")
-	errUnknown  = errors.New("what is on disk is unknown since an earlier error")
-	errReplaced = errors.New("it was removed or replaced by somebody while it was locked")
+	errUnknown  = errors.New("its contents on disk are unknown after an earlier error")
+	errReplaced = errors.New("it was removed or replaced by another process while it was locked")
 )
 
-// ValidID reports what is wrong with an id. Any bytes are right but newline and
-// NUL, as long as there is one.
+// ValidID returns an error if id cannot be in a user file: it is empty, or has a newline or
+// NUL. All other bytes are valid.
 func ValidID(id string) error {
 	switch {
 	case id == "":
@@ -36,35 +36,36 @@ func ValidID(id string) error {
 	return nil
 }
 
-// ReadUsers is the list of users without the lock, for showing it only: it may
-// be half-way through a change. ErrMissing if there is no user file.
+// ReadUsers returns the list of users without taking the lock. Use it only to show the
+// list: another process may be in the middle of a change. The error is ErrMissing if
+// there is no user file.
 func ReadUsers(lockDir, shard string) ([]string, error) {
-	users, err := readUsers(lockDir, shard)
+	users, err := readUnlocked(lockDir, shard)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", ErrMissing, err)
 	}
 	return users, err
 }
 
-func readUsers(lockDir, shard string) ([]string, error) {
+func readUnlocked(lockDir, shard string) ([]string, error) {
 	u, err := openLockDir(lockDir, shard)
 	if err != nil {
 		return nil, err
 	}
-	defer u.dir.Close() //nolint:errcheck // opened for reading
+	defer u.dir.Close()
 	u.file, err = openExisting(u.dir, u.name, unix.O_RDONLY)
-	if err == nil {
-		defer u.file.Close() //nolint:errcheck // opened for reading
-		err = u.load(readAll)
-	}
 	if err != nil {
+		return nil, fmt.Errorf("read user file %q: %w", u.Path(), err)
+	}
+	defer u.file.Close()
+	if err := u.loadList(readAll); err != nil {
 		return nil, fmt.Errorf("read user file %q: %w", u.Path(), err)
 	}
 	return u.users, nil
 }
 
-// load reads the list from disk, by readAll or readWhole.
-func (u *UserFile) load(read func(*sys.File, int) ([]byte, error)) (err error) {
+// loadList reads the list from disk; read is readAll or readWhole.
+func (u *UserFile) loadList(read func(*sys.File, int) ([]byte, error)) (err error) {
 	if u.raw, err = read(u.file, maxList); err != nil {
 		return err
 	}
@@ -72,8 +73,8 @@ func (u *UserFile) load(read func(*sys.File, int) ([]byte, error)) (err error) {
 	return err
 }
 
-// readWhole is readAll of a file that nobody may change meanwhile: one that ends
-// early is an error. Half a list, written back, would be users forgotten.
+// readWhole is readAll for a file that no other process may change meanwhile. It refuses a
+// file that ends early: if half a list were written back, users would be lost.
 func readWhole(f *sys.File, limit int) ([]byte, error) {
 	b, err := readAll(f, limit)
 	if err != nil {
@@ -86,7 +87,7 @@ func readWhole(f *sys.File, limit int) ([]byte, error) {
 	return b, err
 }
 
-// readAll reads f from its start, an error if it has more than limit bytes.
+// readAll reads f from its start. A file of more than limit bytes is an error.
 func readAll(f *sys.File, limit int) ([]byte, error) {
 	buf, n := make([]byte, 4<<10), 0
 	for {
@@ -104,12 +105,14 @@ func readAll(f *sys.File, limit int) ([]byte, error) {
 	}
 }
 
-// parseUsers lists the ids in a user file, each once. Blank lines are skipped: a
-// list that was just shortened ends in them. A carriage return belongs to the id.
-// NULs at the end are what a power cut leaves of an id that was being added, if
-// the file's size reached the disk before its data: the list is the old one. NULs
-// and then newlines are left of a shortened list, if the last page of it, cut off,
-// reached the disk before the size: ext4 writes it first.
+// parseUsers returns the ids in a user file, each once. It skips blank lines, since a list
+// that was just shortened ends in them. A carriage return is part of the id.
+//
+// A power cut leaves NULs at the end of the file in two cases, and in both the list before
+// them is the old one. If an id was being added, the size of the file reached the disk
+// before the data. If the list was being shortened, the NULs are followed by newlines: the
+// last page of the list, cut off, reached the disk before the size (ext4 writes the page
+// first).
 func parseUsers(list []byte) (users []string, err error) {
 	list = bytes.TrimRight(list, "\x00\n")
 	if i := bytes.IndexByte(list, 0); i >= 0 {
@@ -127,62 +130,78 @@ func parseUsers(list []byte) (users []string, err error) {
 
 func joinUsers(users []string) []byte { return []byte(strings.Join(users, "\n")) }
 
-// Register adds id at the end of the list, and is durable when it returns. If id
-// is there already it writes nothing.
+// Register adds id at the end of the list, and is durable when it returns. If the list has
+// id already, it writes nothing.
 //
-// With added and an error, the list on disk has id, but what comes after writing
-// it failed.
+// If it returns added and an error, the list on disk has id, but a step after the write
+// failed.
 func (u *UserFile) Register(id string) (added bool, err error) {
-	err = u.ready(id)
-	if err == nil && !slices.Contains(u.users, id) {
-		added, err = u.store(append(u.Users(), id))
-	} else if err == nil {
-		err = u.file.SyncData() // who added it may have died before that
-	}
-	if err == nil {
-		// Whoever made the file, this or the older script, may have died before
-		// its name was durable.
-		err = u.dir.Sync()
-	}
-	if err == nil {
-		err = u.confirm()
-		added = added && err == nil
-	}
-	if err != nil {
+	if added, err = u.addUser(id); err != nil {
 		return added, fmt.Errorf("register %q in user file %q: %w", id, u.Path(), err)
 	}
 	return added, nil
 }
 
-// Unregister takes id off the list, and is durable when it returns. If id is not
-// there it writes nothing.
-//
-// With removed and an error, the list on disk is without id, but what comes after
-// writing it failed.
-func (u *UserFile) Unregister(id string) (removed bool, err error) {
-	err = u.ready(id)
-	if i := slices.Index(u.users, id); err == nil && i >= 0 {
-		removed, err = u.store(slices.Delete(u.Users(), i, i+1))
-	} else if err == nil {
-		err = u.file.SyncData() // who took it off may have died before that
+func (u *UserFile) addUser(id string) (added bool, err error) {
+	if err := u.checkChange(id); err != nil {
+		return false, err
 	}
-	if err == nil {
-		err = u.confirm()
-		removed = removed && err == nil
+	if slices.Contains(u.users, id) {
+		err = u.file.SyncData() // the process that added it may have died before its sync
+	} else {
+		added, err = u.storeUsers(append(u.Users(), id))
 	}
 	if err != nil {
+		return added, err
+	}
+	// The process that created the file, this tool or the older script, may have died
+	// before the name was durable.
+	if err := u.dir.Sync(); err != nil {
+		return added, err
+	}
+	if err := u.confirmCurrent(); err != nil {
+		return false, err
+	}
+	return added, nil
+}
+
+// Unregister takes id off the list, and is durable when it returns. If the list does not
+// have id, it writes nothing.
+//
+// If it returns removed and an error, the list on disk is without id, but a step after the
+// write failed.
+func (u *UserFile) Unregister(id string) (removed bool, err error) {
+	if removed, err = u.removeUser(id); err != nil {
 		return removed, fmt.Errorf("unregister %q from user file %q: %w", id, u.Path(), err)
 	}
 	return removed, nil
 }
 
-// confirm is an error unless the path still leads to this user file. Whoever deletes
-// or replaces it, or the lock dir, does not ask for the lock, and nobody would find
-// what was written.
-func (u *UserFile) confirm() error {
-	current, err := u.current()
+func (u *UserFile) removeUser(id string) (removed bool, err error) {
+	if err := u.checkChange(id); err != nil {
+		return false, err
+	}
+	if i := slices.Index(u.users, id); i < 0 {
+		err = u.file.SyncData() // the process that removed it may have died before its sync
+	} else {
+		removed, err = u.storeUsers(slices.Delete(u.Users(), i, i+1))
+	}
+	if err != nil {
+		return removed, err
+	}
+	if err := u.confirmCurrent(); err != nil {
+		return false, err
+	}
+	return removed, nil
+}
+
+// confirmCurrent returns an error unless the path still leads to this user file. A program
+// can delete or replace the file, or the lock dir, without the lock. Then no later process
+// would find the list that was written.
+func (u *UserFile) confirmCurrent() error {
+	current, err := u.isCurrent()
 	if err == nil && current {
-		current, err = u.dirCurrent()
+		current, err = u.isDirCurrent()
 	}
 	if err == nil && !current {
 		err = errReplaced
@@ -193,23 +212,23 @@ func (u *UserFile) confirm() error {
 	return err
 }
 
-// ready is why the list cannot be changed by id.
-func (u *UserFile) ready(id string) error {
+// checkChange returns the reason why the list cannot be changed by id, if there is one.
+func (u *UserFile) checkChange(id string) error {
 	if err := ValidID(id); err != nil {
 		return err
 	}
 	return u.unfit
 }
 
-// store makes users the list on disk. done tells whether it is, also if the
-// error is one of cleaning up.
-func (u *UserFile) store(users []string) (done bool, err error) {
+// storeUsers makes users the list on disk. done reports whether it is: it can be true
+// beside an error, if the cleanup failed.
+func (u *UserFile) storeUsers(users []string) (done bool, err error) {
 	list := joinUsers(users)
 	if len(list) > maxList {
 		return false, fmt.Errorf("the list would have %d bytes, more than %d", len(list), maxList)
 	}
 	if len(list) <= pageSize && len(u.raw) <= pageSize {
-		done, err = u.replace(list)
+		done, err = u.replaceList(list)
 	} else {
 		done, err = u.replaceLogged(list)
 	}
@@ -219,25 +238,25 @@ func (u *UserFile) store(users []string) (done bool, err error) {
 	return done, err
 }
 
-// replace writes list over the old one, from where they differ: to a tidy file it
-// appends. On an error it restores the old list.
-func (u *UserFile) replace(list []byte) (done bool, err error) {
+// replaceList writes list over the old one, from the first byte that differs: it appends to
+// a tidy file. After an error it restores the old list.
+func (u *UserFile) replaceList(list []byte) (done bool, err error) {
 	from := commonPrefix(u.raw, list)
-	if err = overwrite(u.file, list, from, len(u.raw)); err == nil {
+	if err = overwriteList(u.file, list, from, len(u.raw)); err == nil {
 		return true, nil
 	}
-	if undoErr := u.restore(from, len(list)); undoErr != nil {
+	if undoErr := u.restoreList(from, len(list)); undoErr != nil {
 		u.unfit = errUnknown
 		return false, fmt.Errorf("%w; and the old list could not be restored: %w", err, undoErr)
 	}
 	return false, err
 }
 
-// overwrite puts list[from:] in its place in f, which has length bytes now. A
-// shorter list is padded with newlines first, so that whatever a crash leaves is
-// one of the two lists.
-func overwrite(f *sys.File, list []byte, from, length int) error {
-	if err := f.WriteAt(padded(list, length)[from:], int64(from)); err != nil {
+// overwriteList writes list[from:] to its place in f, which has length bytes now. A
+// shorter list is first padded with newlines. So a crash leaves one of the two lists, as
+// long as both fit in a page; for longer ones see log.go.
+func overwriteList(f *sys.File, list []byte, from, length int) error {
+	if err := f.WriteAt(padList(list, length)[from:], int64(from)); err != nil {
 		return err
 	}
 	if err := f.SyncData(); err != nil || length <= len(list) {
@@ -249,9 +268,9 @@ func overwrite(f *sys.File, list []byte, from, length int) error {
 	return f.Sync()
 }
 
-// restore undoes a failed overwrite by a list of length bytes. A longer file is
-// cut first: on a full disk that is all that still works.
-func (u *UserFile) restore(from, length int) error {
+// restoreList undoes a failed overwriteList with a list of length bytes. If the file became
+// longer, it is cut first: on a full disk nothing else still works.
+func (u *UserFile) restoreList(from, length int) error {
 	if length > len(u.raw) {
 		if err := u.file.Truncate(int64(len(u.raw))); err != nil {
 			return err
@@ -263,8 +282,8 @@ func (u *UserFile) restore(from, length int) error {
 	return u.file.Sync()
 }
 
-// padded is list with newlines up to length bytes.
-func padded(list []byte, length int) []byte {
+// padList returns list with newlines up to length bytes.
+func padList(list []byte, length int) []byte {
 	if length <= len(list) {
 		return list
 	}

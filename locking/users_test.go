@@ -43,7 +43,7 @@ func TestNulIsDamage(t *testing.T) {
 			t.Errorf("got error %v, wanted one with NUL and %s", err, path)
 		}
 	}
-	equal(t, "contents", contents(t, path), "a\nb\x00\x00c")
+	wantEqual(t, "contents", readFile(t, path), "a\nb\x00\x00c")
 }
 
 // The size of a longer list can reach the disk before its data; and of a shorter
@@ -52,12 +52,12 @@ func TestTrailingNulsAreTheOldList(t *testing.T) {
 	page := strings.Repeat("\x00", pageSize-len("a\nb"))
 	for _, list := range []string{"a\nb\x00\x00", "a\nb" + page + "\n\n\n"} {
 		dir, path := lockDirWith(t, list)
-		u := acquire(t, dir, Options{})
-		equal(t, "users", strings.Join(u.Users(), ","), "a,b")
+		u := mustAcquire(t, dir, Options{})
+		wantEqual(t, "users", strings.Join(u.Users(), ","), "a,b")
 		if _, err := u.Register("c"); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "contents", contents(t, path), "a\nb\nc")
+		wantEqual(t, "contents", readFile(t, path), "a\nb\nc")
 	}
 }
 
@@ -66,23 +66,23 @@ func TestValidID(t *testing.T) {
 		"a": true, " ": true, "a b": true, "\r": true, "\xff/../-": true,
 		"": false, "a\nb": false, "\n": false, "a\x00": false,
 	} {
-		equal(t, strconv.Quote(id), ValidID(id) == nil, want)
+		wantEqual(t, strconv.Quote(id), ValidID(id) == nil, want)
 	}
 	dir, path := lockDirWith(t, "a\nb")
-	u := acquire(t, dir, Options{})
+	u := mustAcquire(t, dir, Options{})
 	_, err := u.Register("a\nb")
 	_, unErr := u.Unregister("")
 	if err == nil || unErr == nil {
 		t.Errorf("got errors %v, %v, wanted two", err, unErr)
 	}
-	equal(t, "contents", contents(t, path), "a\nb")
+	wantEqual(t, "contents", readFile(t, path), "a\nb")
 }
 
 // The bytes that the older script's transcript shows, in one inode.
 func TestTranscriptBytes(t *testing.T) {
 	dir := t.TempDir()
-	u := acquire(t, dir, Options{Create: true})
-	was := inode(t, u.Path())
+	u := mustAcquire(t, dir, Options{Create: true})
+	was := inodeOf(t, u.Path())
 	for _, step := range []struct {
 		change func(string) (bool, error)
 		id     string
@@ -94,15 +94,15 @@ func TestTranscriptBytes(t *testing.T) {
 		{u.Unregister, "instance2", ""},
 	} {
 		done, err := step.change(step.id)
-		check(t, err)
-		equal(t, step.id+" changed", done, true)
-		equal(t, "contents", contents(t, u.Path()), step.want)
-		equal(t, "users", strings.Join(u.Users(), "\n"), step.want)
-		equal(t, "inode", inode(t, u.Path()), was)
+		noError(t, err)
+		wantEqual(t, step.id+" changed", done, true)
+		wantEqual(t, "contents", readFile(t, u.Path()), step.want)
+		wantEqual(t, "users", strings.Join(u.Users(), "\n"), step.want)
+		wantEqual(t, "inode", inodeOf(t, u.Path()), was)
 	}
-	check(t, u.Remove())
-	check(t, u.Unlock())
-	equal(t, "left in the lock dir", names(t, dir), "")
+	noError(t, u.Remove())
+	noError(t, u.Unlock())
+	wantEqual(t, "left in the lock dir", listDir(t, dir), "")
 }
 
 func TestChangesOfUntidyFiles(t *testing.T) {
@@ -118,21 +118,21 @@ func TestChangesOfUntidyFiles(t *testing.T) {
 		has := strings.Contains(c.list, "id")
 		for name, want := range map[string]string{"register": c.register, "unregister": c.unregister} {
 			dir, path := lockDirWith(t, c.list)
-			was := inode(t, path)
-			u := acquire(t, dir, Options{})
+			was := inodeOf(t, path)
+			u := mustAcquire(t, dir, Options{})
 			change := u.Register
 			if name == "unregister" {
 				change = u.Unregister
 			}
 			done, err := change("id")
-			check(t, err)
+			noError(t, err)
 			if has == (name == "register") {
 				want = c.list // nothing to do, so not even tidying
 			}
-			equal(t, name+" changed", done, want != c.list)
-			equal(t, name+" in "+strconv.Quote(c.list), contents(t, path), want)
-			equal(t, "inode", inode(t, path), was)
-			equal(t, "lock dir", names(t, dir), "shard.lock")
+			wantEqual(t, name+" changed", done, want != c.list)
+			wantEqual(t, name+" in "+strconv.Quote(c.list), readFile(t, path), want)
+			wantEqual(t, "inode", inodeOf(t, path), was)
+			wantEqual(t, "lock dir", listDir(t, dir), "shard.lock")
 		}
 	}
 }
@@ -140,36 +140,36 @@ func TestChangesOfUntidyFiles(t *testing.T) {
 func TestNothingToDoWritesNothing(t *testing.T) {
 	dir, path := lockDirWith(t, "a\n\n")
 	long := time.Unix(1e9, 0)
-	check(t, os.Chtimes(path, long, long))
-	u := acquire(t, dir, Options{})
+	noError(t, os.Chtimes(path, long, long))
+	u := mustAcquire(t, dir, Options{})
 	added, err := u.Register("a")
 	removed, unErr := u.Unregister("b")
-	check(t, errors.Join(err, unErr, u.Unlock()))
-	equal(t, "added or removed", added || removed, false)
+	noError(t, errors.Join(err, unErr, u.Unlock()))
+	wantEqual(t, "added or removed", added || removed, false)
 	info, err := os.Stat(path)
-	check(t, err)
-	equal(t, "mtime", info.ModTime(), long)
+	noError(t, err)
+	wantEqual(t, "mtime", info.ModTime(), long)
 }
 
 func TestUnlockedCannotChange(t *testing.T) {
 	dir, path := lockDirWith(t, "a")
-	u := acquire(t, dir, Options{})
-	check(t, u.Unlock())
+	u := mustAcquire(t, dir, Options{})
+	noError(t, u.Unlock())
 	for _, id := range []string{"a", "b"} {
 		_, err := u.Register(id)
 		wantError(t, err, errUnlocked)
 		_, err = u.Unregister(id)
 		wantError(t, err, errUnlocked)
 	}
-	equal(t, "contents", contents(t, path), "a")
+	wantEqual(t, "contents", readFile(t, path), "a")
 }
 
 func TestReadUsers(t *testing.T) {
 	dir, _ := lockDirWith(t, "a\nb\n")
-	acquire(t, dir, Options{}) // must not be waited for
+	mustAcquire(t, dir, Options{}) // must not be waited for
 	users, err := ReadUsers(dir, "shard")
-	check(t, err)
-	equal(t, "users", strings.Join(users, " "), "a b")
+	noError(t, err)
+	wantEqual(t, "users", strings.Join(users, " "), "a b")
 	_, err = ReadUsers(dir, "other")
 	wantError(t, err, ErrMissing)
 	_, err = ReadUsers(dir+"/none", "shard")
@@ -180,7 +180,7 @@ func TestReadUsers(t *testing.T) {
 // forgotten. Files of sysfs say that they have a page.
 func TestHalfReadIsNoList(t *testing.T) {
 	f, err := sys.Open("/sys/kernel/uevent_seqnum", unix.O_RDONLY)
-	check(t, err)
+	noError(t, err)
 	defer f.Close() //nolint:errcheck // opened for reading
 	if b, err := readAll(f, maxList); err != nil || len(b) == 0 {
 		t.Fatalf("got %q, %v", b, err)
@@ -192,13 +192,13 @@ func TestHalfReadIsNoList(t *testing.T) {
 
 func TestTooLongFile(t *testing.T) {
 	dir, path := lockDirWith(t, "a")
-	check(t, os.WriteFile(path, []byte(strings.Repeat("x", maxList-1)), 0o600))
-	u := acquire(t, dir, Options{})
+	noError(t, os.WriteFile(path, []byte(strings.Repeat("x", maxList-1)), 0o600))
+	u := mustAcquire(t, dir, Options{})
 	if _, err := u.Register("b"); err == nil {
 		t.Error("made a list that cannot be read again")
 	}
-	check(t, u.Unlock())
-	check(t, os.Truncate(path, maxList+1))
+	noError(t, u.Unlock())
+	noError(t, os.Truncate(path, maxList+1))
 	_, err := Acquire(t.Context(), dir, "shard", Options{})
 	if err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("got error %v", err)
@@ -220,18 +220,18 @@ func TestFailedWriteIsUndone(t *testing.T) {
 	} {
 		dir, path := lockDirWith(t, c.old)
 		p := startPeer(t, "limited", dir, "shard", strings.Repeat("y", c.id), strconv.Itoa(c.limit))
-		p.expect(t, "false true "+strconv.Itoa(min(len(c.old), 1)))
-		p.end(t)
-		equal(t, name, contents(t, path), c.old)
-		equal(t, "lock dir", names(t, dir), "shard.lock")
+		p.expectLine(t, "false true "+strconv.Itoa(min(len(c.old), 1)))
+		p.waitForEnd(t)
+		wantEqual(t, name, readFile(t, path), c.old)
+		wantEqual(t, "lock dir", listDir(t, dir), "shard.lock")
 	}
 }
 
 // What cannot be undone is said, and nothing is built on it.
 func TestUnknownListIsNotChanged(t *testing.T) {
 	dir, _ := lockDirWith(t, "a")
-	u := acquire(t, dir, Options{})
-	check(t, u.file.Close())
+	u := mustAcquire(t, dir, Options{})
+	noError(t, u.file.Close())
 	_, err := u.Register("b")
 	if err == nil || !strings.Contains(err.Error(), "could not be restored") {
 		t.Errorf("got error %v", err)

@@ -10,69 +10,70 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// waiter is one Acquire's patience, over all the files that it locks until one
-// is current.
-type waiter struct {
+// lockWait is the wait of one Acquire. It may lock several files, one after the other,
+// until one of them is current.
+type lockWait struct {
 	ctx     context.Context
 	timeout *time.Duration
 	expired <-chan time.Time // nil: never
-	onWait  func(pid int)    // nil: nobody to tell, or told
+	onWait  func(pid int)    // nil: not wanted, or called already
 }
 
-// lock takes f's flock. On an error f is closed, or will be.
-func (w *waiter) lock(f *sys.File) error {
+// lockFile takes f's flock. After an error f is closed, or will be closed soon.
+func (w *lockWait) lockFile(f *sys.File) error {
 	err := f.Lock(false)
 	if !sys.Is(err, unix.EWOULDBLOCK) {
 		if err != nil {
-			f.Close() //nolint:errcheck // nothing was written
+			f.Close()
 		}
 		return err
 	}
 	if w.timeout != nil && *w.timeout <= 0 {
-		defer f.Close() //nolint:errcheck // nothing was written
-		return w.tooLate(f)
+		defer f.Close()
+		return w.timeoutError(f)
 	}
 	if w.onWait != nil {
 		w.onWait(Holder(f))
 		w.onWait = nil
 	}
-	return w.block(f)
+	return w.waitInKernel(f)
 }
 
-// block waits in the kernel and does not poll: a poller never stands in the
-// queue, so that processes which do, like the older script, overtake it without
-// end, and it adds its interval to every hand-over. A thread inside flock cannot
-// be called back, so when the wait ends early it is left behind with f, and
-// gives f up when it gets the lock, which takes as long as the holder likes.
-func (w *waiter) block(f *sys.File) error {
-	got, gone := make(chan error), make(chan struct{})
+// waitInKernel waits in flock and does not poll. A poller is not in the kernel's queue:
+// processes that are, like the older script, overtake it again and again, and each change
+// of the holder takes up to one interval longer.
+//
+// A thread inside flock cannot be stopped. So when the wait ends early, it is left behind
+// with f. It releases f once it gets the lock, that is, when the holder lets go of it.
+func (w *lockWait) waitInKernel(f *sys.File) error {
+	locked, abandoned := make(chan error), make(chan struct{})
 	go func() {
 		err := f.Lock(true)
 		select {
-		case got <- err:
-		case <-gone:
-			unlockAndClose(f) //nolint:errcheck // nobody is left to tell
+		case locked <- err:
+		case <-abandoned:
+			_ = unlockAndClose(f) // Acquire has returned
 		}
 	}()
 	select {
-	case err := <-got:
+	case err := <-locked:
 		if err != nil {
-			f.Close() //nolint:errcheck // nothing was written
+			f.Close()
 		}
 		return err
 	case <-w.ctx.Done():
-		close(gone)
+		close(abandoned)
 		return context.Cause(w.ctx)
 	case <-w.expired:
-		defer close(gone) // until then f is open
-		return w.tooLate(f)
+		defer close(abandoned) // f must stay open until then
+		return w.timeoutError(f)
 	}
 }
 
-func (w *waiter) tooLate(f *sys.File) error {
-	who := "another process"
+func (w *lockWait) timeoutError(f *sys.File) error {
+	holder := "another process"
 	if pid := Holder(f); pid != 0 {
-		who = fmt.Sprintf("process %d", pid)
+		holder = fmt.Sprintf("process %d", pid)
 	}
-	return fmt.Errorf("%w (%v): %s has it", ErrTimeout, *w.timeout, who)
+	return fmt.Errorf("%w (%v): %s has it", ErrTimeout, *w.timeout, holder)
 }
