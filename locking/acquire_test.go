@@ -50,7 +50,7 @@ func TestMissingLockDir(t *testing.T) {
 	_, err = Acquire(t.Context(), dir, "shard", Options{Create: true})
 	wantError(t, err, fs.ErrNotExist)
 	if errors.Is(err, ErrMissing) {
-		t.Errorf("%v: a missing lock dir is no missing user file if it is to be created", err)
+		t.Errorf("got ErrMissing in %v: with Create only the missing lock dir is the error", err)
 	}
 }
 
@@ -58,7 +58,7 @@ func TestBadShardName(t *testing.T) {
 	for _, shard := range []string{"", ".", "..", "a/b", "../x", "a\x00b"} {
 		_, err := Acquire(t.Context(), t.TempDir(), shard, Options{Create: true})
 		if err == nil || !strings.Contains(err.Error(), "shard name") {
-			t.Errorf("shard %q: got error %v", shard, err)
+			t.Errorf("shard %q: got error %v, want one about the shard name", shard, err)
 		}
 	}
 	_, err := Acquire(t.Context(), t.TempDir(), strings.Repeat("x", 251), Options{Create: true})
@@ -75,12 +75,11 @@ func TestRelativeLockDir(t *testing.T) {
 	wantEqual(t, "path", mustAcquire(t, filepath.Base(dir), Options{}).Path(), path)
 }
 
-// Both ways to create the file: mode 0644 whatever the umask, and only the one
-// that finds no file.
+// Both ways to create the file give it mode 0644 with any umask, and fail if the file exists.
 func TestCreateModeAndExclusion(t *testing.T) {
 	defer unix.Umask(unix.Umask(0o077))
 	ways := map[string]func(*sys.File, string) (*sys.File, error){
-		"unseen": createLocked, "named": createNamed,
+		"locked": createLocked, "named": createNamed,
 	}
 	for name, create := range ways {
 		path := filepath.Join(t.TempDir(), "shard.lock")
@@ -99,7 +98,7 @@ func TestCreateModeAndExclusion(t *testing.T) {
 	}
 }
 
-// Nobody may lock a new user file before its creator, and see that it existed.
+// No other process may lock a new user file before its creator does.
 func TestCreatedFileAppearsLocked(t *testing.T) {
 	dir, err := sys.OpenDir(t.TempDir())
 	noError(t, err)
@@ -111,7 +110,7 @@ func TestCreatedFileAppearsLocked(t *testing.T) {
 	noError(t, errors.Join(f.Close(), other.Close(), dir.Close()))
 }
 
-// A file that this Acquire has made goes when what follows fails.
+// If a later step of Acquire fails, it deletes the file that it created.
 func TestFailedAcquireLeavesNoNewFile(t *testing.T) {
 	dir := t.TempDir()
 	noError(t, os.MkdirAll(filepath.Join(dir, "shard.lock.log"), 0o700)) // cannot be unlinked
@@ -120,7 +119,7 @@ func TestFailedAcquireLeavesNoNewFile(t *testing.T) {
 	wantEqual(t, "left in the lock dir", listDir(t, dir), "shard.lock.log")
 }
 
-func TestRefusesWhatIsNoUserFile(t *testing.T) {
+func TestRefusesOtherTypes(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
 	noError(t, os.WriteFile(outside, []byte("a"), 0o600))
 	for want, make := range map[string]func(path string) error{
@@ -135,11 +134,11 @@ func TestRefusesWhatIsNoUserFile(t *testing.T) {
 		for _, create := range []bool{true, false} {
 			_, err := Acquire(t.Context(), dir, "shard", Options{Create: create})
 			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: got error %v", want, err)
+				t.Errorf("got error %v, want one with %q", err, want)
 			}
 		}
 		if _, err := ReadUsers(dir, "shard"); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: ReadUsers: got error %v", want, err)
+			t.Errorf("ReadUsers: got error %v, want one with %q", err, want)
 		}
 		wantEqual(t, want+": lock dir", listDir(t, dir), "shard.lock")
 	}
@@ -150,7 +149,7 @@ func TestRefusesWhatIsNoUserFile(t *testing.T) {
 	wantEqual(t, "outside", readFile(t, outside), "a")
 }
 
-// A second link that appears while we wait is refused too.
+// A second link that appears during the wait is refused, too.
 func TestRefusesLateHardLink(t *testing.T) {
 	dir, path := lockDirWith(t, "")
 	held := mustAcquire(t, dir, Options{})
@@ -160,12 +159,12 @@ func TestRefusesLateHardLink(t *testing.T) {
 	}
 	_, err := Acquire(t.Context(), dir, "shard", Options{OnWait: onWait})
 	if err == nil || !strings.Contains(err.Error(), "2 hard links") {
-		t.Errorf("got error %v", err)
+		t.Errorf("got error %v, want one with %q", err, "2 hard links")
 	}
 }
 
-// The file is unlinked, and another made, while we wait for the first.
-func TestStaleInode(t *testing.T) {
+// The file is unlinked during the wait for its lock, and another one may be created.
+func TestUnlinkedDuringWait(t *testing.T) {
 	for _, again := range []bool{true, false} {
 		dir, path := lockDirWith(t, "")
 		held := mustAcquire(t, dir, Options{})
@@ -197,14 +196,14 @@ func TestStaleInode(t *testing.T) {
 func TestChildrenDoNotInheritTheLock(t *testing.T) {
 	dir := t.TempDir()
 	p := startPeer(t, "spawn", dir, "shard")
-	p.expectLine(t, "ready") // the child, which goes on when its parent is dead
+	p.expectLine(t, "ready") // from the child, which survives its parent
 	noError(t, p.cmd.Process.Kill())
 	_, err := p.cmd.Process.Wait()
 	noError(t, err)
 	mustAcquire(t, dir, Options{Timeout: new(duration)})
 }
 
-// Between fork and exec a child has the open file; unlocking must not wait for it.
+// Between fork and exec a child shares the open file. Unlock must release the lock even so.
 func TestUnlockDespiteSharedDescriptor(t *testing.T) {
 	dir, _ := lockDirWith(t, "")
 	u := mustAcquire(t, dir, Options{})
@@ -215,24 +214,24 @@ func TestUnlockDespiteSharedDescriptor(t *testing.T) {
 	mustAcquire(t, dir, Options{Timeout: new(duration)})
 }
 
-func TestUnlockErrorCounts(t *testing.T) {
+func TestUnlockReturnsErrors(t *testing.T) {
 	dir, path := lockDirWith(t, "")
 	u := mustAcquire(t, dir, Options{})
 	noError(t, unix.Close(u.file.Fd()))
 	err := u.Unlock()
 	wantError(t, err, unix.EBADF)
 	if !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
-		t.Errorf("error %q: wanted one line with %s", err, path)
+		t.Errorf("got error %q, want one line with %s", err, path)
 	}
 }
 
-func TestRemove(t *testing.T) {
+func TestRemoveUserFile(t *testing.T) {
 	dir, path := lockDirWith(t, "a")
 	u := mustAcquire(t, dir, Options{})
 	if err := u.Remove(); err == nil {
-		t.Error("removed a file with a user")
+		t.Error("Remove of a file with a user: got no error")
 	}
-	wantEqual(t, "contents", readFile(t, path), "a")
+	wantEqual(t, "user file", readFile(t, path), "a")
 	_, err := u.Unregister("a")
 	noError(t, err)
 	noError(t, os.WriteFile(path+".log", nil, 0o600))
@@ -245,17 +244,17 @@ func TestRemove(t *testing.T) {
 	wantError(t, u.Remove(), errUnlocked)
 }
 
-// What is at the path after somebody replaced our file is not ours to remove.
-func TestRemoveSparesAnothersFile(t *testing.T) {
+// If another program replaced the user file, Remove does not delete the new one.
+func TestRemoveSparesReplacedFile(t *testing.T) {
 	dir, path := lockDirWith(t, "")
 	u := mustAcquire(t, dir, Options{})
 	noError(t, os.Rename(path, path+".old"))
 	noError(t, os.WriteFile(path, []byte("b"), 0o644))
 	noError(t, u.Remove())
-	wantEqual(t, "contents", readFile(t, path), "b")
+	wantEqual(t, "user file", readFile(t, path), "b")
 }
 
-func TestCancelledBeforeBegin(t *testing.T) {
+func TestCancelledBeforeAcquire(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("cause")

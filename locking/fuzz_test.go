@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FuzzParseUsers reads lists of any bytes: the users are the lines that are not blank,
-// each once, and written by this tool they are read the same.
+// FuzzParseUsers reads any bytes as a list. The users are the lines that are not blank,
+// each once. Written by this tool, they are read again as the same users.
 func FuzzParseUsers(f *testing.F) {
 	for _, seed := range []string{"", "a", "a\nb", "\n\na\r\n\n", "a\na", "a\x00", "\xff\xfe\n\n"} {
 		f.Add([]byte(seed))
@@ -20,7 +20,7 @@ func FuzzParseUsers(f *testing.F) {
 		users, err := parseUsers(list)
 		if err != nil {
 			if !strings.Contains(string(list), "\x00") {
-				t.Fatalf("list %q: %v", list, err)
+				t.Fatalf("list %q has no NUL: got error %v", list, err)
 			}
 			return
 		}
@@ -31,17 +31,17 @@ func FuzzParseUsers(f *testing.F) {
 			}
 		}
 		if !slices.Equal(users, want) || slices.ContainsFunc(users, func(id string) bool { return ValidID(id) != nil }) {
-			t.Fatalf("list %q: users %q, wanted %q", list, users, want)
+			t.Fatalf("list %q: got users %q, want %q", list, users, want)
 		}
 		again, err := parseUsers(joinUsers(users))
 		if err != nil || !slices.Equal(again, users) {
-			t.Fatalf("list %q: got %q, then %q, %v", list, users, again, err)
+			t.Fatalf("list %q: got users %q, and %q, %v after they were written", list, users, again, err)
 		}
 	})
 }
 
-// FuzzParseLog reads logs of any bytes: what is accepted is what was written, and any
-// two lists come back.
+// FuzzParseLog reads any bytes as a log. A log that is accepted equals one that is written
+// with its lists, and any two lists are the same after they are written and read.
 func FuzzParseLog(f *testing.F) {
 	log := formatLog([]byte("a\nb"), []byte("a"))
 	for _, seed := range [][]byte{nil, log, log[:len(log)-1], append(slices.Clip(log), 'x'), []byte(logMagic), formatLog(nil, nil)} {
@@ -50,24 +50,24 @@ func FuzzParseLog(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b, now []byte) {
 		old, list, ok := parseLog(b)
 		if ok && !bytes.Equal(formatLog(old, list), b) {
-			t.Fatalf("log %q is not that of %q and %q", b, old, list)
+			t.Fatalf("accepted the log %q, which is not written for %q and %q", b, old, list)
 		}
-		if !ok { // so that torn sees something
+		if !ok { // so that isTorn gets lists
 			old, list = b[:len(b)/2], b[len(b)/2:]
 		}
 		again, listAgain, ok := parseLog(formatLog(old, list))
 		if !ok || !bytes.Equal(again, old) || !bytes.Equal(listAgain, list) {
-			t.Fatalf("lists %q and %q do not come back", old, list)
+			t.Fatalf("lists %q and %q: got %q and %q, %v after they were written", old, list, again, listAgain, ok)
 		}
 		if isTorn(now, old, list) && (bytes.Equal(now, old) || bytes.Equal(now, list) || len(now) < len(old)) {
-			t.Fatalf("%q is torn between %q and %q", now, old, list)
+			t.Fatalf("isTorn(%q, %q, %q) = true", now, old, list)
 		}
 	})
 }
 
-// FuzzTorn has lists of some pages changed into each other and the power cut: whatever
-// pages are on disk then, what the next lock makes of them is the old list or the new
-// one. Where a single byte is of neither, nothing is replayed.
+// FuzzTorn changes a list of some pages into another, and cuts the power. Any of the new
+// pages may be on disk then. The next Acquire must find the old list or the new one. If one
+// byte is from neither list, nothing is replayed.
 func FuzzTorn(f *testing.F) {
 	f.Add([]byte("instance-1\n"), []byte("instance-2\n"), uint8(3), uint8(3), uint8(5), uint8(0), uint16(0))
 	f.Add([]byte("a\nlonger"), []byte("b"), uint8(200), uint8(1), uint8(1), uint8(2), uint16(4095))
@@ -78,27 +78,27 @@ func FuzzTorn(f *testing.F) {
 		image := padList(list, len(old))
 		now := mixPages(old, image, int(mask)&(1<<((len(image)+pageSize-1)/pageSize)-1))
 		if grown := (len(old)/pageSize + 1 + int(cut)) * pageSize; cut > 0 && grown < len(now) {
-			now = now[:grown] // the size was on its way
+			now = now[:grown] // the size reached the disk only in part
 		}
 		got := replayTorn(now, old, list)
 		if !sameUsers(got, old) && !sameUsers(got, list) {
-			t.Errorf("old %q, new %q, on disk %q: replayed as %q", old, list, now, got)
+			t.Errorf("old %q, new %q, on disk %q: got %q", old, list, now, got)
 		}
 		if i := int(at); i < len(now) {
-			for c := byte(1); c < 4; c++ { // three bytes: one of them is neither's
+			for c := byte(1); c < 4; c++ { // at least one of the three is in neither list
 				foreign := slices.Clone(now)
 				if foreign[i] = c; (i < len(old) && old[i] == c) || (i < len(image) && image[i] == c) {
 					continue
 				}
 				if isTorn(foreign, old, list) {
-					t.Errorf("old %q, new %q: %q is taken for torn", old, list, foreign)
+					t.Errorf("isTorn(%q, %q, %q) = true, but byte %d is in neither list", foreign, old, list, i)
 				}
 			}
 		}
 	})
 }
 
-// replayed is what recover makes of a user file.
+// replayTorn returns the user file as recoverList leaves it.
 func replayTorn(now, old, list []byte) []byte {
 	if isTorn(now, old, list) {
 		return list
@@ -106,11 +106,11 @@ func replayTorn(now, old, list []byte) []byte {
 	return now
 }
 
-// listOf is a list of up to six pages, without NULs, which no id has.
+// listOf returns a list of up to six pages. It has no NULs, since no id has one.
 func listOf(line []byte, times uint8) []byte {
 	line = bytes.ReplaceAll(line, []byte{0}, nil)
 	var list []byte
-	for i := range int(times) + 1 { // not the same page again and again
+	for i := range int(times) + 1 { // the number makes the pages differ
 		list = append(append(list, fmt.Sprint(i)...), line...)
 	}
 	return list[:min(len(list), 6*pageSize)]
@@ -122,8 +122,8 @@ func sameUsers(a, b []byte) bool {
 	return err == nil && otherErr == nil && slices.Equal(users, others)
 }
 
-// FuzzHolder looks through anything that may stand in /proc/locks: a holder is named by
-// a line of his, and found if there is one.
+// FuzzHolder searches any text as /proc/locks. A holder that is returned has a line, and a
+// holder that has a line is found.
 func FuzzHolder(f *testing.F) {
 	for _, locks := range []string{
 		"", "1: FLOCK  ADVISORY  WRITE 20 08:1a:77 0 EOF\n", "2: -> FLOCK  ADVISORY  WRITE 30 08:1a:77 0 EOF\n",
@@ -136,18 +136,18 @@ func FuzzHolder(f *testing.F) {
 		dev := unix.Mkdev(uint32(major), uint32(minor))
 		pid := findHolder(locks, dev, ino)
 		if pid < 0 {
-			t.Errorf("%q: held by %d", locks, pid)
+			t.Errorf("%q: got holder %d", locks, pid)
 		}
 		if pid > 0 && !slices.ContainsFunc(strings.Split(locks, "\n"), func(line string) bool {
 			w := strings.Fields(line)
 			return len(w) >= 6 && w[1] == "FLOCK" && strings.TrimLeft(w[4], "+0") == fmt.Sprint(pid) &&
 				strings.TrimLeft(w[5][strings.LastIndexByte(w[5], ':')+1:], "0") == strings.TrimLeft(fmt.Sprint(ino), "0")
 		}) {
-			t.Errorf("%q: held by %d, who has no line for inode %d", locks, pid, ino)
+			t.Errorf("%q: got holder %d, which has no line for inode %d", locks, pid, ino)
 		}
 		held := fmt.Sprintf("1: FLOCK  ADVISORY  WRITE 4711 %02x:%02x:%d 0 EOF\n", major, minor, ino)
 		if pid := findHolder(held+locks, dev, ino); pid != 4711 {
-			t.Errorf("%q: held by %d, wanted 4711", held+locks, pid)
+			t.Errorf("%q: got holder %d, want 4711", held+locks, pid)
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// ids is a list of n users, 16 bytes each with its newline.
+// manyUsers returns n ids, of 16 bytes each with its newline.
 func manyUsers(n int) (users []string) {
 	for i := range n {
 		users = append(users, fmt.Sprintf("instance-%06d", i))
@@ -19,8 +19,8 @@ func manyUsers(n int) (users []string) {
 	return users
 }
 
-// changes are pairs of lists longer than a page, as register and unregister make
-// them.
+// longChanges returns pairs of an old and a new list, longer than a page, as Register and
+// Unregister write them.
 func longChanges() map[string][2][]byte {
 	users := manyUsers(800)
 	all := joinUsers(users)
@@ -28,21 +28,21 @@ func longChanges() map[string][2][]byte {
 		"first of many leaves":   {all, joinUsers(users[1:])},
 		"long id leaves":         {append([]byte(strings.Repeat("x", 5000)+"\n"), all...), all},
 		"one joins":              {all, append(slices.Clip(all), strings.Repeat("y", 5000)...)},
-		"one joins within page":  {all, append(slices.Clip(all), "\nsomebody"...)},
-		"one joins untidy, grow": {append([]byte("\n"), all...), append(slices.Clip(all), "\nsomebody"...)},
+		"one joins within page":  {all, append(slices.Clip(all), "\ninstance"...)},
+		"one joins untidy, grow": {append([]byte("\n"), all...), append(slices.Clip(all), "\ninstance"...)},
 		"down to a page":         {all[:4112-1], joinUsers(users[1:257])},
-		"over a page":            {all[:4096-1], append(slices.Clip(all[:4096-1]), "\nsomebody"...)},
+		"over a page":            {all[:4096-1], append(slices.Clip(all[:4096-1]), "\ninstance"...)},
 	}
 }
 
-// tornDir is a lock dir as a crash leaves it.
+// tornDir makes a lock dir as a crash leaves it.
 func tornDir(t *testing.T, now, log []byte) (dir, path string) {
 	dir, path = lockDirWith(t, string(now))
 	noError(t, os.WriteFile(path+".log", log, 0o644))
 	return dir, path
 }
 
-// recovered is what Acquire makes of a user file and a log.
+// recoverWith returns the user file after Acquire has found it beside a log.
 func recoverWith(t *testing.T, now, log []byte) string {
 	t.Helper()
 	dir, path := tornDir(t, now, log)
@@ -63,7 +63,7 @@ func mustParse(t *testing.T, list string) []string {
 	return users
 }
 
-// Every way in which pages of the new list can be missing.
+// Any pages of the new list can be missing after a crash.
 func TestReplayOfEveryMixture(t *testing.T) {
 	for name, c := range longChanges() {
 		old, list := c[0], c[1]
@@ -76,14 +76,14 @@ func TestReplayOfEveryMixture(t *testing.T) {
 				want = string(now)
 			}
 			if got := recoverWith(t, now, formatLog(old, list)); got != want {
-				t.Errorf("%s: pages %b new: got %q, wanted %q", name, mask, got, want)
+				t.Errorf("%s: pages %b new: got %q, want %q", name, mask, got, want)
 			}
 		}
 	}
 }
 
-// mixture is image, with the pages of old where mask has no bit; beyond the end
-// of old there are zeros, or nothing if no later page is new.
+// mixPages returns image with the pages of old where mask has no bit. Beyond the end of old
+// there are zeros, or nothing if no later page is new.
 func mixPages(old, image []byte, mask int) []byte {
 	now := make([]byte, len(image))
 	copy(now, old)
@@ -106,7 +106,7 @@ func TestReplayOfWriteCutShort(t *testing.T) {
 	wantEqual(t, "recovered", recoverWith(t, now, formatLog(all, list)), string(list))
 }
 
-func TestLogIsDroppedIfSomebodyWroteSince(t *testing.T) {
+func TestLogIsDroppedAfterOtherWrites(t *testing.T) {
 	users := manyUsers(800)
 	old, list := joinUsers(users), joinUsers(users[1:])
 	halfNew := mixPages(old, padList(list, len(old)), 1)
@@ -114,18 +114,18 @@ func TestLogIsDroppedIfSomebodyWroteSince(t *testing.T) {
 	touched := slices.Clone(halfNew)
 	touched[len(touched)-1] = 'x'
 	for name, c := range map[string]struct{ now, old, list []byte }{
-		"a page of neither":         {touched, old, list},
-		"longer":                    {append(slices.Clip(halfNew), "\nx"...), old, list},
-		"shorter":                   {halfNew[:len(halfNew)-1], old, list},
-		"short":                     {[]byte("a"), old, list},
-		"empty":                     {nil, old, list},
-		"an id that ours begins by": {grown[:len(grown)-1], old, grown},
-		"old":                       {old, old, list},
-		"new":                       {list, old, list},
-		"padded":                    {padList(list, len(old)), old, list},
+		"a page of neither":  {touched, old, list},
+		"longer":             {append(slices.Clip(halfNew), "\nx"...), old, list},
+		"shorter":            {halfNew[:len(halfNew)-1], old, list},
+		"short":              {[]byte("a"), old, list},
+		"empty":              {nil, old, list},
+		"a prefix of our id": {grown[:len(grown)-1], old, grown},
+		"old":                {old, old, list},
+		"new":                {list, old, list},
+		"padded":             {padList(list, len(old)), old, list},
 	} {
 		if got := recoverWith(t, c.now, formatLog(c.old, c.list)); got != string(c.now) {
-			t.Errorf("%s: got %q, wanted %q", name, got, c.now)
+			t.Errorf("%s: got %q, want %q", name, got, c.now)
 		}
 	}
 }
@@ -143,12 +143,12 @@ func TestInvalidLogIsDropped(t *testing.T) {
 		"zeros": make([]byte, len(log)),
 	} {
 		if got := recoverWith(t, now, log); got != string(now) {
-			t.Errorf("%s: got %q, wanted %q", name, got, now)
+			t.Errorf("%s: got %q, want %q", name, got, now)
 		}
 	}
 }
 
-// What others may have put at the log's name is not read, and goes.
+// A log that another user may have put there is not read, and is deleted.
 func TestForeignLogIsDropped(t *testing.T) {
 	users := manyUsers(800)
 	old, list := joinUsers(users), joinUsers(users[1:])
@@ -159,7 +159,7 @@ func TestForeignLogIsDropped(t *testing.T) {
 		"symbolic link": func(path string) error { return os.Symlink(elsewhere, path) },
 		"hard link":     func(path string) error { return os.Link(elsewhere, path) },
 	}
-	if os.Geteuid() == 0 { // nobody else can give files away
+	if os.Geteuid() == 0 { // only root can give files away
 		plants["another's file"] = func(path string) error {
 			err := os.WriteFile(path, formatLog(old, list), 0o644)
 			return errors.Join(err, os.Chown(path, 12345, 12345))
@@ -175,15 +175,15 @@ func TestForeignLogIsDropped(t *testing.T) {
 	}
 }
 
-// While a long list is written its log is there, and a whole one; while a short
-// one is, there is none.
+// While a long list is written there is a complete log, while a short one is written there
+// is no log.
 func TestLogAroundLongLists(t *testing.T) {
 	for _, n := range []int{256, 257} { // 4095 and 4111 bytes
 		dir, path := lockDirWith(t, string(joinUsers(manyUsers(n))))
 		u := mustAcquire(t, dir, Options{})
-		noError(t, u.file.Close()) // fails every write, and its undoing
+		noError(t, u.file.Close()) // so that writing and restoring fail
 		if _, err := u.Unregister("instance-000000"); err == nil {
-			t.Fatal("wrote to a closed file")
+			t.Fatal("Unregister with a closed file: got no error")
 		}
 		log, err := os.ReadFile(path + ".log")
 		if n == 256 {

@@ -17,25 +17,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A test's other processes are this binary again, with the part to play in
-// peerEnv and the arguments of the part.
+// The other processes of a test run this test binary again. peerEnv names the role of the
+// process, and its arguments are those of the role.
 const peerEnv = "LOCKING_TEST_PEER"
 
 func TestMain(m *testing.M) {
-	parts := map[string]func(args []string) error{
+	roles := map[string]func(args []string) error{
 		"hold": holdLock, "count": countUnderLock, "spawn": spawnChild, "idle": stayIdle, "limited": registerLimited,
 	}
 	name, isPeer := os.LookupEnv(peerEnv)
 	if !isPeer {
 		os.Exit(m.Run())
 	}
-	if err := parts[name](os.Args[1:]); err != nil {
+	if err := roles[name](os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		os.Exit(1)
 	}
 }
 
-// hold DIR SHARD locks, says so, and unlocks at the end of its input.
+// holdLock DIR SHARD locks, prints "ready", and unlocks when its input ends.
 func holdLock(args []string) error {
 	u, err := Acquire(context.Background(), args[0], args[1], Options{Create: true})
 	if err != nil {
@@ -47,14 +47,14 @@ func holdLock(args []string) error {
 	return u.Unlock()
 }
 
-// idle says so and waits for the end of its input.
+// stayIdle prints "ready" and waits until its input ends.
 func stayIdle([]string) error {
 	fmt.Println("ready")
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
 }
 
-// spawn DIR SHARD locks, and starts a child that idles.
+// spawnChild DIR SHARD locks, and starts a child that stays idle.
 func spawnChild(args []string) error {
 	if _, err := Acquire(context.Background(), args[0], args[1], Options{Create: true}); err != nil {
 		return err
@@ -64,8 +64,8 @@ func spawnChild(args []string) error {
 	return child.Run()
 }
 
-// count DIR SHARD COUNTER ROUNDS adds 1 to the number in the file COUNTER each
-// round, under a lock on a user file that it removes.
+// countUnderLock DIR SHARD COUNTER ROUNDS adds 1 to the number in the file COUNTER in each
+// round, under the lock of a user file that it then removes.
 func countUnderLock(args []string) error {
 	rounds, err := strconv.Atoi(args[3])
 	if err != nil {
@@ -83,7 +83,7 @@ func countUnderLock(args []string) error {
 	return nil
 }
 
-// incrementCounter fails if it is not alone.
+// incrementCounter fails if another process is in it, too.
 func incrementCounter(counter string) error {
 	alone, err := os.OpenFile(counter+".alone", os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -101,8 +101,8 @@ func incrementCounter(counter string) error {
 		alone.Close(), os.Remove(alone.Name()))
 }
 
-// limited DIR SHARD ID BYTES registers ID where no file may be longer than BYTES,
-// and says what came of it.
+// registerLimited DIR SHARD ID BYTES registers ID while no file may grow over BYTES, and
+// prints the result: added, whether the error was EFBIG, and the number of users.
 func registerLimited(args []string) error {
 	bytes, err := strconv.ParseUint(args[3], 10, 64)
 	if err != nil {
@@ -123,7 +123,7 @@ func registerLimited(args []string) error {
 
 func peerCmd(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
-	// The race detector makes every process sleep for a second before it exits.
+	// Without this the race detector makes every process sleep for a second at its exit.
 	cmd.Env = append(os.Environ(), peerEnv+"="+name, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	return cmd
@@ -135,7 +135,7 @@ type peer struct {
 	output *bufio.Reader
 }
 
-// startPeer starts a part; the test's end is the end of its input.
+// startPeer starts a process with a role. Its input ends when the test ends.
 func startPeer(t *testing.T, name string, args ...string) *peer {
 	t.Helper()
 	p := &peer{cmd: peerCmd(name, args...)}
@@ -157,11 +157,11 @@ func startPeer(t *testing.T, name string, args ...string) *peer {
 func (p *peer) expectLine(t *testing.T, want string) {
 	t.Helper()
 	if got, err := p.output.ReadString('\n'); strings.TrimSpace(got) != want {
-		t.Fatalf("peer said %q (%v), wanted %q", got, err, want)
+		t.Fatalf("got line %q (%v) from the peer, want %q", got, err, want)
 	}
 }
 
-// end ends the peer's input and waits for the peer.
+// waitForEnd ends the peer's input and waits until the peer exits.
 func (p *peer) waitForEnd(t *testing.T) {
 	t.Helper()
 	noError(t, p.input.Close())
@@ -178,14 +178,14 @@ func noError(t *testing.T, err error) {
 func wantEqual[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {
-		t.Errorf("%s: got %v, wanted %v", what, got, want)
+		t.Errorf("%s: got %v, want %v", what, got, want)
 	}
 }
 
 func wantError(t *testing.T, got, want error) {
 	t.Helper()
 	if !errors.Is(got, want) {
-		t.Fatalf("got error %v, wanted %v", got, want)
+		t.Fatalf("got error %v, want %v", got, want)
 	}
 }
 
@@ -197,7 +197,7 @@ func mustAcquire(t *testing.T, dir string, o Options) *UserFile {
 	return u
 }
 
-// lockDirWith makes a lock dir with a user file of those bytes.
+// lockDirWith makes a lock dir with a user file that contains list.
 func lockDirWith(t *testing.T, list string) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -220,7 +220,7 @@ func inodeOf(t *testing.T, path string) uint64 {
 	return s.Ino
 }
 
-// names lists dir on one line.
+// listDir returns the names in dir on one line.
 func listDir(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

@@ -29,7 +29,7 @@ func TestParseUsers(t *testing.T) {
 	} {
 		got, err := parseUsers([]byte(c.list))
 		if err != nil || !slices.Equal(got, c.want) {
-			t.Errorf("list %q: got %q, %v, wanted %q", c.list, got, err, c.want)
+			t.Errorf("list %q: got %q, %v, want %q", c.list, got, err, c.want)
 		}
 	}
 }
@@ -40,14 +40,14 @@ func TestNulIsDamage(t *testing.T) {
 	_, readErr := ReadUsers(dir, "shard")
 	for _, err := range []error{err, readErr} {
 		if err == nil || !strings.Contains(err.Error(), "NUL") || !strings.Contains(err.Error(), path) {
-			t.Errorf("got error %v, wanted one with NUL and %s", err, path)
+			t.Errorf("got error %v, want one with NUL and %s", err, path)
 		}
 	}
-	wantEqual(t, "contents", readFile(t, path), "a\nb\x00\x00c")
+	wantEqual(t, "user file", readFile(t, path), "a\nb\x00\x00c")
 }
 
-// The size of a longer list can reach the disk before its data; and of a shorter
-// one, the zeros after it in its last page before its size.
+// When a list grows, its size can reach the disk before its data. When it shrinks, the zeros
+// after it in its last page can reach the disk before its size.
 func TestTrailingNulsAreTheOldList(t *testing.T) {
 	page := strings.Repeat("\x00", pageSize-len("a\nb"))
 	for _, list := range []string{"a\nb\x00\x00", "a\nb" + page + "\n\n\n"} {
@@ -57,7 +57,7 @@ func TestTrailingNulsAreTheOldList(t *testing.T) {
 		if _, err := u.Register("c"); err != nil {
 			t.Fatal(err)
 		}
-		wantEqual(t, "contents", readFile(t, path), "a\nb\nc")
+		wantEqual(t, "user file", readFile(t, path), "a\nb\nc")
 	}
 }
 
@@ -73,12 +73,13 @@ func TestValidID(t *testing.T) {
 	_, err := u.Register("a\nb")
 	_, unErr := u.Unregister("")
 	if err == nil || unErr == nil {
-		t.Errorf("got errors %v, %v, wanted two", err, unErr)
+		t.Errorf("got errors %v, %v, want two", err, unErr)
 	}
-	wantEqual(t, "contents", readFile(t, path), "a\nb")
+	wantEqual(t, "user file", readFile(t, path), "a\nb")
 }
 
-// The bytes that the older script's transcript shows, in one inode.
+// The user file has the same bytes as in the transcript of the older script, and stays one
+// inode.
 func TestTranscriptBytes(t *testing.T) {
 	dir := t.TempDir()
 	u := mustAcquire(t, dir, Options{Create: true})
@@ -96,7 +97,7 @@ func TestTranscriptBytes(t *testing.T) {
 		done, err := step.change(step.id)
 		noError(t, err)
 		wantEqual(t, step.id+" changed", done, true)
-		wantEqual(t, "contents", readFile(t, u.Path()), step.want)
+		wantEqual(t, "user file", readFile(t, u.Path()), step.want)
 		wantEqual(t, "users", strings.Join(u.Users(), "\n"), step.want)
 		wantEqual(t, "inode", inodeOf(t, u.Path()), was)
 	}
@@ -127,7 +128,7 @@ func TestChangesOfUntidyFiles(t *testing.T) {
 			done, err := change("id")
 			noError(t, err)
 			if has == (name == "register") {
-				want = c.list // nothing to do, so not even tidying
+				want = c.list // there is no change, so the file is not tidied either
 			}
 			wantEqual(t, name+" changed", done, want != c.list)
 			wantEqual(t, name+" in "+strconv.Quote(c.list), readFile(t, path), want)
@@ -145,7 +146,7 @@ func TestNothingToDoWritesNothing(t *testing.T) {
 	added, err := u.Register("a")
 	removed, unErr := u.Unregister("b")
 	noError(t, errors.Join(err, unErr, u.Unlock()))
-	wantEqual(t, "added or removed", added || removed, false)
+	wantEqual(t, "a change", added || removed, false)
 	info, err := os.Stat(path)
 	noError(t, err)
 	wantEqual(t, "mtime", info.ModTime(), long)
@@ -161,12 +162,12 @@ func TestUnlockedCannotChange(t *testing.T) {
 		_, err = u.Unregister(id)
 		wantError(t, err, errUnlocked)
 	}
-	wantEqual(t, "contents", readFile(t, path), "a")
+	wantEqual(t, "user file", readFile(t, path), "a")
 }
 
 func TestReadUsers(t *testing.T) {
 	dir, _ := lockDirWith(t, "a\nb\n")
-	mustAcquire(t, dir, Options{}) // must not be waited for
+	mustAcquire(t, dir, Options{}) // ReadUsers must not wait for this lock
 	users, err := ReadUsers(dir, "shard")
 	noError(t, err)
 	wantEqual(t, "users", strings.Join(users, " "), "a b")
@@ -176,17 +177,17 @@ func TestReadUsers(t *testing.T) {
 	wantError(t, err, ErrMissing)
 }
 
-// A file that ends before its length is no list: written back, it would be users
-// forgotten. Files of sysfs say that they have a page.
-func TestHalfReadIsNoList(t *testing.T) {
+// A file that ends before its length is refused: written back, it would lose users. Files
+// of sysfs have a page according to stat, but contain less.
+func TestHalfReadIsRefused(t *testing.T) {
 	f, err := sys.Open("/sys/kernel/uevent_seqnum", unix.O_RDONLY)
 	noError(t, err)
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	if b, err := readAll(f, maxList); err != nil || len(b) == 0 {
-		t.Fatalf("got %q, %v", b, err)
+		t.Fatalf("readAll: got %q, %v, want some bytes", b, err)
 	}
 	if b, err := readWhole(f, maxList); err == nil || !strings.Contains(err.Error(), "of 4096 bytes") {
-		t.Errorf("got %q, %v", b, err)
+		t.Errorf("readWhole: got %q, %v, want an error", b, err)
 	}
 }
 
@@ -195,17 +196,17 @@ func TestTooLongFile(t *testing.T) {
 	noError(t, os.WriteFile(path, []byte(strings.Repeat("x", maxList-1)), 0o600))
 	u := mustAcquire(t, dir, Options{})
 	if _, err := u.Register("b"); err == nil {
-		t.Error("made a list that cannot be read again")
+		t.Error("Register beyond the limit: got no error")
 	}
 	noError(t, u.Unlock())
 	noError(t, os.Truncate(path, maxList+1))
 	_, err := Acquire(t.Context(), dir, "shard", Options{})
 	if err == nil || !strings.Contains(err.Error(), "more than") {
-		t.Errorf("got error %v", err)
+		t.Errorf("got error %v, want one with %q", err, "more than")
 	}
 }
 
-// A write that fails half-way leaves the old list and no log.
+// After a write that fails half-way, the old list is there and no log.
 func TestFailedWriteIsUndone(t *testing.T) {
 	long := strings.Repeat("x", 4000)
 	for name, c := range map[string]struct {
@@ -227,14 +228,14 @@ func TestFailedWriteIsUndone(t *testing.T) {
 	}
 }
 
-// What cannot be undone is said, and nothing is built on it.
+// If the old list cannot be restored, the error says so, and no later change is possible.
 func TestUnknownListIsNotChanged(t *testing.T) {
 	dir, _ := lockDirWith(t, "a")
 	u := mustAcquire(t, dir, Options{})
 	noError(t, u.file.Close())
 	_, err := u.Register("b")
 	if err == nil || !strings.Contains(err.Error(), "could not be restored") {
-		t.Errorf("got error %v", err)
+		t.Errorf("got error %v, want one with %q", err, "could not be restored")
 	}
 	_, err = u.Unregister("a")
 	wantError(t, err, errUnknown)

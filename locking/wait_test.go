@@ -13,7 +13,7 @@ import (
 
 type duration = time.Duration
 
-func TestTimeoutZeroOnlyTries(t *testing.T) {
+func TestZeroTimeoutOnlyTries(t *testing.T) {
 	dir := t.TempDir()
 	p := startPeer(t, "hold", dir, "shard")
 	p.expectLine(t, "ready")
@@ -21,20 +21,20 @@ func TestTimeoutZeroOnlyTries(t *testing.T) {
 	_, err := Acquire(t.Context(), dir, "shard", Options{Timeout: new(duration), OnWait: onWait})
 	wantError(t, err, ErrTimeout)
 	if want := fmt.Sprintf("process %d has it", p.cmd.Process.Pid); !strings.Contains(err.Error(), want) {
-		t.Errorf("error %q: wanted %q in it", err, want)
+		t.Errorf("got error %q, want %q in it", err, want)
 	}
 	p.waitForEnd(t)
 	mustAcquire(t, dir, Options{Timeout: new(duration)})
 }
 
-func TestTimeout(t *testing.T) {
+func TestTimeoutExpires(t *testing.T) {
 	dir := t.TempDir()
 	p := startPeer(t, "hold", dir, "shard")
 	p.expectLine(t, "ready")
-	timeout, told := 20*time.Millisecond, 0
-	_, err := Acquire(t.Context(), dir, "shard", Options{Timeout: &timeout, OnWait: func(int) { told++ }})
+	timeout, calls := 20*time.Millisecond, 0
+	_, err := Acquire(t.Context(), dir, "shard", Options{Timeout: &timeout, OnWait: func(int) { calls++ }})
 	wantError(t, err, ErrTimeout)
-	wantEqual(t, "calls of OnWait", told, 1)
+	wantEqual(t, "calls of OnWait", calls, 1)
 }
 
 func TestLockFreedWithinTimeout(t *testing.T) {
@@ -49,15 +49,15 @@ func TestOnWaitNamesTheHolder(t *testing.T) {
 	dir := t.TempDir()
 	p := startPeer(t, "hold", dir, "shard")
 	p.expectLine(t, "ready")
-	var told []int
+	var holders []int
 	mustAcquire(t, dir, Options{OnWait: func(pid int) {
-		told = append(told, pid)
+		holders = append(holders, pid)
 		p.waitForEnd(t)
 	}})
-	wantEqual(t, "told", fmt.Sprint(told), fmt.Sprint([]int{p.cmd.Process.Pid}))
+	wantEqual(t, "holders passed to OnWait", fmt.Sprint(holders), fmt.Sprint([]int{p.cmd.Process.Pid}))
 }
 
-// The file is replaced while we wait, and the new one is locked too.
+// The file is replaced during the wait, and another process locks the new one, too.
 func TestOnWaitIsCalledOnce(t *testing.T) {
 	dir, path := lockDirWith(t, "")
 	first, calls, unlocked := mustAcquire(t, dir, Options{}), 0, make(chan error, 1)
@@ -85,8 +85,8 @@ func TestOnWaitIsCalledOnce(t *testing.T) {
 	wantEqual(t, "calls of OnWait", calls, 1)
 }
 
-// Cancelled deep in the wait: Acquire returns while the lock is still held, and
-// what it leaves behind gives the lock back and goes.
+// When the context ends during the wait, Acquire returns although the lock is still held.
+// The goroutine that it leaves behind later releases the lock and ends.
 func TestCancelDuringWait(t *testing.T) {
 	dir, path := lockDirWith(t, "")
 	held := mustAcquire(t, dir, Options{})
@@ -106,7 +106,7 @@ func TestCancelDuringWait(t *testing.T) {
 	waitUntil(t, "no descriptor of the user file", func() bool { return !isOpen(t, path) })
 }
 
-// waitsFor reports whether anybody waits for the lock of the inode.
+// waitsFor reports whether a process waits for the lock of the inode.
 func waitsFor(ino uint64) bool {
 	locks, err := os.ReadFile("/proc/locks")
 	if err != nil {
@@ -131,7 +131,7 @@ func isOpen(t *testing.T, path string) bool {
 	return false
 }
 
-// waitUntil is for what the kernel tells nobody about.
+// waitUntil polls for a change that the kernel does not report.
 func waitUntil(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !is(); runtime.Gosched() {

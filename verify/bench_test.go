@@ -10,7 +10,7 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// manyFiles is a directory of files of a block each.
+// manyRecords returns the records of a directory of n files, each of one block.
 func manyRecords(n int) []tree.Record {
 	records := []tree.Record{{Kind: tree.Dir, Name: ".", Mode: 0o755}}
 	for i := range n {
@@ -21,7 +21,7 @@ func manyRecords(n int) []tree.Record {
 }
 
 // BenchmarkManifest writes and reads a manifest of 10,000 files, and reports the time
-// of an entry.
+// for an entry.
 func BenchmarkManifest(b *testing.B) {
 	const n = 10_000
 	records := manyRecords(n)
@@ -48,13 +48,13 @@ func BenchmarkManifest(b *testing.B) {
 			if err := m.Check(); err != nil {
 				b.Fatal(err)
 			}
-			m.Close() //nolint:errcheck // opened for reading
+			m.Close()
 		}
 		perEntry(b)
 	})
 }
 
-// BenchmarkReadBack reads blocks of a file from the device, and sums them.
+// BenchmarkReadBack reads the blocks of a file from the device and computes their checksums.
 func BenchmarkReadBack(b *testing.B) {
 	const blocks = 8
 	dir := b.TempDir()
@@ -71,12 +71,12 @@ func BenchmarkReadBack(b *testing.B) {
 	if err := f.Sync(); err != nil {
 		b.Fatal(err)
 	}
-	f.Close() //nolint:errcheck // synced
+	f.Close()
 	d, err := sys.OpenDir(dir)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer d.Close() //nolint:errcheck // opened for reading
+	defer d.Close()
 	medium := Medium{Own: true}
 	r, err := medium.Open(d, "file", blocks*tree.BlockSize)
 	if err != nil {
@@ -86,7 +86,7 @@ func BenchmarkReadBack(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer sys.FreeBuffer(buf) //nolint:errcheck // a benchmark's
+	defer sys.FreeBuffer(buf)
 	b.SetBytes(tree.BlockSize)
 	b.ReportAllocs()
 	for i := int64(0); b.Loop(); i++ {
@@ -98,6 +98,6 @@ func BenchmarkReadBack(b *testing.B) {
 		b.Fatal(err)
 	}
 	if mode := medium.Mode(); mode != FromDevice {
-		b.Logf("read back by %s: with TMPDIR on a file system that has direct I/O, this is of its device", mode)
+		b.Logf("read in mode %s: to measure a device, set TMPDIR to a file system with direct I/O", mode)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// recordTree makes the manifest of a tree as it is, without the copier.
+// recordTree writes and opens the manifest of a tree, without the copier.
 func recordTree(t testing.TB, path string) *Manifest {
 	t.Helper()
 	state := openState(t)
@@ -124,7 +124,7 @@ func (w *recorder) recordEntry(d *sys.File, path, below, name string) (isDir boo
 	return false
 }
 
-// shardAt is the tree at a path as a shard.
+// shardAt returns the tree at a path as a shard.
 func shardAt(t testing.TB, path string) Shard {
 	t.Helper()
 	in, err := sys.OpenDir(filepath.Dir(path))
@@ -146,8 +146,8 @@ func treeDifferences(t testing.TB, m *Manifest, path string) (found []string) {
 	return found
 }
 
-// Each kind of difference is found, under its name and path, and no other: what
-// else the change has changed (times of directories) is set back.
+// Each kind of difference is found with its kind and path, and no other difference is
+// found. Side effects of a change, such as the times of directories, are undone before.
 func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 	when := time.Unix(1e9, 5)
 	build := []testkit.Step{
@@ -162,7 +162,7 @@ func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 	type difference struct {
 		name  string
 		steps []testkit.Step
-		times []testkit.Step // after all times were set back
+		times []testkit.Step // after all times were reset
 		want  []string
 	}
 	cases := []difference{
@@ -216,7 +216,7 @@ func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 	}
 	pin := func(root string) {
 		ts := unix.NsecToTimespec(when.UnixNano())
-		for _, name := range names { // not testkit.Times: the case may have removed some
+		for _, name := range names { // not testkit.Times, which fails for a name that the case has removed
 			_ = unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(root, name), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 		}
 	}
@@ -239,7 +239,7 @@ func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 	}
 }
 
-func TestCompareTreeOfAnotherRoot(t *testing.T) {
+func TestCompareTreeWithAnotherRoot(t *testing.T) {
 	dir := t.TempDir()
 	testkit.Apply(t, dir, testkit.Content("shard/file", ""), testkit.Content("a file", ""), testkit.Symlink("shard", "a link"))
 	m := recordTree(t, dir+"/shard")
@@ -250,19 +250,19 @@ func TestCompareTreeOfAnotherRoot(t *testing.T) {
 	}
 }
 
-// silent hears the progress and adds up.
-type silent struct {
+// countingProgress adds up the progress.
+type countingProgress struct {
 	mu           sync.Mutex
 	bytes, files int64
 }
 
-func (s *silent) ReadBack(n int64) {
+func (s *countingProgress) ReadBack(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.bytes += n
 }
 
-func (s *silent) FileDone() {
+func (s *countingProgress) FileDone() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files++
@@ -282,19 +282,19 @@ func newPool(t testing.TB, jobs int) *pool.Pool {
 	return p
 }
 
-func compareContents(t testing.TB, m *Manifest, path string, p *pool.Pool) (found []Difference, mode ReadMode, told *silent) {
+func compareContents(t testing.TB, m *Manifest, path string, p *pool.Pool) (found []Difference, mode ReadMode, progress *countingProgress) {
 	t.Helper()
 	medium := &Medium{}
-	told = &silent{}
-	err := Contents(t.Context(), m, shardAt(t, path), p, medium, told, func(d Difference) { found = append(found, d) })
+	progress = &countingProgress{}
+	err := Contents(t.Context(), m, shardAt(t, path), p, medium, progress, func(d Difference) { found = append(found, d) })
 	if err != nil {
 		t.Error(err)
 	}
-	return found, medium.Mode(), told
+	return found, medium.Mode(), progress
 }
 
-// Bits flipped at random, in small files and large ones, are found, each in the
-// very block that it is in, and nothing else is.
+// Bits are flipped at random, in small files and large ones. Each is found in its own
+// block, and nothing else is found.
 func TestContentsFindsEveryFlippedBit(t *testing.T) {
 	const large, small, flips = 5*tree.BlockSize + 4097, 30_000, 200
 	root := filepath.Join(t.TempDir(), "shard")
@@ -308,8 +308,9 @@ func TestContentsFindsEveryFlippedBit(t *testing.T) {
 	testkit.Apply(t, root, steps...)
 	m := recordTree(t, root)
 	p := newPool(t, 3)
-	if found, _, told := compareContents(t, m, root, p); len(found) != 0 || told.bytes != large+10*small || told.files != 12 {
-		t.Errorf("found in a good tree: %+v; told of %d bytes, %d files", found, told.bytes, told.files)
+	if found, _, progress := compareContents(t, m, root, p); len(found) != 0 || progress.bytes != large+10*small || progress.files != 12 {
+		t.Errorf("a good tree: got differences %+v and progress %d bytes, %d files, want none and %d bytes, 12 files",
+			found, progress.bytes, progress.files, large+10*small)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	const round = 10 // flips at once
@@ -335,7 +336,7 @@ func TestContentsFindsEveryFlippedBit(t *testing.T) {
 		for _, d := range found {
 			if d.Kind != Content {
 				if d.Kind != Mtime {
-					t.Errorf("invented: %+v", d)
+					t.Errorf("got a difference that is not there: %+v", d)
 				}
 				continue
 			}
@@ -354,8 +355,8 @@ func TestContentsFindsEveryFlippedBit(t *testing.T) {
 	}
 }
 
-// flipBit changes a bit behind everybody's back, durably, and returns what undoes
-// it. Times stay as they were.
+// flipBit changes a bit durably, without a change of the times of the file. It returns
+// a function that changes it back.
 func flipBit(t testing.TB, path string, off int64, bit byte) (undo func()) {
 	t.Helper()
 	change := func() {
@@ -387,13 +388,13 @@ func flipBit(t testing.TB, path string, off int64, bit byte) (undo func()) {
 	return change
 }
 
-// Only what is read past the page cache is called so.
-func TestMode(t *testing.T) {
+// The mode is FromDevice only if the files were read past the page cache.
+func TestModePerFileSystem(t *testing.T) {
 	want := map[string]ReadMode{"ext4": FromDevice, "xfs": FromDevice, "tmpfs": FromCache}
 	for _, system := range testkit.FileSystemsOf(t, 400<<20) {
 		mode, known := want[system.Name]
 		if !known {
-			continue // btrfs keeps some blocks, and what a temporary directory is on nobody knows
+			continue // btrfs caches some blocks, and the file system of the temporary directory is unknown
 		}
 		root := filepath.Join(system.Dir, "shard")
 		testkit.Apply(t, system.Dir, testkit.File("shard/large", 3*tree.BlockSize+1, 1), testkit.File("shard/small", 5000, 2))
@@ -401,11 +402,11 @@ func TestMode(t *testing.T) {
 		testkit.Command(t, "sync", "-f", root)
 		found, got, _ := compareContents(t, m, root, newPool(t, 2))
 		if got != mode || len(found) != 0 {
-			t.Errorf("%s: read %q, want %q; %+v", system.Name, got, mode, found)
+			t.Errorf("%s: got mode %q and differences %+v, want mode %q and none", system.Name, got, found, mode)
 		}
 	}
 	if mode := (&Medium{}).Mode(); mode != "" {
-		t.Errorf("nothing was read: %q", mode)
+		t.Errorf("nothing was read: got mode %q, want none", mode)
 	}
 }
 
@@ -422,7 +423,7 @@ func TestModeIsTheWeakest(t *testing.T) {
 		m.dropped.Store(c.dropped)
 		m.cached.Store(c.cached)
 		if got := m.Mode(); got != c.want {
-			t.Errorf("%+v: %q", c, got)
+			t.Errorf("%+v: got %q", c, got)
 		}
 	}
 }
@@ -448,7 +449,8 @@ func TestDamageIsJoined(t *testing.T) {
 	}
 }
 
-// Of a file in which everything is wrong, every place is counted and so many named.
+// If all of a large file is damaged, every block is counted, but only maxSpans places are
+// named.
 func TestDamageIsBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		step, named, more int64
@@ -460,10 +462,10 @@ func TestDamageIsBounded(t *testing.T) {
 		}
 		found := g.differences()
 		if len(found) != 1 || int64(len(found[0].Ranges)) != c.named || found[0].Ranges[0].From != 0 {
-			t.Errorf("%s: got %d differences, the first with %d ranges, wanted %d", name, len(found), len(found[0].Ranges), c.named)
+			t.Errorf("%s: got %d differences, the first with %d ranges, want 1 with %d", name, len(found), len(found[0].Ranges), c.named)
 		}
 		if want := fmt.Sprintf("and %d more blocks after these", c.more); c.more > 0 && found[0].Detail != want {
-			t.Errorf("%s: got %q, wanted %q", name, found[0].Detail, want)
+			t.Errorf("%s: got %q, want %q", name, found[0].Detail, want)
 		}
 	}
 }

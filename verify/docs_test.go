@@ -14,7 +14,7 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// documentedBlock is a block of docs/manifest.md.
+// documentedBlock returns docs/manifest.md and its code block of a kind.
 func documentedBlock(t *testing.T, kind string) (page, block string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "docs", "manifest.md"))
@@ -24,13 +24,13 @@ func documentedBlock(t *testing.T, kind string) (page, block string) {
 	_, block, begun := strings.Cut(string(text), "```"+kind+"\n")
 	block, _, ended := strings.Cut(block, "```")
 	if !begun || !ended {
-		t.Fatalf("no %s in the page", kind)
+		t.Fatalf("docs/manifest.md has no code block %s", kind)
 	}
 	return string(text), block
 }
 
-// The manifest of the documentation is what is written of such a shard, letter for
-// letter, and is read.
+// The manifest in the documentation equals the one that is written for such a shard, letter
+// for letter, and it can be read.
 func TestDocumentedManifest(t *testing.T) {
 	page, want := documentedBlock(t, "manifest")
 	state := openState(t)
@@ -66,7 +66,7 @@ func TestDocumentedManifest(t *testing.T) {
 	}
 	got, err := os.ReadFile(filepath.Join(state.Path(), ManifestName))
 	if err != nil || string(got) != want {
-		t.Errorf("%v, is written as\n%s", err, got)
+		t.Errorf("got manifest\n%s\n%v, want\n%s", got, err, want)
 	}
 	putManifest(t, state, []byte(want))
 	if err := checkManifest(state); err != nil {
@@ -75,16 +75,16 @@ func TestDocumentedManifest(t *testing.T) {
 	putManifest(t, state, bytes.Replace([]byte(want), []byte("manifest 1\n"), []byte("manifest 2\n"), 1))
 	refused := fmt.Sprint(checkManifest(state))
 	if _, word, _ := strings.Cut(refused, "manifest: "); word == "" || !strings.Contains(page, word) {
-		t.Errorf("another version is refused with %q, which the page has not", refused)
+		t.Errorf("another version: docs/manifest.md does not have the error %q", refused)
 	}
 	for _, f := range (&Header{}).encodeFields() {
 		if !strings.Contains(page, "| `"+f.Key+"` |") {
-			t.Errorf("the page has no %s", f.Key)
+			t.Errorf("docs/manifest.md does not have the key %s", f.Key)
 		}
 	}
 }
 
-// The page has the bounds that the code has.
+// The documentation has the limits of the code.
 func TestDocumentedBounds(t *testing.T) {
 	page, _ := documentedBlock(t, "manifest")
 	state := openState(t)
@@ -92,22 +92,22 @@ func TestDocumentedBounds(t *testing.T) {
 		bound int
 		text  func(n int) []byte
 	}{
-		{tree.MaxLine, func(n int) []byte { // too long from its newline on
+		{tree.MaxLine, func(n int) []byte { // the newline makes it too long
 			return forgeManifest(rootLine, fileLine+`"`+strings.Repeat("x", n-len(fileLine)-1))
 		}},
 		{256 << 10, func(n int) []byte { return forgeManifest(nestedDirs(n)...) }},
 	} {
 		putManifest(t, state, c.text(c.bound+1))
 		if err := checkManifest(state); err == nil || !strings.Contains(err.Error(), strconv.Itoa(c.bound)) || !strings.Contains(page, strconv.Itoa(c.bound)) {
-			t.Errorf("the bound %d is not said, or not in the page: %v", c.bound, err)
+			t.Errorf("the limit %d is not in docs/manifest.md or not in the error: %v", c.bound, err)
 		}
 	}
 	if !strings.Contains(page, strconv.Itoa(tree.BlockSize)) {
-		t.Error("no block size")
+		t.Error("docs/manifest.md does not have the block size")
 	}
 }
 
-// levels are directories in each other, whose path is at least n bytes long.
+// nestedDirs returns records of directories in each other, with a path of at least n bytes.
 func nestedDirs(n int) []string {
 	lines, name := []string{rootLine}, strings.Repeat("d", 255)
 	for depth := 1; depth*256 <= n+256; depth++ {
@@ -116,7 +116,7 @@ func nestedDirs(n int) []string {
 	return lines
 }
 
-// The lines of sums are those that are written, and are read.
+// The checksum lines in the documentation equal those that are written, and can be read.
 func TestDocumentedSums(t *testing.T) {
 	_, want := documentedBlock(t, "sums")
 	var b bytes.Buffer
@@ -127,9 +127,9 @@ func TestDocumentedSums(t *testing.T) {
 		}
 	}
 	if err := s.flush(); err != nil || b.String() != want {
-		t.Errorf("%v, is written as\n%s", err, b.String())
+		t.Errorf("got lines\n%s\n%v, want\n%s", b.String(), err, want)
 	}
 	if good, bad := readLines(t, []byte(want)); len(good) != 3 || len(bad) > 0 {
-		t.Errorf("is read as %v, %v", good, bad)
+		t.Errorf("got good lines %v and bad lines %v, want 3 good ones", good, bad)
 	}
 }

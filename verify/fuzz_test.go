@@ -18,15 +18,15 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// FuzzManifest reads whatever there is: it may be refused, it may not lead outside,
-// and what is accepted is written again the same.
+// FuzzManifest reads any bytes as a manifest. It may be refused. If it is accepted, no path
+// leads outside the shard, and written again it has the same records.
 func FuzzManifest(f *testing.F) {
 	f.Add(forgeManifest(rootLine, fileLine+`"a"`, longLine, sumsLine))
 	f.Add(forgeManifest(fileLine + `"a\n\"\\"`))
 	f.Add(forgeManifest(rootLine, `d "a"`, `D 1 0755 0 0 -1.000000001 00000000000000ff "a"`))
 	f.Add([]byte("shard_to_ssd manifest 1\n\nend 0 0\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		// The trailer is made to fit, since a fuzzer does not find it by chance.
+		// The trailer is corrected, since a fuzzer does not find the checksum by chance.
 		if i := bytes.LastIndex(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")); i >= 0 {
 			body := text[:i+1]
 			_, records, _ := bytes.Cut(body, []byte("\n\n"))
@@ -38,7 +38,7 @@ func FuzzManifest(f *testing.F) {
 				return nil, nil, err
 			}
 			if _, err := parseHeader(d); err != nil && !errors.Is(err, ErrManifest) {
-				t.Errorf("header: %v", err)
+				t.Errorf("header: got error %v, want ErrManifest", err)
 			}
 			for {
 				r, err := d.Next()
@@ -53,7 +53,7 @@ func FuzzManifest(f *testing.F) {
 		header, records, err := read(text)
 		if err == nil || err.Error() != "EOF" {
 			if !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
-				t.Errorf("refused with %v", err)
+				t.Errorf("got error %v, want ErrManifest or ErrVersion", err)
 			}
 			return
 		}
@@ -65,7 +65,7 @@ func FuzzManifest(f *testing.F) {
 		for i := range records {
 			r := &records[i]
 			if below := r.Below(); r.Kind != tree.Sums && below != "." && tree.ValidPath(below) != nil {
-				t.Errorf("it leads to %q", below)
+				t.Errorf("accepted the path %q", below)
 			}
 			if err := enc.Write(r); err != nil {
 				t.Fatal(err)
@@ -75,12 +75,12 @@ func FuzzManifest(f *testing.F) {
 			t.Fatal(err)
 		}
 		if _, same, err := read(again.Bytes()); err.Error() != "EOF" || !reflect.DeepEqual(same, records) {
-			t.Errorf("written again:\n%q, %v, was\n%q", again.Bytes(), err, text)
+			t.Errorf("written again: got\n%q, %v, want\n%q", again.Bytes(), err, text)
 		}
 	})
 }
 
-// FuzzHeader writes headers of anything: they come back as they were.
+// FuzzHeader writes headers with any values, and reads the same values.
 func FuzzHeader(f *testing.F) {
 	f.Add("v1", "shard", "/source", "/locks", uint64(7), int64(1), uint32(5), int64(1e18))
 	f.Add("", "\n", "\xff\"\\", "a b\r", uint64(math.MaxUint64), int64(-5), uint32(999_999_999), int64(-1))
@@ -105,13 +105,13 @@ func FuzzHeader(f *testing.F) {
 		}
 		got, err := parseHeader(d)
 		if err != nil || *got != want {
-			t.Errorf("got %+v, %v\nwanted %+v", got, err, want)
+			t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 		}
 	})
 }
 
-// FuzzSums writes lines of sums, which are read as xxhsum reads them: two lines, and
-// in the first the name and the sum.
+// FuzzSums writes two checksum lines, and reads them as xxhsum does: there are two lines,
+// and the first has the name and the checksum.
 func FuzzSums(f *testing.F) {
 	for _, name := range []string{"a", "stdin", "-c", " ", "a\nb", "\\", "\\n", "\r\n", "\xff", "a  ./b", "*"} {
 		f.Add(name, uint64(42))
@@ -123,19 +123,19 @@ func FuzzSums(f *testing.F) {
 			t.Fatal(err)
 		}
 		line, rest, _ := strings.Cut(b.String(), "\n")
-		gotName, gotSum, err := parseSumLineAgain(line)
+		gotName, gotSum, err := readSumLine(line)
 		if err != nil || gotName != "./"+name || gotSum != sum || rest != "0000000000000001  ./next\n" {
-			t.Errorf("%q: %q is read as %q, %x, %v", name, b.String(), gotName, gotSum, err)
+			t.Errorf("%q, %x: from %q got %q, %x, %v", name, sum, b.String(), gotName, gotSum, err)
 		}
 	})
 }
 
-// readSum takes a line apart. A backslash in front says that the name is escaped; a
-// name without one is taken as it is.
-func parseSumLineAgain(line string) (name string, sum uint64, err error) {
+// readSumLine splits a line, independently of SumsReader. If the line starts with a
+// backslash, its name is escaped.
+func readSumLine(line string) (name string, sum uint64, err error) {
 	text, escaped := strings.CutPrefix(line, "\\")
 	if len(text) < 18 || text[16:18] != "  " || strings.Contains(line, "\r") {
-		return "", 0, fmt.Errorf("no line of sums: %q", line)
+		return "", 0, fmt.Errorf("not a checksum line: %q", line)
 	}
 	sum, err = strconv.ParseUint(text[:16], 16, 64)
 	if name = text[18:]; err != nil || !escaped {
@@ -160,7 +160,7 @@ func parseSumLineAgain(line string) (name string, sum uint64, err error) {
 	return string(plain), sum, nil
 }
 
-// FuzzDamage has blocks found wrong in some order: as many are told of, where they are.
+// FuzzDamage adds damaged blocks in some order: the same blocks are in the differences.
 func FuzzDamage(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3})
 	f.Add([]byte{3, 2, 1, 0, 67, 9, 10, 72})
@@ -176,7 +176,7 @@ func FuzzDamage(f *testing.F) {
 			found[i] = kinds[b>>7]
 			g.addBlock([]Difference{{Kind: found[i], Ranges: []Range{{i * tree.BlockSize, (i + 1) * tree.BlockSize}}}})
 		}
-		told, end, last := map[int64]Kind{}, int64(-1), Kind("")
+		reported, end, last := map[int64]Kind{}, int64(-1), Kind("")
 		for _, d := range g.differences() {
 			if d.Kind == last {
 				t.Errorf("two differences of kind %s follow each other", last)
@@ -185,16 +185,16 @@ func FuzzDamage(f *testing.F) {
 			before := int64(-1)
 			for _, r := range d.Ranges {
 				if r.From < end || r.From == before || r.To <= r.From {
-					t.Errorf("range %v after byte %d", r, end)
+					t.Errorf("got range %v after byte %d", r, end)
 				}
 				for at := r.From; at < r.To; at += tree.BlockSize {
-					told[at/tree.BlockSize] = d.Kind
+					reported[at/tree.BlockSize] = d.Kind
 				}
 				end, before = r.To, r.To
 			}
 		}
-		if !reflect.DeepEqual(told, found) {
-			t.Errorf("told of %v, found were %v", told, found)
+		if !reflect.DeepEqual(reported, found) {
+			t.Errorf("got blocks %v, want %v", reported, found)
 		}
 	})
 }

@@ -249,8 +249,8 @@ type Manifest struct {
 	readToEnd bool
 }
 
-// OpenManifest opens the manifest in a state dir and reads only its header. If there is
-// none, the error is fs.ErrNotExist. Close the Manifest.
+// OpenManifest opens the manifest in a state dir and reads only its header. The error is
+// fs.ErrNotExist if the state dir has no manifest. Close the Manifest.
 func OpenManifest(state *sys.File) (*Manifest, error) {
 	return openManifest(state, ManifestName)
 }

@@ -24,7 +24,7 @@ var testHeader = Header{
 	LockDir: "/var/lib/\x01", Time: time.Unix(1_700_000_000, 123).UTC(), Files: 3, Entries: 9, Bytes: 1 << 50,
 }
 
-// hostileNames have each broken a tool once, or would break the format.
+// hostileNames are names that have broken a tool once, or could break the format.
 var hostileNames = []string{
 	" ", "\n", "\r", "\t", "\\", "\\n", "\"", "'", "-", "--", "...", ". ", "\xff\xfe", "\x01\x7f", "end 1 0000000000000000",
 	"f 0644", "ümläut", "u\u0308", "日本", "stdin", strings.Repeat("x", 255), strings.Repeat("\xff", 255),
@@ -40,7 +40,7 @@ func openState(t testing.TB) *sys.File {
 	return d
 }
 
-// entries is a manifest with every kind of record and hostile names.
+// hostileEntries returns a manifest with every kind of record and hostile names.
 func hostileEntries() []tree.Record {
 	when := sys.Time{Sec: -1, Nsec: 999_999_999}
 	records := []tree.Record{{Kind: tree.Dir, Name: ".", Mode: 0o7777, UID: 1, GID: 1<<32 - 1, Mtime: when, Xattrs: 1}}
@@ -90,7 +90,7 @@ func writeManifest(t testing.TB, state *sys.File, records []tree.Record) {
 	}
 }
 
-func TestManifestComesBack(t *testing.T) {
+func TestManifestRoundTrip(t *testing.T) {
 	state := openState(t)
 	want := hostileEntries()
 	writeManifest(t, state, want)
@@ -100,20 +100,20 @@ func TestManifestComesBack(t *testing.T) {
 	}
 	defer m.Close()
 	if m.Header != testHeader {
-		t.Errorf("header\n%+v, want\n%+v", m.Header, testHeader)
+		t.Errorf("got header\n%+v, want\n%+v", m.Header, testHeader)
 	}
 	i := 0
 	err = m.Each(func(r *tree.Record) error {
 		got := *r
 		got.Sums = slices.Clone(r.Sums)
 		if i >= len(want) || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want[i]) {
-			t.Errorf("record %d:\n%+v, want\n%+v", i, got, want[min(i, len(want)-1)])
+			t.Errorf("record %d: got\n%+v, want\n%+v", i, got, want[min(i, len(want)-1)])
 		}
 		i++
 		return nil
 	})
 	if err != nil || i != len(want) {
-		t.Errorf("%d records of %d, %v", i, len(want), err)
+		t.Errorf("got %d records, %v, want %d", i, err, len(want))
 	}
 	if err := m.Check(); err != nil {
 		t.Error(err)
@@ -121,12 +121,12 @@ func TestManifestComesBack(t *testing.T) {
 	stat, err := state.StatAt(ManifestName)
 	if err != nil || m.BoundTo(&stat) || !m.BoundTo(&sys.Stat{Ino: 7, Btime: sys.Time{Sec: -5, Nsec: 9}}) ||
 		m.BoundTo(&sys.Stat{Ino: 7, Btime: sys.Time{Sec: -5, Nsec: 8}}) {
-		t.Errorf("it is bound to another root than the one it was written for (%v)", err)
+		t.Errorf("the manifest is not bound to its own root, or is bound to another one (%v)", err)
 	}
 }
 
-// A manifest that is not committed is none, and one that is begun anew replaces
-// what a crash has left.
+// A manifest that is not committed cannot be opened under its name. A new Writer replaces
+// the uncommitted files that a crash has left.
 func TestManifestIsCommitted(t *testing.T) {
 	state := openState(t)
 	for range 2 {
@@ -138,7 +138,7 @@ func TestManifestIsCommitted(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := OpenManifest(state); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("not committed: %v", err)
+			t.Errorf("not committed: got error %v, want %v", err, fs.ErrNotExist)
 		}
 		m, err := OpenNewManifest(state)
 		if err != nil {
@@ -148,7 +148,7 @@ func TestManifestIsCommitted(t *testing.T) {
 	}
 }
 
-// check is what everybody does with a manifest before believing it.
+// checkManifest opens and checks a manifest, as every caller does before it trusts one.
 func checkManifest(state *sys.File) error {
 	m, err := OpenManifest(state)
 	if err != nil {
@@ -164,7 +164,7 @@ func putManifest(t testing.TB, state *sys.File, text []byte) {
 	}
 }
 
-// smallManifest is the text of a manifest of a few lines.
+// smallManifest writes a manifest of a few lines and returns its text.
 func smallManifest(t testing.TB, state *sys.File) []byte {
 	t.Helper()
 	writeManifest(t, state, []tree.Record{
@@ -201,7 +201,7 @@ func TestEveryFlippedBitOfAManifestIsFound(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := checkManifest(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
-				t.Errorf("bit %d of byte %d (%q): %v", bit, i, text[i], err)
+				t.Errorf("bit %d of byte %d (%q) flipped: got error %v", bit, i, text[i], err)
 			}
 		}
 		if _, err := f.WriteAt(text[i:i+1], int64(i)); err != nil {
@@ -210,29 +210,29 @@ func TestEveryFlippedBitOfAManifestIsFound(t *testing.T) {
 	}
 }
 
-func TestEveryCutManifestIsFound(t *testing.T) {
+func TestEveryTruncatedManifestIsFound(t *testing.T) {
 	state := openState(t)
 	text := smallManifest(t, state)
 	for n := range text {
 		putManifest(t, state, text[:n])
 		if err := checkManifest(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
-			t.Errorf("cut at %d of %d: %v", n, len(text), err)
+			t.Errorf("cut at byte %d of %d: got error %v", n, len(text), err)
 		}
 	}
 	putManifest(t, state, append(bytes.Clone(text), '\n'))
 	if err := checkManifest(state); !errors.Is(err, ErrManifest) {
-		t.Errorf("with a line more: %v", err)
+		t.Errorf("with one more line: got error %v", err)
 	}
 	for _, name := range []string{ManifestName, SumsName} {
 		st, err := os.Stat(filepath.Join(state.Path(), name))
 		if err != nil || st.Mode() != 0o600 {
-			t.Errorf("%s: %v, %v", name, st.Mode(), err)
+			t.Errorf("%s: got mode %v, %v, want 0600", name, st.Mode(), err)
 		}
 	}
 }
 
-// forged is a manifest with these lines after a good header, and the trailer that
-// belongs to them: only what the lines say can be wrong with it.
+// forgeManifest returns a manifest with these lines after a good header, and with the right
+// trailer: only the lines can be wrong.
 func forgeManifest(lines ...string) []byte {
 	var b bytes.Buffer
 	b.WriteString("shard_to_ssd manifest 1\n")
@@ -334,7 +334,7 @@ func TestHostileManifests(t *testing.T) {
 	} {
 		putManifest(t, state, forgeManifest(lines...))
 		if err := checkManifest(state); !errors.Is(err, ErrManifest) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want %v", name, err, ErrManifest)
 		}
 	}
 }
@@ -359,21 +359,21 @@ func TestHostileHeaders(t *testing.T) {
 	} {
 		changed := strings.Replace(text, c.old, c.new, 1)
 		if changed == text {
-			t.Fatalf("%s: nothing was changed", c.name)
+			t.Fatalf("%s: the header does not have %q", c.name, c.old)
 		}
 		putManifest(t, state, []byte(changed))
 		err := checkManifest(state)
 		if !errors.Is(err, c.want) {
-			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+			t.Errorf("%s: got error %v, want %v", c.name, err, c.want)
 		}
 		if err != nil && len(err.Error()) > 2000 {
-			t.Errorf("%s: an error of %d bytes", c.name, len(err.Error()))
+			t.Errorf("%s: got an error message of %d bytes, want at most 2000", c.name, len(err.Error()))
 		}
 	}
 }
 
-// Lines without an end are given up, not read: the files are sparse, and of a size
-// that would be noticed.
+// A line without an end is not read to its end. The files are sparse, and so large that
+// reading them would take too long.
 func TestEndlessLines(t *testing.T) {
 	state := openState(t)
 	for name, text := range map[string][]byte{
@@ -388,15 +388,15 @@ func TestEndlessLines(t *testing.T) {
 		}
 		began := time.Now()
 		if err := checkManifest(state); !errors.Is(err, ErrManifest) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want %v", name, err, ErrManifest)
 		}
 		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("%s: read for %s", name, took)
+			t.Errorf("%s: the check took %s, want at most 5 s", name, took)
 		}
 	}
 }
 
-func TestSumsLines(t *testing.T) {
+func TestWrittenSumLines(t *testing.T) {
 	for name, want := range map[string]string{
 		"a":         "000000000000002a  ./a\n",
 		"stdin":     "000000000000002a  ./stdin\n",

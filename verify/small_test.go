@@ -19,8 +19,8 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// Small files that are read at once have the sums that they have, those that are gone
-// or too short are errors of their own, and nothing of them stays in the page cache.
+// Small files are read at once: each gets its checksum, or its own error if it is missing
+// or too short. None of their pages stay in the page cache.
 func TestSumSmall(t *testing.T) {
 	for _, fs := range testkit.FileSystemsOf(t, 400<<20) {
 		t.Run(fs.Name, func(t *testing.T) {
@@ -28,21 +28,21 @@ func TestSumSmall(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer d.Close() //nolint:errcheck // opened for reading
+			defer d.Close()
 			files, want := smallFiles(t, fs.Dir)
 			workers, err := pool.New(1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer workers.Close() //nolint:errcheck // only memory
+			defer workers.Close()
 			medium := Medium{Own: true}
 			err = workers.Run(t.Context(), func(_ context.Context, emit func(pool.Task) error) error {
 				return emit(func(ctx context.Context, w *pool.Worker) error {
-					for range sys.BatchAfter { // few files are read one by one
+					for range sys.BatchAfter { // the first files of a pool are read one by one
 						w.Batch()
 					}
 					if w.Batch() == nil {
-						t.Error("files are read one by one")
+						t.Error("got no batch, so files are read one by one")
 					}
 					medium.SumSmall(ctx, d, files, w)
 					return nil
@@ -54,11 +54,11 @@ func TestSumSmall(t *testing.T) {
 			for i, f := range files {
 				switch w := want[i]; {
 				case w.err != nil && !errors.Is(f.Err, w.err), w.err == nil && (f.Err != nil || f.Sum != w.sum):
-					t.Errorf("%s of %d bytes: %x, %v, wanted %x, %v", f.Name, f.Size, f.Sum, f.Err, w.sum, w.err)
+					t.Errorf("%s of %d bytes: got %x, %v, want %x, %v", f.Name, f.Size, f.Sum, f.Err, w.sum, w.err)
 				}
 			}
 			if mode := medium.Mode(); (mode == FromCache) != (fs.Name == "tmpfs") {
-				t.Errorf("read in mode %q", mode)
+				t.Errorf("got mode %q", mode)
 			}
 			if fs.Name != "tmpfs" {
 				noneCached(t, d, files)
@@ -72,8 +72,8 @@ type expected struct {
 	err error
 }
 
-// smallFiles writes more files than are read at once, of all kinds of lengths, and
-// takes some away.
+// smallFiles writes more files than can be read at once, with all kinds of lengths. It
+// removes some of them and shortens others.
 func smallFiles(t *testing.T, dir string) (files []tree.FileSum, want []expected) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 0))
@@ -118,21 +118,21 @@ func noneCached(t *testing.T, d *sys.File, files []tree.FileSum) {
 		}
 		cached, err := f.Cached(0, file.Size)
 		if f.Close(); cached != 0 || err != nil {
-			t.Errorf("%s: %d bytes are in the page cache, %v", file.Name, cached, err)
+			t.Errorf("%s: got %d bytes in the page cache, %v, want none", file.Name, cached, err)
 		}
 	}
 }
 
-// The end of a context is the error of what was not read.
-func TestSumSmallStops(t *testing.T) {
+// When the context ends, its cause is the error of each file that was not read.
+func TestSumSmallStopsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cause := errors.New("told to stop")
+	cause := errors.New("stopped by the test")
 	cancel(cause)
 	files := []tree.FileSum{{Name: "a"}, {Name: "b"}}
 	(&Medium{}).SumSmall(ctx, nil, files, nil)
 	for _, f := range files {
 		if !errors.Is(f.Err, cause) {
-			t.Errorf("%s: %v", f.Name, f.Err)
+			t.Errorf("%s: got error %v, want %v", f.Name, f.Err, cause)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// lines is all that is in a list: paths, and the reasons of bad lines.
+// readLines reads a list to its end.
 func readLines(t testing.TB, text []byte) (good []SumLine, bad []BadLine) {
 	t.Helper()
 	r := NewSumsReader(bytes.NewReader(text))
@@ -39,8 +39,9 @@ const (
 	upperOfA = "26C7827D889F6DA3"
 )
 
-// What a line says, and whether the real xxhsum, in a directory where the file a holds
-// "hello", finds it good.
+// sumLines are lines of a list, with the path or the reason that the reader must return.
+// xxhsum says whether the real xxhsum accepts the line in a directory where the file a
+// contains "hello".
 var sumLines = []struct {
 	text   string
 	path   string // "": a bad line
@@ -70,7 +71,7 @@ var sumLines = []struct {
 	{text: "XXH3_9555e8555c62dcfd  a", why: "a sum of XXH3"},
 	{text: "fb0077f9  a", xxhsum: true, why: "a sum of XXH32"},
 	{text: "b5e9c1ad071b3e7fc779cfaa5e523818  a", xxhsum: true, why: "a sum of XXH128"},
-	// xxhsum takes these, and writes none of them.
+	// xxhsum accepts these, but never writes them.
 	{text: "foo (a) = " + sumOfA, xxhsum: true, why: "not a sum"},
 	{text: sumOfA + " xa", xxhsum: true, why: "not a sum"},
 	{text: sumOfA + " (a) = " + sumOfA, xxhsum: true, why: "not a sum"},
@@ -98,23 +99,23 @@ var sumLines = []struct {
 	{text: sumOfA + "  " + strings.Repeat("b", 256), why: "name of 256 bytes"},
 }
 
-func TestLinesOfSums(t *testing.T) {
+func TestSumLines(t *testing.T) {
 	for _, c := range sumLines {
 		good, bad := readLines(t, []byte(sumOfA+"  first\n"+c.text+"\n"+sumOfA+"  last\n"))
 		if len(good)+len(bad) != 3 || good[0].Path != "first" || good[len(good)-1].Path != "last" {
-			t.Errorf("%q: the lines around it are %+v", c.text, good)
+			t.Errorf("%q: got the lines %+v, want the lines before and after it, too", c.text, good)
 		}
 		if c.path != "" && (len(good) != 3 || good[1].Path != c.path || good[1].Sum != 0x26c7827d889f6da3) {
-			t.Errorf("%q: got %+v, %+v", c.text, good, bad)
+			t.Errorf("%q: got good lines %+v and bad lines %+v, want path %q", c.text, good, bad, c.path)
 		}
 		if c.path == "" && (len(bad) != 1 || bad[0].Line != 2 || !strings.Contains(bad[0].Why, c.why)) {
-			t.Errorf("%q: wanted line 2 and %q, got %+v", c.text, c.why, bad)
+			t.Errorf("%q: got bad lines %+v, want line 2 with %q", c.text, bad, c.why)
 		}
 	}
 }
 
-// No line is taken by us for a's that the real xxhsum does not take.
-func TestLinesOfSumsAsXxhsumReadsThem(t *testing.T) {
+// If the reader accepts a line for the file a, the real xxhsum accepts it, too.
+func TestSumLinesMatchXxhsum(t *testing.T) {
 	testkit.Need(t, "xxhsum")
 	dir, list := t.TempDir(), filepath.Join(t.TempDir(), "list")
 	testkit.Apply(t, dir, testkit.Content("a", "hello"))
@@ -124,32 +125,32 @@ func TestLinesOfSumsAsXxhsumReadsThem(t *testing.T) {
 		}
 		x := exec.Command("xxhsum", "-c", "--strict", list)
 		x.Dir = dir
-		said, err := x.CombinedOutput()
+		output, err := x.CombinedOutput()
 		if good := err == nil; good != c.xxhsum || c.path == "a" && !good {
-			t.Errorf("%q: xxhsum says %v, %s", c.text, err, said)
+			t.Errorf("%q: xxhsum ended with %v: %s", c.text, err, output)
 		}
 	}
 }
 
-// The last line may lack its newline, and no line has more memory than it may.
-func TestLinesWithoutEnd(t *testing.T) {
+// The last line may lack its newline. A long line takes no more memory than the limit.
+func TestUnfinishedAndLongLines(t *testing.T) {
 	good, bad := readLines(t, []byte(sumOfA+"  a\n"+sumOfA+"  b"))
 	if len(good) != 2 || good[1].Path != "b" || len(bad) > 0 {
-		t.Errorf("got %v, %v", good, bad)
+		t.Errorf("got good lines %v and bad lines %v, want a and b", good, bad)
 	}
 	long := sumOfA + "  " + strings.Repeat("x", 3*tree.MaxLine) + "\n" + sumOfA + "  c\n"
 	r := NewSumsReader(strings.NewReader(long))
 	var b *BadLine
 	if _, err := r.Next(); !errors.As(err, &b) || cap(r.text) > 2*tree.MaxLine {
-		t.Errorf("a long line: %v, and %d bytes are kept", err, cap(r.text))
+		t.Errorf("a long line: got error %v and a buffer of %d bytes, want a BadLine and at most %d", err, cap(r.text), 2*tree.MaxLine)
 	}
 	if l, err := r.Next(); err != nil || l.Path != "c" {
-		t.Errorf("after a long line: %+v, %v", l, err)
+		t.Errorf("after a long line: got %+v, %v, want c", l, err)
 	}
 }
 
-// FuzzSumsFile reads whatever there is: each line is good or bad, nothing leads out of
-// the directory, and what is good is the same when it is written and read again.
+// FuzzSumsFile reads any bytes as a list. Each line is good or bad, no path leads out of the
+// directory, and a good line is the same after it is written and read again.
 func FuzzSumsFile(f *testing.F) {
 	for _, c := range sumLines {
 		f.Add([]byte(c.text + "\n"))
@@ -162,7 +163,7 @@ func FuzzSumsFile(f *testing.F) {
 			want++
 		}
 		if len(good)+len(bad) != want {
-			t.Errorf("%d good and %d bad of %d lines", len(good), len(bad), want)
+			t.Errorf("got %d good and %d bad lines, want %d in all", len(good), len(bad), want)
 		}
 		var b bytes.Buffer
 		s := newSumsWriter(&b)
@@ -176,11 +177,11 @@ func FuzzSumsFile(f *testing.F) {
 		}
 		again, none := readLines(t, b.Bytes())
 		if len(none) > 0 || len(again) != len(good) {
-			t.Fatalf("written again: %q, %+v", b.Bytes(), none)
+			t.Fatalf("written again as %q: got %d good lines and bad lines %+v, want %d good ones", b.Bytes(), len(again), none, len(good))
 		}
 		for i := range good {
 			if again[i] != good[i] {
-				t.Errorf("written again, %+v is %+v", good[i], again[i])
+				t.Errorf("written again: got %+v, want %+v", again[i], good[i])
 			}
 		}
 	})
