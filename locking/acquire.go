@@ -100,18 +100,17 @@ func (u *UserFile) lockAndRead(ctx context.Context, o Options) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if err := u.openOrCreate(o.Create); errors.Is(err, fs.ErrExist) {
+		err := u.openOrCreate(o.Create)
+		if errors.Is(err, fs.ErrExist) {
 			continue
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if err := w.lockFile(u.file); err != nil {
 			return err
 		}
-		current, err := u.isCurrent()
-		if err == nil && current {
-			err = u.prepareLocked()
-		}
+		current, err := u.prepareIfCurrent()
 		if err == nil && current {
 			return nil
 		}
@@ -152,11 +151,7 @@ func openExisting(dir *sys.File, name string, flags int) (*sys.File, error) {
 		}
 		return nil, err
 	}
-	s, err := f.Stat()
-	if err == nil {
-		err = checkType(&s)
-	}
-	if err != nil {
+	if err := checkOpenType(f); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -172,18 +167,21 @@ func createLocked(dir *sys.File, name string) (*sys.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = f.Chmod(fileMode)
-	if err == nil {
-		err = f.Lock(false)
-	}
-	if err == nil {
-		err = dir.LinkUnnamed(f, name)
-	}
-	if err != nil {
+	if err := lockAndLink(dir, f, name); err != nil {
 		_ = unlockAndClose(f) // it has no name
 		return nil, err
 	}
 	return f, nil
+}
+
+func lockAndLink(dir, f *sys.File, name string) error {
+	if err := f.Chmod(fileMode); err != nil {
+		return err
+	}
+	if err := f.Lock(false); err != nil {
+		return err
+	}
+	return dir.LinkUnnamed(f, name)
 }
 
 // createNamed is for file systems without O_TMPFILE, and for hosts without /proc.
@@ -237,23 +235,39 @@ func (u *UserFile) isDirCurrent() (bool, error) {
 	return err == nil && mine.SameFile(&there), err
 }
 
-// prepareLocked makes a new file durable, finishes a change that a crash interrupted, and
-// reads the list. If that fails, it deletes the file that it has created.
-func (u *UserFile) prepareLocked() error {
-	var err error
-	if u.created {
-		err = u.dir.Sync()
+// prepareIfCurrent prepares the locked file for use, if the name still leads to it. If that
+// fails for a file that this Acquire created, it deletes the file.
+func (u *UserFile) prepareIfCurrent() (current bool, err error) {
+	if current, err = u.isCurrent(); err != nil || !current {
+		return false, err
 	}
-	if err == nil {
-		err = u.recoverList()
-	}
-	if err == nil {
-		err = u.loadList(readWhole)
-	}
+	err = u.prepareList()
 	if err != nil && u.created {
 		err = errs.Join(err, u.dir.UnlinkAt(u.name))
 	}
-	return err
+	return true, err
+}
+
+// prepareList makes a new file durable, finishes a change that a crash interrupted, and
+// reads the list.
+func (u *UserFile) prepareList() error {
+	if u.created {
+		if err := u.dir.Sync(); err != nil {
+			return err
+		}
+	}
+	if err := u.recoverList(); err != nil {
+		return err
+	}
+	return u.loadList(readWhole)
+}
+
+func checkOpenType(f *sys.File) error {
+	s, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return checkType(&s)
 }
 
 // checkType wants a regular file with one link. A file with a second name may belong to
@@ -311,11 +325,13 @@ func (u *UserFile) removeUnused() error {
 		return u.unfit
 	}
 	current, err := u.isCurrent()
-	if err == nil && current { // otherwise another process has removed or replaced it
-		err = u.unlinkWithLog()
-	}
 	if err != nil {
 		return err
+	}
+	if current { // otherwise another process has removed or replaced it
+		if err := u.unlinkWithLog(); err != nil {
+			return err
+		}
 	}
 	u.unfit = errRemoved
 	return u.dir.Sync()

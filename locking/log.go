@@ -124,14 +124,17 @@ func (u *UserFile) writeLog(list []byte) error {
 	if err != nil {
 		return err
 	}
-	err = f.WriteAt(formatLog(u.raw, list), 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errs.Join(err, f.Close()); err != nil {
+	if err := errs.Join(writeAndSync(f, formatLog(u.raw, list)), f.Close()); err != nil {
 		return err
 	}
 	return u.dir.Sync()
+}
+
+func writeAndSync(f *sys.File, b []byte) error {
+	if err := f.WriteAt(b, 0); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // recoverList finishes a change that a crash interrupted, and drops the log.

@@ -197,19 +197,19 @@ func (u *UserFile) removeUser(id string) (removed bool, err error) {
 
 // confirmCurrent returns an error unless the path still leads to this user file. A program
 // can delete or replace the file, or the lock dir, without the lock. Then no later process
-// would find the list that was written.
+// would find the list that was written, and this UserFile accepts no more changes.
 func (u *UserFile) confirmCurrent() error {
-	current, err := u.isCurrent()
-	if err == nil && current {
-		current, err = u.isDirCurrent()
+	for _, isCurrent := range []func() (bool, error){u.isCurrent, u.isDirCurrent} {
+		current, err := isCurrent()
+		if err == nil && !current {
+			err = errReplaced
+		}
+		if err != nil {
+			u.unfit = err
+			return err
+		}
 	}
-	if err == nil && !current {
-		err = errReplaced
-	}
-	if err != nil {
-		u.unfit = err
-	}
-	return err
+	return nil
 }
 
 // checkChange returns the reason why the list cannot be changed by id, if there is one.

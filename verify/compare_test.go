@@ -27,10 +27,10 @@ func recordTree(t testing.TB, path string) *Manifest {
 	w.recordDir(path, "", ".", 0)
 	writeManifest(t, state, w.records)
 	m, err := OpenManifest(state)
-	if err == nil {
-		err = m.Check()
-	}
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Check(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })

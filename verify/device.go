@@ -101,15 +101,22 @@ func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
 	f.Pace, f.Request = m.Pace, m.Request
 	r := &File{medium: m, file: f, size: size, digest: xxhash.New()}
 	r.moved = sync.NewCond(&r.mu)
-	err = r.detectDirect()
-	if err == nil && size > tree.BlockSize {
-		err = f.NoReadAhead()
-	}
-	if err != nil {
+	if err := r.chooseMode(); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// chooseMode sets how the file is read.
+func (f *File) chooseMode() error {
+	if err := f.detectDirect(); err != nil {
+		return err
+	}
+	if f.size <= tree.BlockSize {
+		return nil
+	}
+	return f.file.NoReadAhead() // blocks are read in any order
 }
 
 // File systems in memory, by their magic number (linux/magic.h). They accept O_DIRECT,
@@ -136,11 +143,16 @@ func (f *File) detectDirect() error {
 		return nil
 	}
 	s, err := f.file.Stat()
-	if err == nil && f.file.Direct.Load() && (s.DirectAlign == 0 || s.DirectAlign > sys.Align) {
-		err = f.file.SetDirect(false)
+	if err != nil {
+		return err
+	}
+	if f.file.Direct.Load() && (s.DirectAlign == 0 || s.DirectAlign > sys.Align) {
+		if err := f.file.SetDirect(false); err != nil {
+			return err
+		}
 	}
 	f.file.DontCache.Store(!f.file.Direct.Load())
-	return err
+	return nil
 }
 
 // Sum reads block i into buf and returns its XXH64. The buffer is tree.BlockSize long and

@@ -93,10 +93,10 @@ func FuzzHeader(f *testing.F) {
 		}
 		var b bytes.Buffer
 		e, err := tree.NewEncoder(&b, tree.ManifestKind, ManifestVersion, want.encodeFields())
-		if err == nil {
-			err = e.Close()
-		}
 		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Close(); err != nil {
 			t.Fatal(err)
 		}
 		d, err := tree.NewDecoder(&b, tree.ManifestKind, ManifestVersion)

@@ -108,11 +108,11 @@ func (m *Medium) openBatch(dir *sys.File, files []tree.FileSum) []*File {
 	opened := make([]*File, len(files))
 	for i := range files {
 		f, err := m.Open(dir, files[i].Name, files[i].Size)
-		if err == nil {
-			opened[i] = f
-			err = f.dropWritten()
+		if err != nil {
+			files[i].Err = err
+			continue
 		}
-		files[i].Err = err
+		opened[i], files[i].Err = f, f.dropWritten()
 	}
 	return opened
 }

@@ -82,10 +82,13 @@ func (l *List) eachFile(ctx context.Context, lines *SumsReader, f func(d *sys.Fi
 		}
 		l.Lines++
 		r, err := l.findFile(line)
-		if err == nil && r != nil {
-			err = f(l.open, r)
-		}
 		if err != nil {
+			return err
+		}
+		if r == nil {
+			continue
+		}
+		if err := f(l.open, r); err != nil {
 			return err
 		}
 	}
@@ -94,12 +97,7 @@ func (l *List) eachFile(ctx context.Context, lines *SumsReader, f func(d *sys.Fi
 // findFile returns the file of a line, or nil after it has reported the reason.
 func (l *List) findFile(line SumLine) (*tree.Record, error) {
 	path, name := splitPath(line.Path)
-	l.openDirectory(path)
-	var s sys.Stat
-	err := l.openErr
-	if err == nil {
-		s, err = l.open.StatAt(name)
-	}
+	s, err := l.statFile(path, name)
 	switch {
 	case sys.Is(err, unix.ENOENT, unix.ENAMETOOLONG):
 		l.Report(Difference{Path: line.Path, Kind: Missing})
@@ -120,15 +118,23 @@ func (l *List) findFile(line SumLine) (*tree.Record, error) {
 	return nil, nil
 }
 
+func (l *List) statFile(path, name string) (sys.Stat, error) {
+	if err := l.openDirectory(path); err != nil {
+		return sys.Stat{}, err
+	}
+	return l.open.StatAt(name)
+}
+
 // openDirectory opens the directory of a line. Mostly it is that of the line before, and
 // open already.
-func (l *List) openDirectory(path string) {
+func (l *List) openDirectory(path string) error {
 	if l.path == path && (l.open != nil || l.openErr != nil) {
-		return
+		return l.openErr
 	}
 	l.closeDirectory()
 	l.path = path
 	l.open, l.openErr = l.Dir.OpenBelow(path)
+	return l.openErr
 }
 
 func (l *List) closeDirectory() {
