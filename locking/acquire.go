@@ -46,10 +46,10 @@ type UserFile struct {
 	file *sys.File // locked
 	name string    // in dir
 
-	created bool
-	raw     []byte   // as on disk
-	users   []string // parsed from raw
-	unfit   error    // the reason why the list can no longer be changed
+	created   bool
+	raw       []byte   // as on disk
+	users     []string // parsed from raw
+	changeErr error    // the reason why the list can no longer be changed
 }
 
 // Acquire locks the user file of a shard and reads it. The lock dir must exist.
@@ -160,8 +160,8 @@ func openExisting(dir *sys.File, name string, flags int) (*sys.File, error) {
 
 // createLocked creates the user file such that it is locked before its name appears. With
 // a plain O_CREAT another process could lock the file first. It would find an empty user
-// file that existed before, and conclude that the older script manages the shard: then it
-// could replace a foreign directory.
+// file that existed before, and would take a foreign directory for a copy that the older
+// script has made.
 func createLocked(dir *sys.File, name string) (*sys.File, error) {
 	f, err := dir.CreateUnnamed(name, fileMode)
 	if err != nil {
@@ -321,8 +321,8 @@ func (u *UserFile) removeUnused() error {
 	if len(u.users) > 0 {
 		return fmt.Errorf("it still has %s", humanize.Count(len(u.users), "user"))
 	}
-	if errors.Is(u.unfit, errUnlocked) {
-		return u.unfit
+	if errors.Is(u.changeErr, errUnlocked) {
+		return u.changeErr
 	}
 	current, err := u.isCurrent()
 	if err != nil {
@@ -333,7 +333,7 @@ func (u *UserFile) removeUnused() error {
 			return err
 		}
 	}
-	u.unfit = errRemoved
+	u.changeErr = errRemoved
 	return u.dir.Sync()
 }
 
@@ -349,10 +349,10 @@ func (u *UserFile) unlinkWithLog() error {
 // Unlock releases the lock. Do not ignore its error, which may be that of a write. A second
 // call does nothing.
 func (u *UserFile) Unlock() error {
-	if errors.Is(u.unfit, errUnlocked) {
+	if errors.Is(u.changeErr, errUnlocked) {
 		return nil
 	}
-	u.unfit = errUnlocked
+	u.changeErr = errUnlocked
 	if err := errs.Join(unlockAndClose(u.file), u.dir.Close()); err != nil {
 		return fmt.Errorf("unlock user file %q: %w", u.Path(), err)
 	}

@@ -89,7 +89,7 @@ func isTorn(now, old, list []byte) bool {
 
 // isTornLength reports whether a write that takes a file from old to image bytes can stop
 // at now. The kernel moves the size page by page. Any other length comes from another
-// program, and it may have added an id whose first bytes equal the end of ours.
+// program, which may have added an id that is a prefix of ours.
 func isTornLength(now, old, image int) bool {
 	return now == old || now == image || (now > old && now < image && now%pageSize == 0)
 }
@@ -109,7 +109,7 @@ func (u *UserFile) replaceLogged(list []byte) (done bool, err error) {
 		return false, errs.Join(err, u.dropLog())
 	}
 	done, err = u.replaceList(list)
-	if u.unfit != nil {
+	if u.changeErr != nil {
 		return done, err
 	}
 	return done, errs.Join(err, u.dropLog())

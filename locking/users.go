@@ -205,7 +205,7 @@ func (u *UserFile) confirmCurrent() error {
 			err = errReplaced
 		}
 		if err != nil {
-			u.unfit = err
+			u.changeErr = err
 			return err
 		}
 	}
@@ -217,7 +217,7 @@ func (u *UserFile) checkChange(id string) error {
 	if err := ValidID(id); err != nil {
 		return err
 	}
-	return u.unfit
+	return u.changeErr
 }
 
 // storeUsers makes users the list on disk. done reports whether it is: it can be true
@@ -246,7 +246,7 @@ func (u *UserFile) replaceList(list []byte) (done bool, err error) {
 		return true, nil
 	}
 	if undoErr := u.restoreList(from, len(list)); undoErr != nil {
-		u.unfit = errUnknown
+		u.changeErr = errUnknown
 		return false, fmt.Errorf("%w; and the old list could not be restored: %w", err, undoErr)
 	}
 	return false, err

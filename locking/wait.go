@@ -43,8 +43,9 @@ func (w *lockWait) lockFile(f *sys.File) error {
 // processes that are, like the older script, overtake it again and again, and each change
 // of the holder takes up to one interval longer.
 //
-// A thread inside flock cannot be stopped. So when the wait ends early, it is left behind
-// with f. It releases f once it gets the lock, that is, when the holder lets go of it.
+// A thread inside flock cannot be stopped. So when the wait ends early, the thread is left
+// behind with f. It closes f when it gets the lock, which takes as long as the holder keeps
+// it.
 func (w *lockWait) waitInKernel(f *sys.File) error {
 	locked, abandoned := make(chan error), make(chan struct{})
 	go func() {

@@ -67,8 +67,8 @@ func (c *contentsComparer) closeLargeFiles() {
 	}
 }
 
-// A task has at most this much of small files, so that at the end no worker is busy for
-// long while the others have nothing to do.
+// Limits of the small files of one task. They are low, so that at the end of a run no
+// worker is busy for long while the others have nothing to do.
 const (
 	batchFiles = 256
 	batchBytes = 16 << 20

@@ -38,10 +38,9 @@ func Weaker(a, b ReadMode) ReadMode {
 
 // Medium reads files from the device, and counts how many bytes were read in which mode.
 type Medium struct {
-	// Own says that the files are in a stage, so that no other process reads them: the
-	// pages that were left in the page cache when they were written may be dropped.
-	// Without Own the pages that services have cached stay, unless a file can only be
-	// read through the cache.
+	// Own says that the files are in a stage, where no other process reads them: the
+	// pages that writing left in the page cache may be dropped. Otherwise the pages that
+	// services have cached stay, unless a file can only be read through the cache.
 	Own bool
 	// Pace limits the bytes that are read in a second, see sys.File; nil: no limit.
 	Pace sys.Pace
@@ -49,9 +48,9 @@ type Medium struct {
 	Request int
 
 	direct, dropped, cached atomic.Int64 // bytes
-	once                    sync.Once    // sets memory and unknown
+	once                    sync.Once    // sets memory and spaceErr
 	memory                  bool         // the file system has no device
-	unknown                 error        // of the question of what file system it is
+	spaceErr                error        // of asking for the type of the file system
 }
 
 // Mode returns the weakest mode in which more than a hundredth of the bytes were read:
@@ -132,11 +131,11 @@ func (f *File) detectDirect() error {
 	m := f.medium
 	m.once.Do(func() {
 		var fs sys.Space
-		fs, m.unknown = f.file.Space()
+		fs, m.spaceErr = f.file.Space()
 		m.memory = fs.Type == magicTmpfs || fs.Type == magicRamfs
 	})
-	if m.unknown != nil {
-		return m.unknown
+	if m.spaceErr != nil {
+		return m.spaceErr
 	}
 	if m.Own && f.size <= tree.BlockSize { // the page cache shows it after the read
 		f.file.DontCache.Store(!f.file.Direct.Load())

@@ -4,9 +4,9 @@
 //
 //  1. While a shard is copied, Medium reads every block back. It reads from the device
 //     and not from the page cache (device.go, small.go).
-//  2. A Writer records the blocks that were read back in two files of the state dir:
-//     the manifest, with every entry and the checksum of every block (manifest.go),
-//     and sums.xxh64, for xxhsum -c (sumswriter.go).
+//  2. A Writer records the result in two files of the state dir: the manifest, with
+//     every entry and the checksum of every block (manifest.go), and sums.xxh64, for
+//     xxhsum -c (sumswriter.go).
 //  3. ProveTree and CompareTree compare the names and metadata of a tree with a
 //     manifest (compare.go). They read no contents. ProveTree runs before a shard is
 //     published, CompareTree before a shard without users is adopted.

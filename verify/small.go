@@ -155,8 +155,8 @@ func (f *File) dropWritten() error {
 	return f.file.Forget(0, 0)
 }
 
-// isBatchable reports whether the file can be read in a batch. A file that has pages in
-// the cache which belong to other processes cannot: a read by itself leaves them there.
+// isBatchable reports whether the file can be read in a batch. A file whose pages other
+// processes have cached cannot: only a read of that file alone leaves them in the cache.
 func (f *File) isBatchable() bool {
 	if !f.file.Direct.Load() || f.size == 0 {
 		return false

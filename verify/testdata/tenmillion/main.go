@@ -1,6 +1,6 @@
-// Command tenmillion writes a manifest of so many entries into a state dir, bound to a
-// directory, and prints the most memory that it had, in KiB: half of the entries are
-// files of one directory, the others are in directories of a hundred.
+// Command tenmillion writes a manifest of ten million entries into a state dir, bound to a
+// directory. It prints the number of entries and its peak memory in KiB. Half of the
+// entries are files of one directory, the others are in directories of a hundred files.
 package main
 
 import (
@@ -22,7 +22,7 @@ const (
 )
 
 func main() {
-	if err := write(os.Args[1], os.Args[2]); err != nil {
+	if err := writeManifest(os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -33,7 +33,7 @@ func main() {
 	fmt.Println(entries, kib)
 }
 
-func write(stateDir, root string) error {
+func writeManifest(stateDir, root string) error {
 	state, err := sys.OpenDir(stateDir)
 	if err != nil {
 		return err
@@ -55,27 +55,26 @@ func write(stateDir, root string) error {
 	}
 	put(tree.Record{Kind: tree.Dir, Name: "."})
 	for i := range directories {
-		put(tree.Record{Kind: tree.Subdir, Name: directory(i)})
+		put(tree.Record{Kind: tree.Subdir, Name: directoryName(i)})
 	}
 	for i := range files {
 		put(tree.Record{Kind: tree.Regular, Name: fmt.Sprintf("file%09d", i)})
 	}
 	for i := range directories {
-		put(tree.Record{Kind: tree.Dir, Name: directory(i), Path: directory(i), Depth: 1})
+		put(tree.Record{Kind: tree.Dir, Name: directoryName(i), Path: directoryName(i), Depth: 1})
 		for k := range inEach {
-			put(tree.Record{Kind: tree.Regular, Path: directory(i), Name: fmt.Sprintf("file%09d", k)})
+			put(tree.Record{Kind: tree.Regular, Path: directoryName(i), Name: fmt.Sprintf("file%09d", k)})
 		}
 	}
-	if err == nil {
-		err = w.Finish()
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = w.Close()
+	for _, step := range []func() error{w.Finish, w.Close, w.Commit} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = w.Commit()
-	}
-	return err
+	return nil
 }
 
-func directory(i int) string { return fmt.Sprintf("dir%07d", i) }
+func directoryName(i int) string { return fmt.Sprintf("dir%07d", i) }
