@@ -7,19 +7,19 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"shard_to_ssd/bench/data"
+	"shard_to_ssd/bench/internal/data"
 	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
-// The files that ceilings are measured with.
+// The files that the ceilings are measured with.
 const (
 	ceilingSource = "ceiling-read"
 	ceilingCopy   = "ceiling-write"
 )
 
-// ceilingBench measures what the device does with nothing else to do: it reads a file
-// that was written before, and writes one whose space was reserved, as a copy does.
+// ceilingBench measures the rates of the drive without any other load. It reads a file
+// that it wrote before, and writes a file with reserved space, as a copy does.
 type ceilingBench struct {
 	dir   *sys.File
 	size  int64 // bytes of one sample
@@ -27,22 +27,22 @@ type ceilingBench struct {
 	moved func(bytes int64)
 }
 
-// prepare writes the file that is read.
-func (b *ceilingBench) prepare(ctx context.Context) error {
+// writeSource writes the file for the reads.
+func (b *ceilingBench) writeSource(ctx context.Context) error {
 	w := data.Workload{Name: ceilingSource, Groups: []data.Group{{Name: ceilingSource, Files: 1, Min: b.size, Max: b.size}}}
 	dir, err := mkdir(b.dir, ceilingSource)
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // opened for reading
-	if err := w.Write(ctx, dir, b.seed, 1, b.moved); err != nil {
+	defer dir.Close()
+	if err := w.WriteFiles(ctx, dir, b.seed, 1, b.moved); err != nil {
 		return err
 	}
 	return dir.SyncFS()
 }
 
-// sample measures a ceiling once, and adds that to it.
-func (b *ceilingBench) sample(ctx context.Context, c *Ceiling) (err error) {
+// addSample measures the ceiling c once and appends the sample to c.
+func (b *ceilingBench) addSample(ctx context.Context, c *Ceiling) (err error) {
 	var streams []*stream
 	defer func() {
 		for _, s := range streams {
@@ -51,12 +51,12 @@ func (b *ceilingBench) sample(ctx context.Context, c *Ceiling) (err error) {
 		err = errs.Join(err, b.dir.UnlinkIfThere(ceilingCopy))
 	}()
 	b.seed++
-	for _, way := range c.Way.each() {
-		file, err := b.open(way)
+	for _, way := range c.Way.directions() {
+		file, err := b.openFile(way)
 		if err != nil {
 			return err
 		}
-		s, err := newStream(file, way, b.size, c.Block, c.Depth, b.seed, b.moved)
+		s, err := newStream(streamConfig{file, way, b.size, c.Block, c.Depth, b.seed, b.moved})
 		if err != nil {
 			return errs.Join(err, file.Close())
 		}
@@ -68,30 +68,30 @@ func (b *ceilingBench) sample(ctx context.Context, c *Ceiling) (err error) {
 	}
 	all := newHistogram()
 	for _, s := range streams {
-		all.Merge(merged(s.hists))
+		all.Merge(mergeHistograms(s.hists))
 	}
 	c.Rates = append(c.Rates, float64(streams[0].size)/seconds)
 	c.Latency = append(c.Latency, latencyOf(all))
 	return nil
 }
 
-// each are the ways that a way is made of.
-func (w Way) each() []Way {
+// directions splits Both into its two directions.
+func (w Way) directions() []Way {
 	if w == Both {
 		return []Way{Read, Write}
 	}
 	return []Way{w}
 }
 
-func (b *ceilingBench) open(way Way) (*sys.File, error) {
+func (b *ceilingBench) openFile(way Way) (*sys.File, error) {
 	if way == Write {
-		return data.Create(b.dir, ceilingCopy, b.size)
+		return data.CreateFile(b.dir, ceilingCopy, b.size)
 	}
 	dir, err := b.dir.OpenDirAt(ceilingSource)
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close() //nolint:errcheck // opened for reading
+	defer dir.Close()
 	names, err := dir.Names(make([]byte, 4096))
 	if err != nil {
 		return nil, err
@@ -99,8 +99,8 @@ func (b *ceilingBench) open(way Way) (*sys.File, error) {
 	return openDirect(dir, names[0])
 }
 
-// openDirect opens a file to be read past the page cache, or through it where that is
-// refused.
+// openDirect opens a file for reads that bypass the page cache, or for reads through it
+// where the file system refuses O_DIRECT.
 func openDirect(dir *sys.File, name string) (*sys.File, error) {
 	f, err := dir.OpenAt(name, unix.O_RDONLY|unix.O_DIRECT, 0)
 	if sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) {
@@ -109,7 +109,8 @@ func openDirect(dir *sys.File, name string) (*sys.File, error) {
 	return f, err
 }
 
-// runAtOnce runs streams and returns how long all of them took together.
+// runAtOnce runs all streams at the same time and returns the seconds until the last one
+// ended.
 func runAtOnce(ctx context.Context, streams []*stream) (seconds float64, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	start := time.Now()
@@ -128,8 +129,8 @@ func mkdir(in *sys.File, name string) (*sys.File, error) {
 	return in.OpenDirAt(name)
 }
 
-// best is the rate of the best ceiling of a way that was measured, 0 if none was.
-func best(ceilings []Ceiling, way Way) (rate float64) {
+// bestRate returns the highest median rate of a way, or 0 if it was not measured.
+func bestRate(ceilings []Ceiling, way Way) (rate float64) {
 	for _, c := range ceilings {
 		if c.Way == way {
 			rate = max(rate, median(c.Rates))
@@ -138,13 +139,13 @@ func best(ceilings []Ceiling, way Way) (rate float64) {
 	return rate
 }
 
-// direct reports whether what is read is read past the page cache.
-func (b *ceilingBench) direct() bool {
-	f, err := b.open(Read)
+// readsDirect reports whether reads bypass the page cache.
+func (b *ceilingBench) readsDirect() bool {
+	f, err := b.openFile(Read)
 	if err != nil {
 		return false
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	s, err := f.Stat()
 	return err == nil && f.Direct.Load() && s.DirectAlign != 0
 }

@@ -6,75 +6,76 @@ import (
 	"slices"
 )
 
-// What makes a fall of the rate a cliff.
+// The limits that separate a cliff from noise.
 const (
-	// cliffFall is the most that is left of the rate after one.
+	// cliffFall is the largest part of the rate that is left after a cliff.
 	cliffFall = 0.75
-	// shortestLevel is how many points a rate must hold to be one: 3 seconds, longer
-	// than the journal of a file system, or the collector of a drive, holds writes up.
-	shortestLevel = 6
-	// cliffSurety is how far the squared difference of two levels must be from what
-	// noise makes of one: with points that do not depend on each other, some 8 of its
-	// standard deviations.
-	cliffSurety = 60
-	// leastNoise keeps a series without noise from having levels that are all but the
-	// same: 2 % of a rate.
-	leastNoise = 0.02
+	// minLevelPoints is the shortest level: 3 seconds. The journal of a file system and
+	// the garbage collector of a drive hold writes up for less time.
+	minLevelPoints = 6
+	// splitThreshold is the smallest squared difference of two levels, as a multiple of
+	// the variance of noise. If the points are independent, it is about 8 standard
+	// deviations of such a difference.
+	splitThreshold = 60
+	// minNoise is 2 % of a rate. Without it, a series that has no noise would be split
+	// into levels that are nearly equal.
+	minNoise = 0.02
 )
 
-// A level is a run of points, [from, to), around one rate.
+// A level is a series of points, [from, to), with about the same rate.
 type level struct {
 	from, to int
 	rate     float64 // median
 }
 
-func (l level) points() int { return l.to - l.from }
+func (l level) pointCount() int { return l.to - l.from }
 
-// mean is what was written in a second, hiccups and bursts and all.
-func (l level) mean(points []Point) float64 {
-	begun := Point{}
+// meanRate returns bytes a second over the whole level, with all hiccups and bursts.
+func (l level) meanRate(points []Point) float64 {
+	start := Point{}
 	if l.from > 0 {
-		begun = points[l.from-1]
+		start = points[l.from-1]
 	}
 	last := points[l.to-1]
-	return float64(last.Offset-begun.Offset) / (last.Second - begun.Second)
+	return float64(last.Offset-start.Offset) / (last.Second - start.Second)
 }
 
-// FindCliffs finds where writing became slower for good, in order: at least a quarter
-// less than before, and never again as fast.
+// FindCliffs returns, in order, the points from which writing was slower until the end:
+// the rate fell by at least a quarter and did not return.
 //
-//  1. Rates become logarithms, smoothed by a running median, so that a hiccup of a
-//     second is none, and twice as fast weighs as much as half as fast.
-//  2. They are split where that explains most of their variance, and the halves again,
-//     as long as noise does not explain it as well (binary segmentation). The noise is
-//     what smoothing took away, which no cliff changes.
-//  3. Levels that are about the same become one.
-//  4. A fall from one level to the next is a cliff if all that follows stays below what
-//     was before, and lasts longer than it was as slow before: a drive that tidies up
-//     now and then has none.
+//  1. It takes the logarithm of each rate, so that twice as fast weighs as much as half as
+//     fast, and smooths the series with a running median, so that a hiccup of one second
+//     disappears.
+//  2. It splits the series at the point that explains most of the variance, and splits the
+//     halves again, until noise explains the rest as well (binary segmentation). The noise
+//     is the part that smoothing removed. A cliff does not change it.
+//  3. It merges adjacent levels that are about the same.
+//  4. A fall from one level to the next is a cliff if two things hold: all later levels are
+//     below the level before it, and they last longer than all earlier levels that were
+//     as slow. A drive that reorganizes its cache from time to time has no cliff.
 //
-// A rate that sinks slowly, as of a drive that gets hot, has none either.
+// A rate that falls slowly, such as that of a drive that gets hot, is not a cliff.
 func FindCliffs(points []Point) []Cliff {
 	levels := findLevels(points)
 	var cliffs []Cliff
 	for i := 1; i < len(levels); i++ {
 		before, after := levels[i-1], levels[i]
-		if !forGood(levels, i) {
+		if !isPermanent(levels, i) {
 			continue
 		}
 		at := points[before.to-1]
-		cliffs = append(cliffs, Cliff{Offset: at.Offset, Second: at.Second, Before: before.mean(points), After: after.mean(points)})
+		cliffs = append(cliffs, Cliff{Offset: at.Offset, Second: at.Second, Before: before.meanRate(points), After: after.meanRate(points)})
 	}
 	return cliffs
 }
 
-// Telling reports whether it went on to its end, and for so long that a cliff would have
-// been found: for two rates that each held.
-func (s *Sustained) Telling() bool { return s.Complete && len(s.Points) >= 2*shortestLevel }
+// IsConclusive reports whether the write reached its end and lasted long enough to find a
+// cliff: long enough for two levels.
+func (s *Sustained) IsConclusive() bool { return s.Complete && len(s.Points) >= 2*minLevelPoints }
 
-// forGood reports whether from level i on it is slower than the one before, for longer
-// than anything before it was.
-func forGood(levels []level, i int) bool {
+// isPermanent reports whether all levels from i on are slower than the level before i,
+// and together last longer than all earlier levels that were as slow.
+func isPermanent(levels []level, i int) bool {
 	limit := levels[i-1].rate * cliffFall
 	lasts, slowBefore := 0, 0
 	for k, l := range levels {
@@ -82,15 +83,15 @@ func forGood(levels []level, i int) bool {
 		case k >= i && l.rate > limit:
 			return false
 		case k >= i:
-			lasts += l.points()
+			lasts += l.pointCount()
 		case l.rate <= limit:
-			slowBefore += l.points()
+			slowBefore += l.pointCount()
 		}
 	}
 	return lasts > slowBefore
 }
 
-// findLevels cuts the points into levels.
+// findLevels divides the points into levels.
 func findLevels(points []Point) []level {
 	if len(points) == 0 {
 		return nil
@@ -105,12 +106,12 @@ func findLevels(points []Point) []level {
 	for i, v := range s.smooth {
 		s.sum[i+1] = s.sum[i] + v
 	}
-	ends := append(s.split(0, len(points), nil), len(points))
+	ends := append(s.splitRange(0, len(points), nil), len(points))
 	return mergeLevels(points, ends)
 }
 
-// runningMedian replaces each value by the median of so many around it, fewer at the
-// ends: a step stays where it is.
+// runningMedian replaces each value with the median of the width values around it, fewer
+// at the ends. A step stays at its place.
 func runningMedian(values []float64, width int) []float64 {
 	smooth := make([]float64, len(values))
 	for i := range values {
@@ -120,64 +121,65 @@ func runningMedian(values []float64, width int) []float64 {
 	return smooth
 }
 
-// noiseOf is the standard deviation of values around what they are smoothed to, from
-// the median distance: if they are normal, the running median of five has half of them
-// within 1/2.05 of it. What is far out does not count: a device that is slow takes
-// requests in bursts.
+// noiseOf estimates the standard deviation of values around their smoothed series from
+// the median distance. For normal values and a running median of five, half of the
+// distances are below 1/2.05 of the deviation. Outliers do not count: a slow drive
+// completes requests in bursts.
 func noiseOf(values, smooth []float64) float64 {
-	far := make([]float64, len(values))
+	distances := make([]float64, len(values))
 	for i := range values {
-		far[i] = math.Abs(values[i] - smooth[i])
+		distances[i] = math.Abs(values[i] - smooth[i])
 	}
-	return max(2.05*median(far), leastNoise)
+	return max(2.05*median(distances), minNoise)
 }
 
+// splitter does the binary segmentation of FindCliffs.
 type splitter struct {
 	smooth []float64
-	sum    []float64 // of smooth before each index
+	sum    []float64 // sum[i] is the sum of smooth[:i]
 	noise  float64
 }
 
-// split adds to ends where levels in [from, to) end, but the last.
-func (s *splitter) split(from, to int, ends []int) []int {
+// splitRange appends the ends of all levels in [from, to) to ends, except the last end.
+func (s *splitter) splitRange(from, to int, ends []int) []int {
 	at, gain := 0, 0.0
-	for k := from + shortestLevel; k <= to-shortestLevel; k++ {
+	for k := from + minLevelPoints; k <= to-minLevelPoints; k++ {
 		left, right := float64(k-from), float64(to-k)
 		step := (s.sum[k]-s.sum[from])/left - (s.sum[to]-s.sum[k])/right
 		if g := step * step * left * right / (left + right); g > gain {
 			at, gain = k, g
 		}
 	}
-	if gain < cliffSurety*s.noise*s.noise {
+	if gain < splitThreshold*s.noise*s.noise {
 		return ends
 	}
-	ends = append(s.split(from, at, ends), at)
-	return s.split(at, to, ends)
+	ends = append(s.splitRange(from, at, ends), at)
+	return s.splitRange(at, to, ends)
 }
 
-// mergeLevels makes levels that end there, of those beside each other that are about
-// the same one: the two that are most so first.
+// mergeLevels makes the levels with these ends and merges neighbours whose rates are
+// about the same, beginning with the most similar pair.
 func mergeLevels(points []Point, ends []int) []level {
 	var levels []level
 	from := 0
 	for _, to := range ends {
-		levels = append(levels, level{from, to, rateOf(points[from:to])})
+		levels = append(levels, level{from, to, medianRate(points[from:to])})
 		from = to
 	}
 	for len(levels) > 1 {
-		i := nearest(levels)
-		if step(levels[i], levels[i+1]) <= cliffFall {
+		i := mostSimilar(levels)
+		if similarity(levels[i], levels[i+1]) <= cliffFall {
 			break
 		}
 		levels[i].to = levels[i+1].to
-		levels[i].rate = rateOf(points[levels[i].from:levels[i].to])
+		levels[i].rate = medianRate(points[levels[i].from:levels[i].to])
 		levels = slices.Delete(levels, i+1, i+2)
 	}
 	return levels
 }
 
-// step is how like two rates are: 1 if they are the same.
-func step(a, b level) float64 {
+// similarity returns the ratio of the lower rate to the higher one: 1 if they are equal.
+func similarity(a, b level) float64 {
 	low, high := min(a.rate, b.rate), max(a.rate, b.rate)
 	if high == 0 {
 		return 1
@@ -185,19 +187,19 @@ func step(a, b level) float64 {
 	return low / high
 }
 
-// nearest is the level that is most like the next.
-func nearest(levels []level) int {
+// mostSimilar returns the index of the level that is most similar to the next one.
+func mostSimilar(levels []level) int {
 	best := 0
 	for i := 1; i+1 < len(levels); i++ {
-		if cmp.Compare(step(levels[i], levels[i+1]), step(levels[best], levels[best+1])) > 0 {
+		if cmp.Compare(similarity(levels[i], levels[i+1]), similarity(levels[best], levels[best+1])) > 0 {
 			best = i
 		}
 	}
 	return best
 }
 
-// rateOf is the median rate of some points.
-func rateOf(points []Point) float64 {
+// medianRate returns the median rate of the points.
+func medianRate(points []Point) float64 {
 	rates := make([]float64, len(points))
 	for i, p := range points {
 		rates[i] = p.Rate
@@ -205,18 +207,18 @@ func rateOf(points []Point) float64 {
 	return median(rates)
 }
 
-// worstSecond is the least rate of any second: of points beside each other that are a
-// second or more together. Nil if all of them are shorter.
+// worstSecond returns the lowest rate of any second, from consecutive points that cover
+// at least a second. It returns nil if all points together cover less.
 func worstSecond(points []Point) *float64 {
 	worst := math.Inf(1)
-	from, begun := 0, Point{}
+	from, start := 0, Point{}
 	for i, p := range points {
 		for from < i && p.Second-points[from].Second >= 1-tickSlack {
-			begun = points[from]
+			start = points[from]
 			from++
 		}
-		if p.Second-begun.Second >= 1-tickSlack {
-			worst = min(worst, float64(p.Offset-begun.Offset)/(p.Second-begun.Second))
+		if p.Second-start.Second >= 1-tickSlack {
+			worst = min(worst, float64(p.Offset-start.Offset)/(p.Second-start.Second))
 		}
 	}
 	if math.IsInf(worst, 1) {
@@ -225,12 +227,13 @@ func worstSecond(points []Point) *float64 {
 	return &worst
 }
 
-// tickSlack is how much too early, in seconds, a tick may be.
+// tickSlack is the most that a tick may be early, in seconds.
 const tickSlack = 0.01
 
-// recovered is how many bytes were written as fast as before the cliff: until the rate
-// is nearer to that after it, in their ratio, for good or for 3 seconds.
-func recovered(points []Point, c Cliff) int64 {
+// recoveredBytes returns the bytes that were written as fast as before the cliff. They
+// end where the rate is closer, as a ratio, to the rate after the cliff, for at least 3
+// seconds or until the end.
+func recoveredBytes(points []Point, c Cliff) int64 {
 	between := math.Sqrt(max(c.Before, 1) * max(c.After, 1))
 	slow := 0
 	for i, p := range points {
@@ -239,15 +242,15 @@ func recovered(points []Point, c Cliff) int64 {
 			continue
 		}
 		slow++
-		if slow == shortestLevel || i == len(points)-1 {
-			return before(points, i+1-slow)
+		if slow == minLevelPoints || i == len(points)-1 {
+			return offsetBefore(points, i+1-slow)
 		}
 	}
-	return before(points, len(points))
+	return offsetBefore(points, len(points))
 }
 
-// before is how much was written before point i.
-func before(points []Point, i int) int64 {
+// offsetBefore returns the bytes that were written before point i.
+func offsetBefore(points []Point, i int) int64 {
 	if i == 0 {
 		return 0
 	}

@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// stretch is a number of points around one rate, in MB/s.
+// stretch is a number of points with about the same rate, in MB/s.
 type stretch struct {
 	points int
 	rate   float64
 }
 
-// series are points twice a second with normal noise, a part of the rate.
-func series(noise float64, seed uint64, stretches ...stretch) (points []Point) {
+// makeSeries makes points twice a second, with normal noise as a part of the rate.
+func makeSeries(noise float64, seed uint64, stretches ...stretch) (points []Point) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	second, offset := 0.0, int64(0)
 	for _, s := range stretches {
@@ -31,7 +31,8 @@ func series(noise float64, seed uint64, stretches ...stretch) (points []Point) {
 	return points
 }
 
-// Where a cliff is, and how deep it is, or that there is none: whatever the noise.
+// FindCliffs finds the place and the depth of each cliff at any noise, and nothing where
+// there is no cliff.
 func TestFindCliffs(t *testing.T) {
 	type cliff struct{ second, before, after float64 }
 	for _, c := range []struct {
@@ -66,23 +67,23 @@ func TestFindCliffs(t *testing.T) {
 		{"slow to sink is none", 0.02, []stretch{{20, 1000}, {20, 950}, {20, 900}, {20, 850}, {20, 800}, {20, 760}}, nil},
 	} {
 		for seed := range uint64(60) {
-			got := FindCliffs(series(c.noise, seed, c.stretches...))
+			got := FindCliffs(makeSeries(c.noise, seed, c.stretches...))
 			if len(got) != len(c.want) {
-				t.Errorf("%s, seed %d: found %+v, wanted %+v", c.name, seed, got, c.want)
+				t.Errorf("%s, seed %d: got %+v, want %+v", c.name, seed, got, c.want)
 				continue
 			}
 			for i, g := range got {
 				w := c.want[i]
-				if math.Abs(g.Second-w.second) > 1.5 || far(g.Before, w.before*1e6) || far(g.After, w.after*1e6) {
-					t.Errorf("%s, seed %d: found %+v, wanted %+v", c.name, seed, g, w)
+				if math.Abs(g.Second-w.second) > 1.5 || isFar(g.Before, w.before*1e6) || isFar(g.After, w.after*1e6) {
+					t.Errorf("%s, seed %d: got %+v, want %+v", c.name, seed, g, w)
 				}
 			}
 		}
 	}
 }
 
-// Recorded on the file system of the tests, told to take 64 MiB at 16 MiB/s and the rest
-// at 3: requests of 1 MiB, 16 at once, so that what is slow comes in bursts.
+// These points were recorded on the test file system, set to take 64 MiB at 16 MiB/s and
+// the rest at 3 MiB/s, with 16 requests of 1 MiB at a time. Slow writes arrive in bursts.
 func TestFindCliffsInARecordedSeries(t *testing.T) {
 	offsets := []int64{7340032, 15728640, 24117248, 32505856, 40894464, 49283072, 58720256, 68157440, 70254592, 71303168, 73400320,
 		74448896, 76546048, 77594624, 79691776, 80740352, 82837504}
@@ -96,24 +97,25 @@ func TestFindCliffsInARecordedSeries(t *testing.T) {
 		points, last = append(points, p), p
 	}
 	got := FindCliffs(points)
-	if len(got) != 1 || got[0].Offset != 68157440 || far(got[0].Before, 17e6) || far(got[0].After, 3.2e6) {
-		t.Errorf("got %+v", got)
+	if len(got) != 1 || got[0].Offset != 68157440 || isFar(got[0].Before, 17e6) || isFar(got[0].After, 3.2e6) {
+		t.Errorf("got %+v, want one cliff at 68157440 from 17 to 3.2 MB/s", got)
 	}
 }
 
-// Recorded on a real disk, that of a virtual machine: its rate goes from 1.7 to 3.6 GB/s and
-// back with no cliff. The same disk, slower from some point on, has one there.
+// These points were recorded on the disk of a virtual machine. Its rate varies between
+// 1.7 and 3.6 GB/s, without a cliff. The same disk has a cliff if it is made slower from
+// some point on.
 func TestFindCliffsOnARealDisk(t *testing.T) {
 	text, err := os.ReadFile("testdata/virtual-disk.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		slower float64 // by what the rate is divided
-		from   int     // point
+		slower float64 // divisor of the rate
+		from   int     // first slower point
 	}{{1, 0}, {4, 12}, {4, 24}, {2.5, 20}} {
 		var points []Point
-		last, was := Point{}, Point{}
+		last, previous := Point{}, Point{}
 		for line := range strings.Lines(string(text)) {
 			if strings.HasPrefix(line, "#") {
 				continue
@@ -122,8 +124,8 @@ func TestFindCliffsOnARealDisk(t *testing.T) {
 			if _, err := fmt.Sscan(line, &p.Second, &p.Offset); err != nil {
 				t.Fatal(err)
 			}
-			rate := float64(p.Offset-was.Offset) / (p.Second - was.Second)
-			if was = p; c.slower > 1 && len(points) >= c.from {
+			rate := float64(p.Offset-previous.Offset) / (p.Second - previous.Second)
+			if previous = p; c.slower > 1 && len(points) >= c.from {
 				rate /= c.slower
 			}
 			p.Rate, p.Offset = rate, last.Offset+int64(rate*(p.Second-last.Second))
@@ -131,26 +133,26 @@ func TestFindCliffsOnARealDisk(t *testing.T) {
 		}
 		got := FindCliffs(points)
 		if c.slower == 1 {
-			if len(points) < 2*shortestLevel || len(got) != 0 {
-				t.Errorf("%d points, cliffs %+v", len(points), got)
+			if len(points) < 2*minLevelPoints || len(got) != 0 {
+				t.Errorf("%d points: got cliffs %+v, want none", len(points), got)
 			}
 			continue
 		}
-		// A hiccup beside it moves it by up to a second.
+		// A hiccup near the cliff moves it by up to a second.
 		if len(got) != 1 || math.Abs(got[0].Second-points[c.from-1].Second) > 1 {
-			t.Errorf("slower by %v from %v s on: cliffs %+v", c.slower, points[c.from-1].Second, got)
+			t.Errorf("slower by %v from %v s on: got cliffs %+v, want one there", c.slower, points[c.from-1].Second, got)
 		}
 	}
 }
 
-// far reports that a rate is not within a tenth of another.
-func far(got, want float64) bool { return got < want*0.9 || got > want*1.1 }
+// isFar reports whether got differs from want by more than a tenth.
+func isFar(got, want float64) bool { return got < want*0.9 || got > want*1.1 }
 
-// The offset of a cliff is what was written before it.
+// The offset of a cliff is the number of bytes that were written before it.
 func TestOffsetOfACliff(t *testing.T) {
-	got := FindCliffs(series(0, 1, stretch{40, 1000}, stretch{40, 100}))
+	got := FindCliffs(makeSeries(0, 1, stretch{40, 1000}, stretch{40, 100}))
 	if len(got) != 1 || got[0].Offset != 20e9 {
-		t.Errorf("got %+v, wanted one at 20 GB", got)
+		t.Errorf("got %+v, want one cliff at 20 GB", got)
 	}
 }
 
@@ -158,7 +160,7 @@ func TestWorstSecond(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		stretches []stretch
-		want      float64 // MB/s; -1: not known
+		want      float64 // MB/s; -1: unknown
 	}{
 		{"nothing", nil, -1},
 		{"less than a second", []stretch{{1, 100}}, -1},
@@ -169,19 +171,19 @@ func TestWorstSecond(t *testing.T) {
 		{"the last", []stretch{{10, 100}, {2, 10}}, 10},
 	} {
 		got := -1.0
-		if worst := worstSecond(series(0, 1, c.stretches...)); worst != nil {
+		if worst := worstSecond(makeSeries(0, 1, c.stretches...)); worst != nil {
 			got = *worst / 1e6
 		}
 		if math.Abs(got-c.want) > 0.01 {
-			t.Errorf("%s: %v MB/s, wanted %v", c.name, got, c.want)
+			t.Errorf("%s: got %v MB/s, want %v", c.name, got, c.want)
 		}
 	}
 }
 
-// A second in which nothing was written is known.
+// A second without any write has a known rate: 0.
 func TestWorstSecondOfNothing(t *testing.T) {
 	if worst := worstSecond([]Point{{1, 100, 100}, {2, 100, 0}, {3, 200, 100}}); worst == nil || *worst != 0 {
-		t.Errorf("got %v, wanted 0", worst)
+		t.Errorf("got %v, want 0", worst)
 	}
 }
 
@@ -199,8 +201,8 @@ func TestRecovered(t *testing.T) {
 		{"with a hiccup", []stretch{{10, 1000}, {2, 50}, {10, 1000}, {20, 100}}, 10.05e9},
 		{"to nearly the end", []stretch{{10, 1000}, {3, 100}}, 5e9},
 	} {
-		if got := recovered(series(0, 1, c.stretches...), cliff); got != c.want {
-			t.Errorf("%s: %d bytes, wanted %d", c.name, got, c.want)
+		if got := recoveredBytes(makeSeries(0, 1, c.stretches...), cliff); got != c.want {
+			t.Errorf("%s: got %d bytes, want %d", c.name, got, c.want)
 		}
 	}
 }

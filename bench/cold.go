@@ -11,32 +11,33 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// How caches are emptied, as Result.Cold has it.
+// The methods to empty caches, as recorded in Result.Cold.
 const (
-	coldAll  = "drop_caches"
-	coldEach = "fadvise"
+	dropAllCaches = "drop_caches"
+	evictEachFile = "fadvise"
 )
 
-// cooler empties caches: those of the whole machine, as root, or of a shard's files, one
-// by one. Then names and inodes stay where they are.
+// cooler empties the caches before a copy: those of the whole machine as root, otherwise
+// the page cache of each file of the shard. The second method leaves names and inodes in
+// the cache.
 type cooler struct {
 	how  string
 	warn func(string)
 }
 
-// cool empties the caches of what is read next, and returns how many bytes of the
-// shard's files are in the page cache all the same: looked up, not believed. It is nil if
-// that is not known: the kernel tells only who may write to a file.
+// cool empties the caches of the shard and returns the bytes of its files that are still
+// in the page cache, as the kernel counts them. The result is nil if that is not known:
+// the kernel tells it only to users who may write to the file.
 func (c *cooler) cool(ctx context.Context, s *shard) (cached *int64, err error) {
-	if err := s.sync(); err != nil { // only what is clean can be dropped
+	if err := s.syncFileSystem(); err != nil { // dirty pages cannot be dropped
 		return nil, err
 	}
-	if err := c.dropAll(); err != nil {
+	if err := c.dropCaches(); err != nil {
 		return nil, err
 	}
 	all, known := int64(0), true
-	err = s.each(ctx, func(f *sys.File, size int64) error {
-		if c.how == coldEach {
+	err = s.eachFile(ctx, func(f *sys.File, size int64) error {
+		if c.how == evictEachFile {
 			if err := f.Forget(0, 0); err != nil {
 				return err
 			}
@@ -52,55 +53,56 @@ func (c *cooler) cool(ctx context.Context, s *shard) (cached *int64, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if known {
-		cached = &all
-	} else {
-		c.warn(fmt.Sprintf("whether %s was in the page cache is not known: the kernel tells only who owns it, and root", s.name))
+	if !known {
+		c.warn(fmt.Sprintf("cannot check whether %s was in the page cache: only its owner and root may ask the kernel", s.name))
+		return nil, c.dropCaches()
 	}
-	return cached, c.dropAll() // looking has read names and inodes
+	return &all, c.dropCaches() // the check has read names and inodes
 }
 
-// sync has all that was written to the file system of the shard on stable storage.
-func (s *shard) sync() error {
+// syncFileSystem flushes the file system of the shard to stable storage.
+func (s *shard) syncFileSystem() error {
 	root, err := sys.Open(s.path, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	defer root.Close() //nolint:errcheck // opened for reading
+	defer root.Close()
 	return root.SyncFS()
 }
 
-// dropAll empties all caches, as long as that is allowed.
-func (c *cooler) dropAll() error {
-	if c.how != coldAll {
+// dropCaches empties all caches of the machine, until that is refused once.
+func (c *cooler) dropCaches() error {
+	if c.how != dropAllCaches {
 		return nil
 	}
-	return c.mayNot(sys.DropCaches())
+	return c.fallBackToFiles(sys.DropCaches())
 }
 
-// mayNot goes on file by file if dropping all was not allowed.
-func (c *cooler) mayNot(err error) error {
+// fallBackToFiles switches to the page cache of each file if err says that dropping all
+// caches is not allowed.
+func (c *cooler) fallBackToFiles(err error) error {
 	if sys.Is(err, unix.EACCES, unix.EPERM, unix.EROFS, unix.ENOENT) {
-		c.how = coldEach
-		c.warn(fmt.Sprintf("%v: only root may empty all caches; the files that are read are evicted one by one instead, and names and inodes stay cached", err))
+		c.how = evictEachFile
+		c.warn(fmt.Sprintf("%v: only root may empty all caches; the pages of each file are evicted instead, and names and inodes stay in the cache", err))
 		return nil
 	}
 	return err
 }
 
-// shard is one that is copied to measure: where it is, and what is in it.
+// shard is a directory or file that is copied to measure.
 type shard struct {
 	name string // of the workload
 	path string
 	src  *copier.Source
-	dir  *sys.File // where its plan is
+	dir  *sys.File // directory of its plan
 	plan *copier.Plan
 
-	stored  int64       // bytes that a copy takes on the SSD
-	largest copier.Item // of its regular files
+	stored  int64       // bytes that a copy occupies on the SSD
+	largest copier.Item // its largest regular file
 }
 
-// openShard looks at the shard at path. dir is where the plan goes. Close it.
+// openShard opens the shard at path and makes its plan in dir. The caller must close the
+// shard.
 func openShard(ctx context.Context, name, path string, dir *sys.File) (*shard, error) {
 	src, err := copier.OpenSource(path)
 	if err != nil {
@@ -108,7 +110,7 @@ func openShard(ctx context.Context, name, path string, dir *sys.File) (*shard, e
 	}
 	plan, err := copier.MakePlan(ctx, src, dir)
 	if err != nil {
-		src.Close() //nolint:errcheck // opened for reading
+		src.Close()
 		return nil, err
 	}
 	s := &shard{name: name, path: path, src: src, dir: dir, plan: plan, stored: plan.Allocated}
@@ -125,32 +127,32 @@ func openShard(ctx context.Context, name, path string, dir *sys.File) (*shard, e
 	return s, nil
 }
 
-// hasLarge reports whether there are files of more than a block, whose requests can be
-// smaller than one.
+// hasLarge reports whether a file is larger than one block, so that smaller requests make
+// a difference.
 func (s *shard) hasLarge() bool { return s.largest.Size > tree.BlockSize }
 
 func (s *shard) close() {
-	s.plan.Close() //nolint:errcheck // opened for reading
-	s.src.Close()  //nolint:errcheck // opened for reading
-	s.dir.Close()  //nolint:errcheck // opened for reading
+	s.plan.Close()
+	s.src.Close()
+	s.dir.Close()
 }
 
-// each opens every regular file that has something in it.
-func (s *shard) each(ctx context.Context, do func(f *sys.File, size int64) error) error {
+// eachFile opens every regular file that is not empty and calls do.
+func (s *shard) eachFile(ctx context.Context, do func(f *sys.File, size int64) error) error {
 	return s.plan.Each(ctx, func(it *copier.Item) error {
 		if it.Kind != tree.Regular || it.Size == 0 {
 			return nil
 		}
-		return s.open(it, do)
+		return s.visitFile(it, do)
 	})
 }
 
-func (s *shard) open(it *copier.Item, do func(f *sys.File, size int64) error) error {
+func (s *shard) visitFile(it *copier.Item, do func(f *sys.File, size int64) error) error {
 	f, err := s.openFile(it, 0)
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close()
 	return do(f, it.Size)
 }
 
@@ -163,17 +165,17 @@ func (s *shard) openFile(it *copier.Item, flags int) (*sys.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close() //nolint:errcheck // opened for reading
+	defer root.Close()
 	dir, err := root.OpenBelow(it.Path)
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close() //nolint:errcheck // opened for reading
+	defer dir.Close()
 	return dir.OpenAt(it.Name, flags|unix.O_RDONLY, 0)
 }
 
-// openLargest opens the largest file to be read past the page cache, or through it
-// where that is refused.
+// openLargest opens the largest file for reads that bypass the page cache, or for reads
+// through it where the file system refuses O_DIRECT.
 func (s *shard) openLargest() (*sys.File, error) {
 	f, err := s.openFile(&s.largest, unix.O_DIRECT)
 	if sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) {

@@ -4,28 +4,30 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"shard_to_ssd/internal/errs"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"golang.org/x/perf/benchmath"
 	"golang.org/x/perf/benchunit"
+
+	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
 )
 
-// Statistics are golang.org/x/perf's, as benchstat does them: medians with a confidence
-// interval, and the Mann-Whitney U-test, which assumes nothing of how measurements are
-// distributed.
+// The statistics are those of golang.org/x/perf, as in benchstat: medians with a
+// confidence interval, and the Mann-Whitney U-test, which needs no assumption about the
+// distribution of the samples.
 const (
-	alpha      = 0.05 // a difference is one if chance makes it less often than this
+	alpha      = 0.05 // largest p of a difference that counts
 	confidence = 0.95
 )
 
-// Verdict is what can be said of two sets of samples.
+// Verdict is the result of comparing two sets of samples.
 type Verdict string
 
-// The verdicts. Same is said only where a difference could have been seen; with so few
-// samples that it could not, the verdict is Unknown.
+// The verdicts. Same means that a difference would have been found. If there are too few
+// samples to find one, the verdict is Unknown.
 const (
 	Better  Verdict = "better"
 	Worse   Verdict = "worse"
@@ -33,34 +35,40 @@ const (
 	Unknown Verdict = "too few samples"
 )
 
+// Summary is the median of samples, with its confidence interval from Lo to Hi.
+type Summary struct {
+	Center, Lo, Hi float64
+	Confidence     float64 // of the interval, 0 to 1
+}
+
 // Row compares one measure of two results.
 type Row struct {
 	Name, Unit string
-	Old, New   benchmath.Summary // median and the bounds of its confidence interval
-	Change     float64           // of the medians: 0.1 is 10 % more; NaN from nothing
-	P          float64           // how often chance alone makes such a difference
-	NOld, NNew int               // samples
+	Old, New   Summary
+	Change     float64 // of the medians: 0.1 is 10 % more; NaN if both are 0
+	P          float64 // probability of such a difference by chance alone
+	NOld, NNew int     // samples
 	Verdict    Verdict
 }
 
-// Comparison is two results, held against each other.
+// Comparison is the comparison of an old and a new result.
 type Comparison struct {
 	Rows             []Row
-	OnlyOld, OnlyNew []string // names of what only one has measured
-	Notes            []string // why they may not be comparable
+	OnlyOld, OnlyNew []string // names of measures that only one result has
+	Notes            []string // differences of the setup, and early ends
 }
 
-// Compare holds a new result against an old one.
+// Compare compares a new result with an old one.
 func Compare(old, new *Result) *Comparison {
-	c := &Comparison{Notes: incomparable(old, new)}
+	c := &Comparison{Notes: setupDifferences(old, new)}
 	fresh := map[[2]string]Measure{}
-	for _, m := range new.comparable() {
+	for _, m := range new.comparableMeasures() {
 		fresh[[2]string{m.Name, m.Unit}] = m
 	}
-	for _, m := range old.comparable() {
+	for _, m := range old.comparableMeasures() {
 		key := [2]string{m.Name, m.Unit}
 		if with, both := fresh[key]; both {
-			c.Rows = append(c.Rows, row(m, with))
+			c.Rows = append(c.Rows, compareMeasure(m, with))
 			delete(fresh, key)
 		} else {
 			c.OnlyOld = append(c.OnlyOld, m.Name)
@@ -69,52 +77,58 @@ func Compare(old, new *Result) *Comparison {
 	for key := range fresh {
 		c.OnlyNew = append(c.OnlyNew, key[0])
 	}
-	c.OnlyOld, c.OnlyNew = distinct(c.OnlyOld), distinct(c.OnlyNew)
+	c.OnlyOld, c.OnlyNew = sortedUnique(c.OnlyOld), sortedUnique(c.OnlyNew)
 	return c
 }
 
-// comparable are the measures without parts of a ceiling: it is the own drive's, and more
-// of a lower one is not better.
-func (r *Result) comparable() []Measure {
+// comparableMeasures returns the measures without the shares of a ceiling. Each drive has
+// its own ceiling, and a larger share of a lower ceiling is not better.
+func (r *Result) comparableMeasures() []Measure {
 	return slices.DeleteFunc(r.Measures(), func(m Measure) bool { return m.Unit == unitShare })
 }
 
-func distinct(names []string) []string {
+func sortedUnique(names []string) []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-func row(old, new Measure) Row {
+func compareMeasure(old, new Measure) Row {
 	limits := benchmath.Thresholds{CompareAlpha: alpha}
 	a := benchmath.NewSample(old.Values, &limits)
 	b := benchmath.NewSample(new.Values, &limits)
 	test := benchmath.AssumeNothing.Compare(a, b)
 	r := Row{
 		Name: old.Name, Unit: old.Unit, P: test.P, NOld: test.N1, NNew: test.N2,
-		Old: benchmath.AssumeNothing.Summary(a, confidence), New: benchmath.AssumeNothing.Summary(b, confidence),
+		Old: summarize(a), New: summarize(b),
 	}
 	r.Change = r.New.Center/r.Old.Center - 1
-	r.Verdict = judge(&r, old.HigherIsBetter())
+	r.Verdict = verdictOf(&r)
 	return r
 }
 
-// judge asks first whether there is a difference, and then which.
-func judge(r *Row, higher bool) Verdict {
+func summarize(sample *benchmath.Sample) Summary {
+	s := benchmath.AssumeNothing.Summary(sample, confidence)
+	return Summary{Center: s.Center, Lo: s.Lo, Hi: s.Hi, Confidence: s.Confidence}
+}
+
+// verdictOf compares the medians only if the samples differ.
+func verdictOf(r *Row) Verdict {
+	isHigher := r.New.Center > r.Old.Center
 	switch {
+	case r.P <= alpha && r.New.Center != r.Old.Center && isHigher == higherIsBetter(r.Unit):
+		return Better
 	case r.P <= alpha && r.New.Center != r.Old.Center:
-		if r.New.Center > r.Old.Center == higher {
-			return Better
-		}
 		return Worse
-	case tooFew(r):
+	case hasTooFewSamples(r):
 		return Unknown
 	}
 	return Same
 }
 
-// tooFew is true where even samples that do not overlap at all would prove nothing: of
-// 3 and 3, one in ten shuffles is as extreme.
-func tooFew(r *Row) bool {
+// hasTooFewSamples reports whether the test could not find any difference with so many
+// samples. With 3 and 3, even samples that do not overlap prove nothing: one shuffle in
+// ten is as extreme.
+func hasTooFewSamples(r *Row) bool {
 	if r.P <= alpha {
 		return false
 	}
@@ -129,30 +143,30 @@ func tooFew(r *Row) bool {
 	return apart.P > alpha
 }
 
-// incomparable says what of two runs was not the same, other than the drive.
-func incomparable(old, new *Result) (notes []string) {
-	differ := func(what, a, b string) {
-		note := fmt.Sprintf("%s differs: %s, then %s", what, a, b)
+// setupDifferences returns the differences of two runs other than the drive.
+func setupDifferences(old, new *Result) (notes []string) {
+	differ := func(name, a, b string) {
+		note := fmt.Sprintf("%s differs: %s, then %s", name, a, b)
 		if a != b && !slices.Contains(notes, note) {
 			notes = append(notes, note)
 		}
 	}
 	differ("profile", old.Profile, new.Profile)
-	differ("size", Bytes(old.Size), Bytes(new.Size))
+	differ("size", FormatBytes(old.Size), FormatBytes(new.Size))
 	differ("version", old.Tool, new.Tool)
 	differ("how caches were emptied", old.Cold, new.Cold)
-	differ("kernel", known(old.Facts.Kernel), known(new.Facts.Kernel))
-	differ("CPU", known(old.Facts.CPU), known(new.Facts.CPU))
-	differ("governor", known(old.Facts.Governor), known(new.Facts.Governor))
-	differ("transport", known(old.Facts.Transport), known(new.Facts.Transport))
-	differ("link speed", known(old.Facts.LinkSpeed), known(new.Facts.LinkSpeed))
-	differ("link width", known(old.Facts.LinkWidth), known(new.Facts.LinkWidth))
+	differ("kernel", factText(old.Facts.Kernel), factText(new.Facts.Kernel))
+	differ("CPU", factText(old.Facts.CPU), factText(new.Facts.CPU))
+	differ("governor", factText(old.Facts.Governor), factText(new.Facts.Governor))
+	differ("transport", factText(old.Facts.Transport), factText(new.Facts.Transport))
+	differ("link speed", factText(old.Facts.LinkSpeed), factText(new.Facts.LinkSpeed))
+	differ("link width", factText(old.Facts.LinkWidth), factText(new.Facts.LinkWidth))
 	differ("layers", strings.Join(old.Facts.Layers, " "), strings.Join(new.Facts.Layers, " "))
-	differ("scheduler", known(old.Facts.Scheduler), known(new.Facts.Scheduler))
+	differ("scheduler", factText(old.Facts.Scheduler), factText(new.Facts.Scheduler))
 	differ("number of CPUs", fmt.Sprint(old.Facts.CPUs), fmt.Sprint(new.Facts.CPUs))
-	differ("file system", known(old.Facts.FileSystem), known(new.Facts.FileSystem))
-	differ("mount options", known(old.Facts.Mount), known(new.Facts.Mount))
-	if a, b := old.Facts.fill(), new.Facts.fill(); math.Abs(a-b) > fillAlike {
+	differ("file system", factText(old.Facts.FileSystem), factText(new.Facts.FileSystem))
+	differ("mount options", factText(old.Facts.Mount), factText(new.Facts.Mount))
+	if a, b := old.Facts.fillLevel(), new.Facts.fillLevel(); math.Abs(a-b) > fillTolerance {
 		differ("how full the file system was", fmt.Sprintf("%.0f %%", 100*a), fmt.Sprintf("%.0f %%", 100*b))
 	}
 	if a, b := old.Sustained, new.Sustained; a != nil && b != nil {
@@ -160,7 +174,7 @@ func incomparable(old, new *Result) (notes []string) {
 	}
 	for _, c := range old.Cases {
 		if i := slices.IndexFunc(new.Cases, func(n Case) bool { return n.Workload == c.Workload }); i >= 0 {
-			differ("workload "+c.Workload, c.holds(), new.Cases[i].holds())
+			differ("workload "+c.Workload, c.contentText(), new.Cases[i].contentText())
 		}
 	}
 	for _, r := range []struct {
@@ -174,31 +188,33 @@ func incomparable(old, new *Result) (notes []string) {
 	return notes
 }
 
-// known is a fact in words.
-func known[T any](fact *T) string {
+// factText returns the value of a fact as text.
+func factText[T any](fact *T) string {
 	if fact == nil {
 		return "not known"
 	}
 	return fmt.Sprint(*fact)
 }
 
-// fillAlike is up to what difference two file systems are as full: a drive has its fast
-// cache in what is free, and is slower when little is.
-const fillAlike = 0.1
+// fillTolerance is the largest difference of two fill levels that does not matter. Many
+// drives use free space as their fast cache, and are slower when there is little of it.
+const fillTolerance = 0.1
 
-// fill is the used part of the file system, NaN if that is not known.
-func (f *Facts) fill() float64 {
+// fillLevel returns the used part of the file system, or NaN if that is not known.
+func (f *Facts) fillLevel() float64 {
 	if f.Size == nil || f.Free == nil || *f.Size <= 0 {
 		return math.NaN()
 	}
 	return 1 - float64(*f.Free)/float64(*f.Size)
 }
 
-// holds is what is copied, in words.
-func (c *Case) holds() string { return fmt.Sprintf("%d files, %d bytes", c.Files, c.Bytes) }
+// contentText describes the files of a case.
+func (c *Case) contentText() string {
+	return humanize.Count(c.Files, "file") + ", " + humanize.Count(c.Bytes, "byte")
+}
 
-// Count is how many measures have this verdict.
-func (c *Comparison) Count(v Verdict) (n int) {
+// CountVerdict returns the number of measures with verdict v.
+func (c *Comparison) CountVerdict(v Verdict) (n int) {
 	for _, r := range c.Rows {
 		if r.Verdict == v {
 			n++
@@ -207,24 +223,24 @@ func (c *Comparison) Count(v Verdict) (n int) {
 	return n
 }
 
-// Chance is how many of the measures would differ at the most if nothing but chance made
-// a difference.
-func (c *Comparison) Chance() float64 {
-	return alpha * float64(c.Count(Better)+c.Count(Worse)+c.Count(Same))
+// ExpectedByChance returns the largest number of measures that chance alone would make
+// different.
+func (c *Comparison) ExpectedByChance() float64 {
+	return alpha * float64(c.CountVerdict(Better)+c.CountVerdict(Worse)+c.CountVerdict(Same))
 }
 
-// WriteTo prints the comparison as a table: a block for each unit, as benchstat has it.
+// WriteTo prints the comparison as tables, one for each unit, as benchstat does.
 func (c *Comparison) WriteTo(to io.Writer) (int64, error) {
 	var text strings.Builder
-	for _, unit := range c.units() {
+	for _, unit := range c.distinctUnits() {
 		c.writeUnit(&text, unit)
 	}
-	c.writeRest(&text)
+	c.writeTotals(&text)
 	n, err := io.WriteString(to, text.String())
 	return int64(n), err
 }
 
-func (c *Comparison) units() (list []string) {
+func (c *Comparison) distinctUnits() (list []string) {
 	for _, r := range c.Rows {
 		if !slices.Contains(list, r.Unit) {
 			list = append(list, r.Unit)
@@ -244,15 +260,15 @@ func (c *Comparison) writeUnit(text *strings.Builder, unit string) {
 	for _, r := range c.Rows {
 		if r.Unit == unit {
 			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%.3f\t%d+%d\t%s\n", r.Name,
-				interval(r.Old, unit), interval(r.New, unit), r.change(), r.P, r.NOld, r.NNew, r.Verdict)
+				intervalText(r.Old, unit), intervalText(r.New, unit), r.changeText(), r.P, r.NOld, r.NNew, r.Verdict)
 		}
 	}
-	table.Flush() // into a strings.Builder: it does not fail
+	_ = table.Flush() // cannot fail: it writes into memory
 	text.WriteByte('\n')
 }
 
-// change is the difference in percent, where there is one.
-func (r *Row) change() string {
+// changeText returns the change in percent, or ~ without a difference.
+func (r *Row) changeText() string {
 	if r.Verdict == Same || r.Verdict == Unknown {
 		return "~"
 	}
@@ -262,18 +278,20 @@ func (r *Row) change() string {
 	return fmt.Sprintf("%+.1f%%", 100*r.Change)
 }
 
-// interval is a median with how sure it is: ± the wider side, in percent.
-func interval(s benchmath.Summary, unit string) string {
-	// Rates and sizes are scaled by 1024, as benchstat does, times by 1000.
-	return benchunit.Scale(s.Center, benchunit.ClassOf(unit)) + " ± " + s.PctRangeString()
+// intervalText returns the median and its uncertainty: ± the wider side of the interval,
+// in percent.
+func intervalText(s Summary, unit string) string {
+	interval := benchmath.Summary{Center: s.Center, Lo: s.Lo, Hi: s.Hi, Confidence: s.Confidence}
+	// Rates and sizes are scaled by 1024, as in benchstat, and times by 1000.
+	return benchunit.Scale(s.Center, benchunit.ClassOf(unit)) + " ± " + interval.PctRangeString()
 }
 
-func (c *Comparison) writeRest(text *strings.Builder) {
-	fmt.Fprintf(text, "%d measures: ", len(c.Rows))
+func (c *Comparison) writeTotals(text *strings.Builder) {
+	fmt.Fprintf(text, "%s: ", humanize.Count(len(c.Rows), "measure"))
 	for _, v := range []Verdict{Better, Worse, Same} {
-		fmt.Fprintf(text, "%d %s, ", c.Count(v), v)
+		fmt.Fprintf(text, "%d %s, ", c.CountVerdict(v), v)
 	}
-	fmt.Fprintf(text, "%d %s; by chance alone up to %.0f would differ\n", c.Count(Unknown), Unknown, c.Chance())
+	fmt.Fprintf(text, "%d %s; by chance alone up to %.0f would differ\n", c.CountVerdict(Unknown), Unknown, c.ExpectedByChance())
 	for _, list := range []struct {
 		head  string
 		names []string
@@ -282,18 +300,18 @@ func (c *Comparison) writeRest(text *strings.Builder) {
 			fmt.Fprintf(text, "%s: %s\n", list.head, name)
 		}
 	}
-	fmt.Fprintf(text, "medians with %.0f %% confidence intervals; a difference is one if p (Mann-Whitney U) is at most %.2f.\n", 100*confidence, alpha)
-	fmt.Fprintln(text, "One run each: what differs may be the day, and one cause may show in several measures.")
-	fmt.Fprintln(text, "±∞ and 'too few samples': 6 samples give an interval, 4 and 4 a verdict. The long write and the readers are measured once a run, and never have one.")
+	fmt.Fprintf(text, "Medians with %.0f %% confidence intervals. A difference counts if p (Mann-Whitney U) is at most %.2f.\n", 100*confidence, alpha)
+	fmt.Fprintln(text, "Each result is one run: a difference may come from the day, and one cause may change several measures.")
+	fmt.Fprintln(text, "±∞ and 'too few samples': an interval needs 6 samples, a verdict 4 and 4. The long write and the readers have one sample in each run, so they never get a verdict.")
 }
 
-// CompareFiles prints how a new result differs from an old one.
+// CompareFiles loads two results and prints their comparison.
 func CompareFiles(to io.Writer, old, new string) error {
-	a, err := Load(old)
-	b, err2 := Load(new)
-	if err := errs.Join(err, err2); err != nil {
+	oldResult, oldErr := Load(old)
+	newResult, newErr := Load(new)
+	if err := errs.Join(oldErr, newErr); err != nil {
 		return err
 	}
-	_, err = Compare(a, b).WriteTo(to)
+	_, err := Compare(oldResult, newResult).WriteTo(to)
 	return err
 }

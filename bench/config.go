@@ -2,68 +2,70 @@ package bench
 
 import (
 	"time"
-
-	"shard_to_ssd/copier"
 )
 
-// Profile is how much is measured, and so how long it takes.
+// Profile selects the amount of measurements, and with it the duration of a run.
 type Profile string
 
-// The profiles. Quick is some 2 minutes, Standard some 15; Sustained writes on until a
-// share of the free space is full.
+// The profiles. Quick takes about 2 minutes, Standard about 15. Long writes until a share
+// of the free space is full.
 const (
 	Quick    Profile = "quick"
 	Standard Profile = "standard"
 	Long     Profile = "sustained"
 )
 
-// Config says what to measure. The zero value of everything but Target means to choose.
+// Config says what Run measures. A zero field takes its value from the Profile; only
+// Target is required.
 type Config struct {
-	Target  string // directory on the SSD; all is done in a new one in it
-	Source  string // a real directory to copy; "": only workloads that are made
+	Target  string // directory on the SSD; Run works in a new directory below it
+	Source  string // real directory to copy in addition to the workloads; "": none
 	Profile Profile
-	Size    int64 // bytes of one copy of the large workload
-	Engines []copier.Engine
-	Blocks  []int64 // bytes of one request
+	Size    int64    // bytes of one copy of the large workload
+	Engines []string // names of the copier's engines
+	Blocks  []int64  // bytes of one request
 	Jobs    []int
 	Samples int
 
-	Reading time.Duration // how long a reader is measured alone
+	ReadAlone time.Duration // how long the reader reads alone
 
-	// Share of the free space that a Sustained may fill, 0 to 1: it is written up to three
-	// times. Pause is how long the device rests before each.
+	// Share is the part of the free space that the sustained write fills, from 0 to 1. It
+	// is written up to three times. The drive rests for Pause before each.
 	Share float64
 	Pause time.Duration
 
-	// Yes allows to write more than a tenth of the free space. Tell, unless it is nil, is
-	// told beforehand what a run costs.
-	Yes  bool
-	Tell func(Cost)
+	// AllowCostly allows a run that writes more than a tenth of the free space. OnCost,
+	// unless it is nil, is called with the cost before anything is written.
+	AllowCostly bool
+	OnCost      func(Cost)
 
-	// Warn, unless it is nil, is told of each warning at once. All are in the Result, too.
-	Warn func(string)
+	// OnWarning, unless it is nil, is called at once with each warning. The Result has
+	// all of them.
+	OnWarning func(string)
 
-	// Watch finds out what device the target is on, and on what machine, and its
-	// temperature until known is called. SameDrive tells whether two paths of different
-	// file systems are on one drive nevertheless. Package facts has both; with nil nothing
-	// is known, and they are not.
-	Watch     func(target string, hideSerial bool) (known func() Facts, err error)
-	SameDrive func(a, b string) bool
+	// WatchFacts collects facts about the drive of target and the machine, and records
+	// the temperature until known is called. SameDrive reports whether two paths on
+	// different file systems are on one drive. Package facts has both functions. Without
+	// WatchFacts no fact is known; without SameDrive different file systems count as
+	// different drives.
+	WatchFacts func(target string, hideSerial bool) (known func() Facts, err error)
+	SameDrive  func(a, b string) bool
 
-	HideSerial bool   // from Watch
-	Seed       uint64 // 0: of the clock
+	HideSerial bool   // from WatchFacts
+	Seed       uint64 // 0: taken from the clock
 	Version    string // of the program
 	Command    []string
 	Progress   Progress // nil: none
 }
 
-// Progress hears how a run goes on. Its methods return at once.
+// Progress receives the progress of a run. Its methods must return at once.
 type Progress interface {
-	// Begin is told of each step: what it is, what comes after it ("": nothing), and
-	// how many steps there are.
-	Begin(step, steps int, what, next string)
-	// Moved is told of bytes as they are moved.
-	Moved(bytes int64)
-	// Rest is told how long all that is left will take, as far as is known.
-	Rest(left time.Duration)
+	// BeginStep is called when step number step of steps begins. what describes it, next
+	// the step after it; next is empty for the last step.
+	BeginStep(step, steps int, what, next string)
+	// BytesMoved is called with the bytes that were moved since the last call, from many
+	// goroutines.
+	BytesMoved(bytes int64)
+	// TimeLeft is called with the estimated time until the end of the run.
+	TimeLeft(left time.Duration)
 }

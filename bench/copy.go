@@ -18,9 +18,10 @@ import (
 	"shard_to_ssd/verify"
 )
 
-// copying is one copy of a shard, with all that -c does between the lock and the rename:
+// copying is one copy of a shard. It does everything that `shard_to_ssd -c` does between
+// taking the lock and publishing:
 //
-//	walk → plan → copy ⇄ read back → manifest → syncs
+//	list → plan → copy ⇄ read back → manifest → syncs
 type copying struct {
 	engine copier.Engine
 	block  int64 // bytes of one request
@@ -28,13 +29,13 @@ type copying struct {
 	moved  func(bytes int64)
 	tool   string // for the manifest
 
-	processors int // of Go's, when it begins
+	processors int // GOMAXPROCS at its beginning
 }
 
-// run copies the shard into state, an empty directory, and measures that.
-func (c *copying) run(ctx context.Context, from string, state *sys.File) (s Sample, did *copier.Result, err error) {
-	debug.FreeOSMemory()             // of what was before; memory is this copy's
-	runtime.GOMAXPROCS(c.processors) // streams had more; the copier asks for its own
+// run copies the shard into state, an empty directory, and returns the measurements.
+func (c *copying) run(ctx context.Context, from string, state *sys.File) (s Sample, result *copier.Result, err error) {
+	debug.FreeOSMemory()             // the peak must be that of this copy
+	runtime.GOMAXPROCS(c.processors) // streams use more; the copier sets its own
 	if err := sys.ResetPeakMemory(); err != nil {
 		return s, nil, err
 	}
@@ -43,59 +44,61 @@ func (c *copying) run(ctx context.Context, from string, state *sys.File) (s Samp
 		return s, nil, err
 	}
 	w := newStopwatch(c.moved)
-	if did, err = c.copy(ctx, from, state, w); err != nil {
+	if result, err = c.copyShard(ctx, from, state, w); err != nil {
 		return s, nil, err
 	}
 	now, err := sys.CPUTime()
 	if err != nil {
 		return s, nil, err
 	}
-	s = w.sample()
+	s = w.toSample()
 	s.CPU = (now - used).Seconds()
 	s.Memory, err = sys.PeakMemory()
-	return s, did, err
+	return s, result, err
 }
 
-func (c *copying) copy(ctx context.Context, from string, state *sys.File, w *stopwatch) (*copier.Result, error) {
+// copyShard copies the shard and proves the copy.
+func (c *copying) copyShard(ctx context.Context, from string, state *sys.File, w *stopwatch) (*copier.Result, error) {
 	src, err := copier.OpenSource(from)
 	if err != nil {
 		return nil, err
 	}
-	defer src.Close() //nolint:errcheck // opened for reading
+	defer src.Close()
 	plan, err := copier.MakePlan(ctx, src, state)
 	if err != nil {
 		return nil, err
 	}
-	defer plan.Close() //nolint:errcheck // opened for reading
+	defer plan.Close()
 	stage, err := plan.OpenStage(ctx, false, c.jobs)
 	if err != nil {
 		return nil, err
 	}
-	defer stage.Close() //nolint:errcheck // the journal is not needed after
+	defer stage.Close()
 	if err := plan.CheckSpace(ctx, stage, c.engine); err != nil {
 		return nil, err
 	}
-	did, err := plan.Copy(ctx, stage, c.options(w))
+	result, err := plan.Copy(ctx, stage, c.copierOptions(w))
 	if err != nil {
 		return nil, err
 	}
-	if err := c.prove(ctx, src, plan, stage, state, w); err != nil {
+	done := stagedCopy{src: src, plan: plan, stage: stage, state: state, times: w}
+	if err := done.proveCopy(ctx, c.tool); err != nil {
 		return nil, err
 	}
 	w.verified.stop()
-	return did, nil
+	return result, nil
 }
 
-func (c *copying) options(w *stopwatch) copier.Options {
+func (c *copying) copierOptions(w *stopwatch) copier.Options {
 	request := int(c.block)
-	if request == tree.BlockSize { // as if nothing had been said
+	if request == tree.BlockSize { // the copier's default
 		request = 0
 	}
 	medium := &verify.Medium{Own: true, Request: request}
 	return copier.Options{Jobs: c.jobs, Engine: c.engine, Request: request, ReadBack: readBack{medium}, Observer: w, Timer: w}
 }
 
-// readBack lets the copier have its blocks read by the checker.
+// readBack makes the checker of package verify read the blocks back for the copier.
 type readBack struct{ *verify.Medium }
 
 func (r readBack) Open(dir *sys.File, name string, size int64) (copier.BlockReader, error) {
@@ -106,33 +109,43 @@ func (r readBack) Open(dir *sys.File, name string, size int64) (copier.BlockRead
 	return f, nil
 }
 
-// prove writes the manifest, holds the stage against it, and brings both onto stable
+// stagedCopy is a complete copy that is not proven yet.
+type stagedCopy struct {
+	src   *copier.Source
+	plan  *copier.Plan
+	stage *copier.Stage
+	state *sys.File
+	times *stopwatch
+}
+
+// proveCopy writes the manifest, compares the stage with it, and syncs both to stable
 // storage.
-func (c *copying) prove(ctx context.Context, src *copier.Source, plan *copier.Plan, stage *copier.Stage, state *sys.File, w *stopwatch) error {
-	root, err := state.StatAt(copier.StageName)
+func (c *stagedCopy) proveCopy(ctx context.Context, tool string) error {
+	root, err := c.state.StatAt(copier.StageName)
 	if err != nil {
 		return err
 	}
-	m, err := verify.NewWriter(state, &verify.Header{
-		Tool: c.tool, Shard: "measured", Root: verify.RootOf(&root), Source: src.Path, LockDir: "/", Time: time.Now(),
-		Origin: verify.Identity{Dev: src.Stat.Dev, Ino: src.Stat.Ino, Mtime: src.Stat.Mtime},
-		Files:  plan.Files, Entries: plan.Entries(), Bytes: plan.Bytes,
+	from := &c.src.Stat
+	m, err := verify.NewWriter(c.state, &verify.Header{
+		Tool: tool, Shard: "measured", Root: verify.RootOf(&root), Source: c.src.Path, LockDir: "/", Time: time.Now(),
+		Origin: verify.Identity{Dev: from.Dev, Ino: from.Ino, Mtime: from.Mtime},
+		Files:  c.plan.Files, Entries: c.plan.Entries(), Bytes: c.plan.Bytes,
 	})
 	if err != nil {
 		return err
 	}
-	defer m.Close() //nolint:errcheck // closed below where it counts
-	if err := w.timed(stage.SyncJournal); err != nil {
+	defer func() { _ = m.Close() }() // after a failure; the manifest is closed below
+	if err := c.times.timeFlush(c.stage.SyncJournal); err != nil {
 		return err
 	}
-	if err := writeManifest(ctx, m, plan, stage); err != nil {
+	if err := c.writeManifest(ctx, m); err != nil {
 		return err
 	}
 	var both errgroup.Group
-	both.Go(func() error { return proveStage(ctx, state) })
+	both.Go(func() error { return proveStage(ctx, c.state) })
 	both.Go(func() error {
-		defer w.durable.stop()
-		return w.timed(func() error { return plan.SyncStage(m.Files()...) })
+		defer c.times.durable.stop()
+		return c.times.timeFlush(func() error { return c.plan.SyncStage(m.Files()...) })
 	})
 	if err := both.Wait(); err != nil {
 		return err
@@ -140,21 +153,21 @@ func (c *copying) prove(ctx context.Context, src *copier.Source, plan *copier.Pl
 	if err := errs.Join(m.Close(), m.Commit()); err != nil {
 		return err
 	}
-	return w.timed(state.Sync)
+	return c.times.timeFlush(c.state.Sync)
 }
 
-// writeManifest makes of each record of the plan one of the manifest.
-func writeManifest(ctx context.Context, m *verify.Writer, plan *copier.Plan, stage *copier.Stage) error {
-	err := plan.Each(ctx, func(it *copier.Item) error {
+// writeManifest writes a manifest record for each record of the plan.
+func (c *stagedCopy) writeManifest(ctx context.Context, m *verify.Writer) error {
+	err := c.plan.Each(ctx, func(it *copier.Item) error {
 		r := it.Record
 		if r.Kind != tree.Regular {
 			return m.Write(&r, 0)
 		}
-		whole, err := stage.Sum(it)
+		whole, err := c.stage.Sum(it)
 		if err != nil {
 			return err
 		}
-		return m.WriteRegular(&r, whole, func(first, n int64) ([]uint64, error) { return stage.BlockSums(it, first, n) })
+		return m.WriteRegular(&r, whole, func(first, n int64) ([]uint64, error) { return c.stage.BlockSums(it, first, n) })
 	})
 	if err != nil {
 		return err
@@ -162,12 +175,13 @@ func writeManifest(ctx context.Context, m *verify.Writer, plan *copier.Plan, sta
 	return m.Finish()
 }
 
+// proveStage compares the stage with its new manifest.
 func proveStage(ctx context.Context, state *sys.File) error {
 	m, err := verify.OpenNewManifest(state)
 	if err != nil {
 		return err
 	}
-	defer m.Close() //nolint:errcheck // opened for reading
+	defer m.Close()
 	var first error
 	err = verify.ProveTree(ctx, m, verify.Shard{In: state, Name: copier.StageName}, func(d verify.Difference) {
 		if first == nil {
@@ -177,39 +191,40 @@ func proveStage(ctx context.Context, state *sys.File) error {
 	return errs.Join(err, first)
 }
 
-// stopwatch takes the times of one copy. It is the copier's Observer and Timer.
+// stopwatch measures the times of one copy. It is the Observer and the Timer of the
+// copier.
 type stopwatch struct {
 	start time.Time
 	moved func(bytes int64)
 
-	files, bytes             atomic.Int64 // as planned
-	filesDone, bytesCopied   atomic.Int64
-	first, last, copied      mark
-	durable, verified        mark
-	blocks, fileTimes, syncs times
+	files, bytes                     atomic.Int64 // as planned
+	filesDone, bytesCopied           atomic.Int64
+	first, last, copied              firstTime
+	durable, verified                firstTime
+	blockTimes, fileTimes, syncTimes sharedHistogram
 }
 
 func newStopwatch(moved func(int64)) *stopwatch {
 	w := &stopwatch{start: time.Now(), moved: moved}
-	for _, m := range []*mark{&w.first, &w.last, &w.copied, &w.durable, &w.verified} {
+	for _, m := range []*firstTime{&w.first, &w.last, &w.copied, &w.durable, &w.verified} {
 		m.start = w.start
 	}
-	for _, t := range []*times{&w.blocks, &w.fileTimes, &w.syncs} {
+	for _, t := range []*sharedHistogram{&w.blockTimes, &w.fileTimes, &w.syncTimes} {
 		t.h = newHistogram()
 	}
 	return w
 }
 
-// mark is when something first was so.
-type mark struct {
+// firstTime is the time of the first call of stop.
+type firstTime struct {
 	start time.Time
 	once  sync.Once
 	after time.Duration
 }
 
-func (m *mark) stop() { m.once.Do(func() { m.after = time.Since(m.start) }) }
+func (m *firstTime) stop() { m.once.Do(func() { m.after = time.Since(m.start) }) }
 
-// Planned is told how much there is to do. Of nothing, everything is done.
+// Planned sets the totals. Without bytes or files, their times are those of now.
 func (w *stopwatch) Planned(files, bytes int64) {
 	w.files.Store(files)
 	w.bytes.Store(bytes)
@@ -222,7 +237,7 @@ func (w *stopwatch) Planned(files, bytes int64) {
 	}
 }
 
-// Copied is told of bytes written.
+// Copied counts bytes that were written.
 func (w *stopwatch) Copied(bytes int64) {
 	w.moved(bytes)
 	if w.bytesCopied.Add(bytes) == w.bytes.Load() {
@@ -230,10 +245,10 @@ func (w *stopwatch) Copied(bytes int64) {
 	}
 }
 
-// ReadBack is told of bytes found equal.
+// ReadBack counts bytes that were read back and are equal.
 func (w *stopwatch) ReadBack(bytes int64) { w.moved(bytes) }
 
-// FileDone is told of each file.
+// FileDone counts a file that was copied and read back.
 func (w *stopwatch) FileDone() {
 	w.first.stop()
 	if w.filesDone.Add(1) == w.files.Load() {
@@ -241,27 +256,27 @@ func (w *stopwatch) FileDone() {
 	}
 }
 
-// Block, File and Sync are told how long each took.
-func (w *stopwatch) Block(took time.Duration) { w.blocks.add(took) }
+// Block records the time of one block.
+func (w *stopwatch) Block(took time.Duration) { w.blockTimes.recordTime(took) }
 
-// File is told of each file.
-func (w *stopwatch) File(took time.Duration) { w.fileTimes.add(took) }
+// File records the time of one file.
+func (w *stopwatch) File(took time.Duration) { w.fileTimes.recordTime(took) }
 
-// Sync is told of each flush.
-func (w *stopwatch) Sync(took time.Duration) { w.syncs.add(took) }
+// Sync records the time of one flush.
+func (w *stopwatch) Sync(took time.Duration) { w.syncTimes.recordTime(took) }
 
-// timed runs a flush that the copier knows nothing of.
-func (w *stopwatch) timed(flush func() error) error {
+// timeFlush runs and records a flush that the copier does not do itself.
+func (w *stopwatch) timeFlush(flush func() error) error {
 	start := time.Now()
 	err := flush()
 	w.Sync(time.Since(start))
 	return err
 }
 
-func (w *stopwatch) sample() Sample {
+func (w *stopwatch) toSample() Sample {
 	return Sample{
 		FirstDone: w.first.after.Seconds(), LastDone: w.last.after.Seconds(), Copied: w.copied.after.Seconds(),
 		Durable: w.durable.after.Seconds(), Verified: w.verified.after.Seconds(),
-		Block: latencyOf(w.blocks.h), File: latencyOf(w.fileTimes.h), Sync: latencyOf(w.syncs.h),
+		Block: latencyOf(w.blockTimes.h), File: latencyOf(w.fileTimes.h), Sync: latencyOf(w.syncTimes.h),
 	}
 }

@@ -1,19 +1,21 @@
-// Package bench says how fast an SSD takes shards, with the copy engine that
-// production uses. A run, see Run,
+// Package bench measures how fast an SSD takes shards, with the copy engine that
+// shard_to_ssd uses in production. A shard is one large data directory of a search
+// service. Run does this:
 //
-//  1. looks at the machine: model, file system, kernel, what is known of each (Facts, if
-//     its Config has somebody look);
-//  2. measures what the device can do on the same directory with nothing else: direct
-//     reads, writes, and both at once, over block sizes and depths (Ceiling);
-//  3. copies workloads with each engine, block size and number of workers, in shuffled
-//     order, with cold caches, several times (Case);
-//  4. writes on for as long as it is told, to find where the device gets slower, and how
-//     it recovers (Sustained), and has a reader beside it (Readers);
-//  5. takes everything away again that it made, on every way out.
+//  1. It collects facts about the machine and the drive, if its Config has a function for
+//     that (Facts).
+//  2. It measures the ceilings: direct reads, writes, and both at the same time, without
+//     any other load, for several block sizes and queue depths (Ceiling).
+//  3. It copies workloads with each engine, block size and number of workers. The order
+//     is shuffled, the caches are cold, and each copy is repeated (Case).
+//  4. It measures a reader of random pages, alone and beside a copy (Readers).
+//  5. It writes until a share of the free space is full, to find the point where the drive
+//     gets slower, and the time that it needs to recover (Sustained).
+//  6. It deletes everything that it made, after an error or a signal too.
 //
-// All of it is a Result, with every raw sample, in base units. What is printed of it is
-// made from the file alone, so that it can be made again.
+// A Result has every raw sample, in base units. Reports and comparisons are made from the
+// file of the Result alone, so they can be made again later.
 //
-// It says nothing of other workloads than copying: a device that is fast here may be
-// slow for small random writes.
+// A Result describes copying only: a drive that is fast here may be slow for small random
+// writes.
 package bench

@@ -10,11 +10,12 @@ import (
 	"golang.org/x/perf/benchfmt"
 )
 
-// WriteGoBench writes results in the format of Go's benchmarks, which benchstat reads: a
-// line for each sample. Facts are lines "key: value"; missing ones have none, or take
-// back those of the result before.
+// WriteGoBench writes results in the format of Go benchmarks, with a line for each
+// sample. benchstat reads that format. A fact is a line "key: value". An unknown fact has
+// no line, or an empty one that clears the fact of the result before.
 //
-// benchstat makes a table for each set of facts. To have two drives side by side,
+// benchstat makes a table for each set of facts. This command puts two drives side by
+// side:
 //
 //	benchstat -table .name old.txt new.txt
 func WriteGoBench(to io.Writer, results ...*Result) error {
@@ -23,16 +24,16 @@ func WriteGoBench(to io.Writer, results ...*Result) error {
 	}
 	w := benchfmt.NewWriter(to)
 	for _, r := range results {
-		if err := writeShots(w, r); err != nil {
+		if err := writeSampleLines(w, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func writeShots(w *benchfmt.Writer, r *Result) error {
+func writeSampleLines(w *benchfmt.Writer, r *Result) error {
 	config := goBenchConfig(r)
-	for _, s := range r.shots() {
+	for _, s := range r.sampleLines() {
 		if len(s.values) == 0 {
 			continue
 		}
@@ -47,7 +48,7 @@ func writeShots(w *benchfmt.Writer, r *Result) error {
 	return nil
 }
 
-// writeUnits says which way of each unit is better, so that benchstat knows.
+// writeUnits writes for each unit whether a higher or a lower value is better.
 func writeUnits(to io.Writer, results []*Result) error {
 	var units []string
 	for _, r := range results {
@@ -68,32 +69,33 @@ func writeUnits(to io.Writer, results []*Result) error {
 	return nil
 }
 
+// goBenchConfig returns the settings and the known facts of a result.
 func goBenchConfig(r *Result) (list []benchfmt.Config) {
 	add := func(key, text string) {
-		// A value is the rest of a line.
+		// A value must not contain a newline.
 		if text = strings.Join(strings.Fields(text), " "); text != "" {
 			list = append(list, benchfmt.Config{Key: key, Value: []byte(text), File: true})
 		}
 	}
 	add("tool", r.Tool)
 	add("profile", r.Profile)
-	add("size", Bytes(r.Size))
+	add("size", FormatBytes(r.Size))
 	add("caches", r.Cold)
-	for _, f := range r.Facts.List() {
+	for _, f := range r.Facts.ListKnown() {
 		add(strings.ReplaceAll(f.Key, "_", "-"), f.Text)
 	}
 	return list
 }
 
-// Fact is one that is known.
+// Fact is a known fact.
 type Fact struct {
-	Key  string // as in the file of results
-	Text string // its value, unscaled
+	Key  string // as in the JSON of a result
+	Text string // value in base units
 }
 
-// List are the facts that are known, the device's first. Temperatures are not in it:
-// they are a series.
-func (f *Facts) List() (list []Fact) {
+// ListKnown returns the known facts, those of the drive first. It leaves out the
+// temperatures, which are a series.
+func (f *Facts) ListKnown() (list []Fact) {
 	text := func(key string, value *string) {
 		if value != nil {
 			list = append(list, Fact{key, *value})
@@ -111,14 +113,14 @@ func (f *Facts) List() (list []Fact) {
 	number("capacity", f.Capacity)
 	text("transport", f.Transport)
 	text("link_speed", f.LinkSpeed)
-	number("link_width", wide(f.LinkWidth))
+	number("link_width", toInt64(f.LinkWidth))
 	text("link_speed_max", f.LinkSpeedMax)
-	number("link_width_max", wide(f.LinkWidthMax))
+	number("link_width_max", toInt64(f.LinkWidthMax))
 	if f.Rotational != nil {
 		list = append(list, Fact{"rotational", strconv.FormatBool(*f.Rotational)})
 	}
 	text("scheduler", f.Scheduler)
-	number("queue_depth", wide(f.QueueDepth))
+	number("queue_depth", toInt64(f.QueueDepth))
 	if len(f.Layers) > 0 {
 		list = append(list, Fact{"layers", strings.Join(f.Layers, " ")})
 	}
@@ -137,7 +139,7 @@ func (f *Facts) List() (list []Fact) {
 	return list
 }
 
-func wide(n *int) *int64 {
+func toInt64(n *int) *int64 {
 	if n == nil {
 		return nil
 	}

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/perf/benchfmt"
 
 	"shard_to_ssd/bench"
-	"shard_to_ssd/bench/example"
+	"shard_to_ssd/bench/internal/benchtest"
 )
 
-// parsed reads the format with the package that benchstat reads it with.
-func parsed(t *testing.T, text []byte) (results []*benchfmt.Result, units benchfmt.UnitMetadataMap) {
+// parseGoBench reads the format with the package that benchstat uses.
+func parseGoBench(t *testing.T, text []byte) (results []*benchfmt.Result, units benchfmt.UnitMetadataMap) {
 	t.Helper()
 	r := benchfmt.NewReader(bytes.NewReader(text), "test")
 	for r.Scan() {
@@ -34,7 +34,7 @@ func parsed(t *testing.T, text []byte) (results []*benchfmt.Result, units benchf
 	return results, r.Units()
 }
 
-func goBench(t *testing.T, r *bench.Result) []byte {
+func goBenchText(t *testing.T, r *bench.Result) []byte {
 	t.Helper()
 	var text bytes.Buffer
 	if err := bench.WriteGoBench(&text, r); err != nil {
@@ -43,10 +43,10 @@ func goBench(t *testing.T, r *bench.Result) []byte {
 	return text.Bytes()
 }
 
-// Every sample of every measure comes back, under the same name and in the same unit.
+// Every sample of every measure is read back with the same name and unit.
 func TestGoBenchIsReadBack(t *testing.T) {
-	r := example.Cached().Result(3)
-	results, units := parsed(t, goBench(t, r))
+	r := benchtest.CachedDrive().MakeResult(3)
+	results, units := parseGoBench(t, goBenchText(t, r))
 	got := map[string][]float64{}
 	for _, res := range results {
 		for _, v := range res.Values {
@@ -61,55 +61,55 @@ func TestGoBenchIsReadBack(t *testing.T) {
 			better = 1
 		}
 		if units.GetBetter(m.Unit) != better {
-			t.Errorf("%s: better is %d", m.Unit, units.GetBetter(m.Unit))
+			t.Errorf("%s: got better=%d, want %d", m.Unit, units.GetBetter(m.Unit), better)
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if len(want) < 100 {
-		t.Errorf("only %d measures", len(want))
+		t.Errorf("got only %d measures, want at least 100", len(want))
 	}
 }
 
 func TestGoBenchFacts(t *testing.T) {
-	r := example.Steady().Result(1)
+	r := benchtest.SteadyDrive().MakeResult(1)
 	r.Facts.Governor = nil
 	odd := "Example\n: Drive\t B"
 	r.Facts.Model = &odd
-	results, _ := parsed(t, goBench(t, r))
+	results, _ := parseGoBench(t, goBenchText(t, r))
 	for key, want := range map[string]string{
 		"model": "Example : Drive B", "firmware": "EXB7", "link-speed": "16.0 GT/s PCIe", "link-width": "4",
 		"file-system": "xfs", "size": "16GiB", "governor": "", "serial": "", "capacity": "2000398934016",
 	} {
 		if got := results[0].GetConfig(key); got != want {
-			t.Errorf("%s is %q; wanted %q", key, got, want)
+			t.Errorf("%s: got %q, want %q", key, got, want)
 		}
 	}
 }
 
-// What is not known of a drive is not taken from the one before it.
+// An unknown fact of a drive is not taken from the drive before it.
 func TestGoBenchFactsOfSeveral(t *testing.T) {
-	first, second := example.Steady().Result(1), example.Cached().Result(1)
+	first, second := benchtest.SteadyDrive().MakeResult(1), benchtest.CachedDrive().MakeResult(1)
 	second.Facts.Model, second.Facts.Governor = nil, nil
 	var text bytes.Buffer
 	if err := bench.WriteGoBench(&text, first, second); err != nil {
 		t.Fatal(err)
 	}
-	results, _ := parsed(t, text.Bytes())
+	results, _ := parseGoBench(t, text.Bytes())
 	a, b := results[0], results[len(results)-1]
 	if a.GetConfig("model") == "" || a.GetConfig("governor") == "" || b.GetConfig("firmware") == "" {
 		t.Errorf("facts are missing: %v, %v", a.Config, b.Config)
 	}
 	if model, governor := b.GetConfig("model"), b.GetConfig("governor"); model != "" || governor != "" {
-		t.Errorf("model %q, governor %q of a drive of which they are not known", model, governor)
+		t.Errorf("got model %q and governor %q of a drive without them", model, governor)
 	}
 }
 
-// Names are for ever: results of years are compared by them.
+// Names must stay stable: they identify measures in results of many years.
 func TestGoBenchNames(t *testing.T) {
 	var got []string
-	for _, m := range example.Cached().Result(1).Measures() {
+	for _, m := range benchtest.CachedDrive().MakeResult(1).Measures() {
 		if m.Unit == "B/s" {
 			got = append(got, m.Name)
 		}
@@ -121,21 +121,21 @@ func TestGoBenchNames(t *testing.T) {
 		"Sustained/block=1MiB/depth=32/phase=worst-second", "Reader/beside=copy",
 	} {
 		if !slices.Contains(got, want) {
-			t.Errorf("%s is not measured", want)
+			t.Errorf("no measure %s", want)
 		}
 	}
-	odd := measured(1)
+	odd := resultOf(1)
 	odd.Cases[0].Workload = "my files/of 2030 =\u00a0x"
 	if got, want := odd.Cases[0].Name(), "Copy/workload=my_files_of_2030___x/engine=direct/block=1MiB/jobs=1"; got != want {
-		t.Errorf("%q; wanted %q", got, want)
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
-// benchstat itself: it is of the module that the statistics come from.
+// benchstat is in the module that also has the statistics.
 func TestBenchstat(t *testing.T) {
 	dir := t.TempDir()
-	for name, r := range map[string]*bench.Result{"old.txt": example.Steady().Result(6), "new.txt": example.Cached().Result(6)} {
-		if err := os.WriteFile(filepath.Join(dir, name), goBench(t, r), 0o600); err != nil {
+	for name, r := range map[string]*bench.Result{"old.txt": benchtest.SteadyDrive().MakeResult(6), "new.txt": benchtest.CachedDrive().MakeResult(6)} {
+		if err := os.WriteFile(filepath.Join(dir, name), goBenchText(t, r), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,7 +149,7 @@ func TestBenchstat(t *testing.T) {
 		`│ +B/s +│ +B/s +vs base`, `p99\.9-block-sec`, `CPU-sec/GiB`, `~ \(p=`,
 	} {
 		if !regexp.MustCompile(want).Match(out) {
-			t.Errorf("benchstat did not say %s", want)
+			t.Errorf("the output of benchstat does not match %s", want)
 		}
 	}
 	if t.Failed() {

@@ -7,8 +7,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// What a histogram can tell apart: three digits, of times from 100 ns to an hour. A
-// longer time counts as an hour.
+// The resolution of a histogram: three digits, from 100 ns to one hour. A longer time
+// counts as one hour.
 const (
 	shortest = 100 * time.Nanosecond
 	longest  = time.Hour
@@ -20,10 +20,10 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 func record(h *hdrhistogram.Histogram, took time.Duration) {
-	h.RecordValue(int64(min(max(took, shortest), longest))) //nolint:errcheck // within its bounds
+	_ = h.RecordValue(int64(min(max(took, shortest), longest))) // cannot fail within the bounds
 }
 
-// latencyOf are the percentiles of a histogram.
+// latencyOf returns the percentiles of a histogram, in seconds.
 func latencyOf(h *hdrhistogram.Histogram) Latency {
 	at := func(percent float64) float64 { return time.Duration(h.ValueAtQuantile(percent)).Seconds() }
 	if h.TotalCount() == 0 {
@@ -33,13 +33,13 @@ func latencyOf(h *hdrhistogram.Histogram) Latency {
 		Max: time.Duration(h.Max()).Seconds()}
 }
 
-// times is a histogram for many goroutines.
-type times struct {
+// sharedHistogram is a histogram for many goroutines.
+type sharedHistogram struct {
 	mu sync.Mutex
 	h  *hdrhistogram.Histogram
 }
 
-func (t *times) add(took time.Duration) {
+func (t *sharedHistogram) recordTime(took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	record(t.h, took)

@@ -9,22 +9,25 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
 
-// manyFiles is from how many files on a copy is kept until all are measured: ext4 avoids
-// inodes that were just freed for half a minute, and taxes whoever makes files then.
+// manyFiles is the number of files from which copies are kept until all are measured.
+// ext4 avoids inodes that were freed in the last half minute, which makes the creation of
+// new files slower.
 const manyFiles = 1000
 
-// matrix are the cases, and what each of them copies.
+// matrix has the cases and the shard that each of them copies.
 type matrix struct {
 	cases  []Case
-	shards []*shard // of each case
+	shards []*shard // one for each case
 }
 
-// makeMatrix has a case for each workload, engine, block size and number of workers. Of
-// a workload without large files the block size means nothing: it has the last only.
+// makeMatrix makes a case for each workload, engine, block size and number of workers. A
+// workload without large files has only the last block size, because its requests are
+// never that large.
 func makeMatrix(shards []*shard, s *settings) *matrix {
 	m := &matrix{}
 	for _, from := range shards {
@@ -45,9 +48,10 @@ func makeMatrix(shards []*shard, s *settings) *matrix {
 	return m
 }
 
-// rounds calls do for each of n, in a new order each round, so that what changes with
-// time, such as heat, changes all alike. next comes after i, -1: nothing.
-func rounds(seed uint64, rounds, n int, do func(i, next int) error) error {
+// forEachShuffled calls do for each of n in every round. Each round has a new order, so
+// that changes over time, such as heat, affect all of them alike. next is the index after
+// i, or -1 after the last one.
+func forEachShuffled(seed uint64, rounds, n int, do func(i, next int) error) error {
 	random := rand.New(rand.NewPCG(seed, 2))
 	var order []int
 	for range rounds {
@@ -62,23 +66,23 @@ func rounds(seed uint64, rounds, n int, do func(i, next int) error) error {
 	return nil
 }
 
-// what a copy is called.
-func (c *Case) what() string {
-	return fmt.Sprintf("copy %s, engine %s, requests of %s, %d workers", c.Workload, c.Engine, Bytes(c.Block), c.Jobs)
+// stepName names the copies of the case in progress messages.
+func (c *Case) stepName() string {
+	return fmt.Sprintf("copy %s, engine %s, requests of %s, %s", c.Workload, c.Engine, FormatBytes(c.Block), humanize.Count(c.Jobs, "worker"))
 }
 
-// measureCase copies once for case i.
+// measureCase makes one copy for case i.
 func (r *runner) measureCase(ctx context.Context, m *matrix, i, next int) error {
 	c, from := &m.cases[i], m.shards[i]
 	if c.Refused != "" {
-		r.skip(2 * c.Bytes)
+		r.skipStep(2 * c.Bytes)
 		return nil
 	}
 	after := readersStep
 	if next >= 0 {
-		after = m.cases[next].what()
+		after = m.cases[next].stepName()
 	}
-	r.begin(2*c.Bytes, c.what(), after)
+	r.begin(2*c.Bytes, c.stepName(), after)
 	if err := r.work.checkReserve(from.stored); err != nil {
 		return err
 	}
@@ -92,82 +96,82 @@ func (r *runner) measureCase(ctx context.Context, m *matrix, i, next int) error 
 	if err != nil {
 		return err
 	}
-	defer state.Close() //nolint:errcheck // opened for reading
+	defer state.Close()
 	how := copying{engine: copier.Engine(c.Engine), block: c.Block, jobs: c.Jobs, moved: r.moved, tool: r.Version, processors: r.processors}
-	sample, did, err := how.run(ctx, from.path, state)
+	sample, copied, err := how.run(ctx, from.path, state)
 	if err != nil {
 		return fmt.Errorf("copy %s with engine %s: %w", c.Workload, c.Engine, err)
 	}
-	r.written.Add(max(from.stored-did.Engines[copier.Clone].Bytes, 0))
+	r.written.Add(max(from.stored-copied.Engines[copier.Clone].Bytes, 0))
 	if cached != nil && *cached > c.Bytes/100 {
-		r.warn(fmt.Sprintf("%s: %s of it were in the page cache before a copy: that was not read from the drive", c.Workload, Bytes(*cached)))
+		r.warn(fmt.Sprintf("%s: %s were in the page cache before a copy, so the copy did not read them from the drive", c.Workload, FormatBytes(*cached)))
 	}
-	if c.Refused, err = r.noResult(ctx, c, from, did, state); err != nil {
+	if c.Refused, err = r.refusalOf(ctx, c, from, copied, state); err != nil {
 		return err
 	}
+	sample.Cached = cached
+	c.Samples = append(c.Samples, sample)
 	if c.Refused != "" {
 		c.Samples = []Sample{}
 		r.warn(fmt.Sprintf("%s, engine %s: no result: %s", c.Workload, c.Engine, c.Refused))
-	} else {
-		sample.Cached = cached
-		c.Samples = append(c.Samples, sample)
 	}
-	if c.Files >= manyFiles && !r.deletes {
+	if c.Files >= manyFiles && !r.deleteEachCopy {
 		return nil
 	}
 	return r.work.delete(ctx, name)
 }
 
-// noResult says why a copy says nothing of the engine or the device, or "".
-func (r *runner) noResult(ctx context.Context, c *Case, from *shard, did *copier.Result, state *sys.File) (string, error) {
-	if u := did.Engines[copier.Clone]; u.Bytes > 0 {
-		return fmt.Sprintf("extents are shared: %d of %d bytes were cloned, and did not move", u.Bytes, c.Bytes), nil
+// refusalOf returns the reason why a copy proves nothing about the engine or the drive,
+// or "".
+func (r *runner) refusalOf(ctx context.Context, c *Case, from *shard, copied *copier.Result, state *sys.File) (string, error) {
+	if u := copied.Engines[copier.Clone]; u.Bytes > 0 {
+		return fmt.Sprintf("extents are shared: %d of %d bytes were cloned, so they did not move", u.Bytes, c.Bytes), nil
 	}
-	if asked := copier.Engine(c.Engine); asked != copier.Auto && did.Engines[asked].Bytes < c.Bytes {
-		for other, u := range did.Engines {
+	if asked := copier.Engine(c.Engine); asked != copier.Auto && copied.Engines[asked].Bytes < c.Bytes {
+		for other, u := range copied.Engines {
 			if other != asked && u.Bytes > 0 {
-				return fmt.Sprintf("this engine does not work here: %d of %d bytes were moved by %s", u.Bytes, c.Bytes, other), nil
+				return fmt.Sprintf("this engine does not work here: %s moved %d of %d bytes", other, u.Bytes, c.Bytes), nil
 			}
 		}
 	}
-	path, known, err := sharedFile(ctx, from, state)
+	path, known, err := findSharedFile(ctx, from, state)
 	if path != "" {
-		return fmt.Sprintf("extents are shared: those of %q with its source, and did not move", path), err
+		return fmt.Sprintf("extents are shared: %q shares them with its source, so they did not move", path), err
 	}
 	if err == nil && !known {
-		r.warn("this file system does not tell whether files have extents in common: that all of them moved is not proven")
+		r.warn("this file system does not report shared extents: it is not proven that all bytes moved")
 	}
 	return "", err
 }
 
-// sharedFiles is how many files of a copy are looked at for shared extents: an engine
-// that shares does so from the first on.
-const sharedFiles = 256
+// sharedFilesChecked is the number of files that are checked for shared extents. An
+// engine that shares extents does so from the first file on.
+const sharedFilesChecked = 256
 
-// sharedFile is the first file of the copy that has extents in common with another. known
-// is false if the file system does not tell.
-func sharedFile(ctx context.Context, from *shard, state *sys.File) (path string, known bool, err error) {
-	looked, enough := 0, errors.New("enough")
+// findSharedFile returns the path of the first file of the copy that shares extents with
+// another file. known is false if the file system does not report them.
+func findSharedFile(ctx context.Context, from *shard, state *sys.File) (path string, known bool, err error) {
+	checked, enough := 0, errors.New("enough")
 	known = true
 	err = from.plan.Each(ctx, func(it *copier.Item) error {
 		if it.Kind != tree.Regular || it.Size == 0 {
 			return nil
 		}
-		if looked++; looked > sharedFiles {
+		if checked++; checked > sharedFilesChecked {
 			return enough
 		}
 		f, err := openCopy(from, state, it)
 		if err != nil {
 			return err
 		}
-		defer f.Close() //nolint:errcheck // opened for reading
-		shared, told, err := f.Shared()
+		defer f.Close()
+		shared, reported, err := f.Shared()
 		switch {
 		case err != nil:
 			return err
 		case shared:
 			path = it.Below()
-		case !told:
+		case !reported:
 			known = false
 		default:
 			return nil
@@ -180,6 +184,7 @@ func sharedFile(ctx context.Context, from *shard, state *sys.File) (path string,
 	return path, known, err
 }
 
+// openCopy opens the copy of a file.
 func openCopy(from *shard, state *sys.File, it *copier.Item) (*sys.File, error) {
 	if from.src.IsFile() {
 		return state.OpenAt(copier.StageName, unix.O_RDONLY, 0)
@@ -188,6 +193,6 @@ func openCopy(from *shard, state *sys.File, it *copier.Item) (*sys.File, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close() //nolint:errcheck // opened for reading
+	defer dir.Close()
 	return dir.OpenAt(it.Name, unix.O_RDONLY, 0)
 }

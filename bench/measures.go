@@ -6,34 +6,35 @@ import (
 	"strings"
 )
 
-// Units are those of benchstat: base units, with what is measured before them.
+// Units are those of benchstat: base units, after the name of the quantity.
 const (
 	unitRate  = "B/s"
 	unitShare = "%ceiling"
 )
 
-// Measure is one number of a result, with all its samples, in base units.
+// Measure is one quantity of a result, with all its samples, in base units.
 type Measure struct {
-	// Name is what was done, as Go's benchmarks are named: stable, without blanks.
+	// Name is stable and has no blanks, as the name of a Go benchmark.
 	Name string
-	// Unit is what of it, for example B/s or p99-block-sec.
+	// Unit names the quantity, for example B/s or p99-block-sec.
 	Unit   string
 	Values []float64
 }
 
-// HigherIsBetter tells rates and shares from times and memory.
+// HigherIsBetter reports whether the measure is a rate, a share, or the offset of a
+// cliff. For times and memory, lower is better.
 func (m *Measure) HigherIsBetter() bool { return higherIsBetter(m.Unit) }
 
 func higherIsBetter(unit string) bool {
 	return unit == unitRate || unit == unitShare || unit == "cliff-B"
 }
 
-// Measures are all the numbers of a result that can be compared with another's, in the
-// order of the result.
+// Measures returns all quantities of a result that can be compared with another result,
+// in the order of the result.
 func (r *Result) Measures() []Measure {
 	var list []Measure
 	at := map[[2]string]int{}
-	for _, s := range r.shots() {
+	for _, s := range r.sampleLines() {
 		for _, v := range s.values {
 			key := [2]string{s.name, v.unit}
 			i, known := at[key]
@@ -48,8 +49,8 @@ func (r *Result) Measures() []Measure {
 	return list
 }
 
-// shot is one sample of something: a line of Go's benchmark format.
-type shot struct {
+// sampleLine is one sample of several quantities: a line of the Go benchmark format.
+type sampleLine struct {
 	name   string
 	count  int64
 	values []value
@@ -60,47 +61,47 @@ type value struct {
 	unit  string
 }
 
-func (r *Result) shots() (list []shot) {
+func (r *Result) sampleLines() (list []sampleLine) {
 	for i := range r.Ceilings {
-		list = append(list, r.Ceilings[i].shots()...)
+		list = append(list, r.Ceilings[i].sampleLines()...)
 	}
 	for i := range r.Cases {
-		list = append(list, r.Cases[i].shots()...)
+		list = append(list, r.Cases[i].sampleLines()...)
 	}
-	return append(append(list, r.Sustained.shots()...), r.Readers.shots("Reader", "copy")...)
+	return append(append(list, r.Sustained.sampleLines()...), r.Readers.sampleLines("Reader", "copy")...)
 }
 
-func (c *Ceiling) shots() (list []shot) {
-	name := fmt.Sprintf("Ceiling/way=%s/block=%s/depth=%d", word(string(c.Way)), Bytes(c.Block), c.Depth)
+func (c *Ceiling) sampleLines() (list []sampleLine) {
+	name := fmt.Sprintf("Ceiling/way=%s/block=%s/depth=%d", namePart(string(c.Way)), FormatBytes(c.Block), c.Depth)
 	for i, rate := range c.Rates {
-		s := shot{name, 1, []value{{rate, unitRate}}}
+		s := sampleLine{name, 1, []value{{rate, unitRate}}}
 		if i < len(c.Latency) {
 			s.count = max(1, c.Latency[i].Count)
-			s.values = append(s.values, c.Latency[i].values("")...)
+			s.values = append(s.values, c.Latency[i].percentileValues("")...)
 		}
 		list = append(list, s)
 	}
 	return list
 }
 
-// Name is what a case is called wherever it is named.
+// Name returns the stable name of the case.
 func (c *Case) Name() string {
-	return fmt.Sprintf("Copy/workload=%s/engine=%s/block=%s/jobs=%d", word(c.Workload), word(c.Engine), Bytes(c.Block), c.Jobs)
+	return fmt.Sprintf("Copy/workload=%s/engine=%s/block=%s/jobs=%d", namePart(c.Workload), namePart(c.Engine), FormatBytes(c.Block), c.Jobs)
 }
 
-// Rate is how fast a sample was, bytes a second, until the last file had been read back.
+// Rate returns bytes a second until the last file was read back.
 func (c *Case) Rate(s *Sample) float64 { return float64(c.Bytes) / s.LastDone }
 
-func (c *Case) shots() (list []shot) {
+func (c *Case) sampleLines() (list []sampleLine) {
 	for i := range c.Samples {
-		// No time, no memory: not measured.
-		measured := slices.DeleteFunc(c.values(&c.Samples[i]), func(v value) bool { return v.value == 0 })
-		list = append(list, shot{c.Name(), 1, measured})
+		// 0 means that the time or the memory was not measured.
+		measured := slices.DeleteFunc(c.sampleValues(&c.Samples[i]), func(v value) bool { return v.value == 0 })
+		list = append(list, sampleLine{c.Name(), 1, measured})
 	}
 	return list
 }
 
-func (c *Case) values(s *Sample) []value {
+func (c *Case) sampleValues(s *Sample) []value {
 	rate := c.Rate(s)
 	list := []value{{rate, unitRate}}
 	if c.Ceiling > 0 {
@@ -114,37 +115,37 @@ func (c *Case) values(s *Sample) []value {
 	}
 	list = append(list, value{float64(s.Memory), "peak-B"})
 	for _, l := range []struct {
-		what string
-		of   Latency
+		prefix  string
+		latency Latency
 	}{{"block-", s.Block}, {"file-", s.File}, {"sync-", s.Sync}} {
-		list = append(list, l.of.values(l.what)...)
+		list = append(list, l.latency.percentileValues(l.prefix)...)
 	}
 	return list
 }
 
-// values leaves out what was not measured, and percentiles of so few measurements that
-// they are only the greatest of them.
-func (l *Latency) values(what string) (list []value) {
+// percentileValues leaves out a percentile of too few measurements: it would be their
+// maximum.
+func (l *Latency) percentileValues(prefix string) (list []value) {
 	for _, p := range []struct {
 		value float64
 		name  string
 		least int64 // measurements
 	}{{l.P50, "p50", 1}, {l.P90, "p90", 10}, {l.P99, "p99", 100}, {l.P999, "p99.9", 1000}, {l.Max, "max", 1}} {
 		if l.Count >= p.least {
-			list = append(list, value{p.value, p.name + "-" + what + "sec"})
+			list = append(list, value{p.value, p.name + "-" + prefix + "sec"})
 		}
 	}
 	return list
 }
 
-// A long write is done once: one sample of each.
-func (s *Sustained) shots() (list []shot) {
+// sampleLines returns one sample of each quantity, since a run has one sustained write.
+func (s *Sustained) sampleLines() (list []sampleLine) {
 	if s == nil {
 		return nil
 	}
 	add := func(phase string, values ...value) {
-		name := fmt.Sprintf("Sustained/block=%s/depth=%d/phase=%s", Bytes(s.Block), s.Depth, phase)
-		list = append(list, shot{name, 1, values})
+		name := fmt.Sprintf("Sustained/block=%s/depth=%d/phase=%s", FormatBytes(s.Block), s.Depth, phase)
+		list = append(list, sampleLine{name, 1, values})
 	}
 	if s.Cliff != nil {
 		add("before-cliff", value{s.Cliff.Before, unitRate}, value{float64(s.Cliff.Offset), "cliff-B"})
@@ -153,22 +154,22 @@ func (s *Sustained) shots() (list []shot) {
 	if s.WorstSecond != nil {
 		add("worst-second", value{*s.WorstSecond, unitRate})
 	}
-	return append(list, s.Readers.shots("SustainedReader", "write")...)
+	return append(list, s.Readers.sampleLines("SustainedReader", "write")...)
 }
 
-// shots are of a reader beside something, and alone before that.
-func (r *Readers) shots(name, beside string) []shot {
+// sampleLines returns the samples of a reader alone and beside other I/O.
+func (r *Readers) sampleLines(name, beside string) []sampleLine {
 	if r == nil {
 		return nil
 	}
-	return []shot{
-		{name + "/beside=nothing", max(1, r.Alone.Count), r.Alone.values("")},
-		{name + "/beside=" + beside, max(1, r.Beside.Count), append(r.Beside.values(""), value{r.Rate, unitRate})},
+	return []sampleLine{
+		{name + "/beside=nothing", max(1, r.Alone.Count), r.Alone.percentileValues("")},
+		{name + "/beside=" + beside, max(1, r.Beside.Count), append(r.Beside.percentileValues(""), value{r.Rate, unitRate})},
 	}
 }
 
-// word is s as a part of a name of a benchmark.
-func word(s string) string {
+// namePart replaces the characters of s that the name of a benchmark must not have.
+func namePart(s string) string {
 	s = strings.Map(func(c rune) rune {
 		if c <= ' ' || c == '/' || c == '=' || c == 0x7f || c > 0x7f && strings.TrimSpace(string(c)) == "" {
 			return '_'
@@ -181,8 +182,9 @@ func word(s string) string {
 	return s
 }
 
-// Bytes is a number of bytes as people say it, without losing any: 4MiB, 1000B.
-func Bytes(n int64) string {
+// FormatBytes formats a number of bytes exactly, in the largest unit that fits: 4MiB,
+// 1000B.
+func FormatBytes(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	i := 0
 	for n != 0 && n%1024 == 0 && i < len(units)-1 {

@@ -9,15 +9,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	"shard_to_ssd/bench/data"
+	"shard_to_ssd/bench/internal/data"
 	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
-// makers is how many workers make a workload.
-const makers = 8
+// makeWorkers is the number of workers that make a workload.
+const makeWorkers = 8
 
-// runner is one Run.
+// runner is the state of one Run.
 type runner struct {
 	*Config
 	tracker
@@ -28,21 +28,21 @@ type runner struct {
 
 	sustainedBlock int64
 	written        atomic.Int64 // bytes
-	processors     int          // of Go's, at the beginning
+	processors     int          // GOMAXPROCS at the beginning
 	copies         int          // made so far
-	deletes        bool         // each copy is deleted at once
-	stamps         uint64       // of sustained writes, made so far
-	shards         []*shard     // that were made
-	given          *shard       // nil: none
-	open           []*shard     // all that are open
+	deleteEachCopy bool         // delete each copy at once
+	stamps         uint64       // last stamp of a sustained write
+	shards         []*shard     // the workloads
+	source         *shard       // shard of Config.Source; nil: none
+	openShards     []*shard     // all shards that are open
 }
 
-// Run measures, in a new directory under the target, which is gone when it returns. If
-// ctx ends, or something fails, the Result has what was measured until then and is not
-// Complete. Errors: ErrUsage, a *SpaceError, a *CostError, the cause of ctx, or any other
-// failure.
+// Run measures in a new directory below the target, and deletes that directory. If ctx
+// ends or something fails, the Result has the measurements until then and is not
+// Complete. The error is ErrUsage, a *SpaceError, a *CostError, the cause of ctx, or
+// another failure.
 func Run(ctx context.Context, c Config) (result *Result, err error) {
-	set, err := c.settings()
+	set, err := c.makeSettings()
 	if err != nil {
 		return nil, err
 	}
@@ -50,13 +50,13 @@ func Run(ctx context.Context, c Config) (result *Result, err error) {
 		c.Seed = uint64(time.Now().UnixNano())
 	}
 	r := &runner{Config: &c, set: set, sustainedBlock: sustainedBlock, processors: runtime.GOMAXPROCS(0)}
-	r.result = &Result{Version: ResultVersion, Tool: c.Version, Command: c.Command, Started: time.Now(), Profile: c.profile(),
+	r.result = &Result{Version: ResultVersion, Tool: c.Version, Command: c.Command, Started: time.Now(), Profile: c.profileName(),
 		Size: set.size, Seed: c.Seed, Warnings: []string{}, Ceilings: []Ceiling{}, Cases: []Case{}}
 	r.to = c.Progress
-	r.cooler = cooler{how: coldAll, warn: r.warn}
+	r.cooler = cooler{how: dropAllCaches, warn: r.warn}
 	known := func() Facts { return Facts{} }
-	if c.Watch != nil {
-		if known, err = c.Watch(c.Target, c.HideSerial); err != nil {
+	if c.WatchFacts != nil {
+		if known, err = c.WatchFacts(c.Target, c.HideSerial); err != nil {
 			return nil, err
 		}
 	}
@@ -66,51 +66,51 @@ func Run(ctx context.Context, c Config) (result *Result, err error) {
 	}
 	defer func() {
 		r.closeShards()
-		err = errs.Join(err, r.work.remove(ctx))
-		r.finish(err)
+		err = errs.Join(err, r.work.removeAll(ctx))
+		r.completeResult(err)
 		r.result.Facts = known()
 		runtime.GOMAXPROCS(r.processors)
 		result = r.result
 	}()
-	return nil, r.run(ctx)
+	return nil, r.measureAll(ctx)
 }
 
-func (c *Config) profile() string {
+func (c *Config) profileName() string {
 	if c.Profile == "" {
 		return string(Quick)
 	}
 	return string(c.Profile)
 }
 
-func (r *runner) finish(err error) {
+func (r *runner) completeResult(err error) {
 	r.result.Seconds = time.Since(r.result.Started).Seconds()
 	r.result.Written = r.written.Load()
 	r.result.Cold = r.cooler.how
 	r.result.Complete = err == nil
 }
 
-// warn adds a warning, unless it was given before.
+// warn adds a warning, unless the result has it already.
 func (r *runner) warn(message string) {
 	if !slices.Contains(r.result.Warnings, message) {
 		r.result.Warnings = append(r.result.Warnings, message)
-		if r.Warn != nil {
-			r.Warn(message)
+		if r.OnWarning != nil {
+			r.OnWarning(message)
 		}
 	}
 }
 
-// wrote is told of bytes that are written and moved.
-func (r *runner) wrote(bytes int64) {
+// countWritten counts bytes that were written, and reports them as moved.
+func (r *runner) countWritten(bytes int64) {
 	r.written.Add(bytes)
 	r.moved(bytes)
 }
 
-func (r *runner) run(ctx context.Context) error {
+func (r *runner) measureAll(ctx context.Context) error {
 	workloads := data.Workloads(r.set.size)
-	if err := r.openGiven(ctx); err != nil {
+	if err := r.openSource(ctx); err != nil {
 		return err
 	}
-	sustained, err := r.settle(workloads)
+	sustained, err := r.checkCost(workloads)
 	if err != nil {
 		return err
 	}
@@ -129,43 +129,44 @@ func (r *runner) run(ctx context.Context) error {
 	if sustained == 0 {
 		return nil
 	}
-	if err := r.clear(ctx); err != nil {
+	if err := r.clearWorkDir(ctx); err != nil {
 		return err
 	}
 	r.result.Sustained, err = r.measureSustained(ctx, sustained, r.set.pause, r.set.reading)
 	return err
 }
 
-// openGiven looks at the real directory that is to be copied, if there is one.
-func (r *runner) openGiven(ctx context.Context) error {
+// openSource opens the shard of Config.Source, if there is one.
+func (r *runner) openSource(ctx context.Context) error {
 	if r.Source == "" {
 		return nil
 	}
-	if err := r.checkApart(); err != nil {
+	if err := r.checkTargetOutsideSource(); err != nil {
 		return err
 	}
 	from, err := r.openShard(ctx, sourceWorkload, r.Source)
 	if err != nil {
 		return err
 	}
-	r.given = from
+	r.source = from
 	if from.plan.Bytes == 0 {
-		return fmt.Errorf("%w: source %q has nothing in it", ErrUsage, r.Source)
+		return fmt.Errorf("%w: source %q is empty", ErrUsage, r.Source)
 	}
 	if b := from.plan.Bytes; from.stored < b-b/10 {
-		r.warn(fmt.Sprintf("%s: of %s only %s are stored, the rest are holes: its rates count them, too", sourceWorkload, Bytes(b), Bytes(from.stored)))
+		r.warn(fmt.Sprintf("%s: only %s of %s are stored; the rates include the holes", sourceWorkload, FormatBytes(from.stored), FormatBytes(b)))
 	}
 	return nil
 }
 
-// checkApart refuses a source that the target is in: it would copy what is made there.
-func (r *runner) checkApart() error {
+// checkTargetOutsideSource refuses a target inside the source: the run would copy its own
+// files.
+func (r *runner) checkTargetOutsideSource() error {
 	source, err := sys.RealPath(r.Source)
 	if err != nil {
 		return err
 	}
 	if target := r.work.target.Path(); strings.HasPrefix(target+"/", strings.TrimSuffix(source, "/")+"/") {
-		return fmt.Errorf("%w: the target %q is in the source %q", ErrUsage, target, source)
+		return fmt.Errorf("%w: target %q is inside source %q: choose a target outside", ErrUsage, target, source)
 	}
 	return nil
 }
@@ -173,7 +174,7 @@ func (r *runner) checkApart() error {
 // sourceWorkload is the name of the workload that is a real directory.
 const sourceWorkload = "source"
 
-// openShard looks at a shard. Its plan is in a directory of its own.
+// openShard opens the shard at path, with a directory of its own for its plan.
 func (r *runner) openShard(ctx context.Context, name, path string) (*shard, error) {
 	dir, err := mkdir(r.work.File, "plan-"+name)
 	if err != nil {
@@ -181,61 +182,61 @@ func (r *runner) openShard(ctx context.Context, name, path string) (*shard, erro
 	}
 	from, err := openShard(ctx, name, path, dir)
 	if err != nil {
-		dir.Close() //nolint:errcheck // opened for reading
+		dir.Close()
 		return nil, err
 	}
-	r.open = append(r.open, from)
+	r.openShards = append(r.openShards, from)
 	return from, nil
 }
 
-// settle adds up what the run will do, tells, and refuses what is too much. It returns
-// how much the sustained write writes.
-func (r *runner) settle(workloads []data.Workload) (sustained int64, err error) {
+// checkCost adds up the cost of the run, reports it, and refuses a run that does not fit
+// or is not allowed. It returns the bytes of the first sustained write.
+func (r *runner) checkCost(workloads []data.Workload) (sustained int64, err error) {
 	space, err := r.work.Space()
 	if err != nil {
 		return 0, err
 	}
 	b := &budget{set: r.set, free: space.Free, reserve: r.work.reserve}
 	for i, w := range workloads {
-		t := w.Total(r.Seed)
-		b.addMade(t)
-		b.addCases(t, i != onlySmall)
+		t := w.AddUp(r.Seed)
+		b.addWorkload(t)
+		b.addCases(t, i != smallFilesIndex)
 	}
-	if r.given != nil {
-		b.addCases(data.Total{Files: r.given.plan.Files, Bytes: r.given.plan.Bytes, Stored: r.given.stored}, r.given.hasLarge())
+	if r.source != nil {
+		b.addCases(data.Total{Files: r.source.plan.Files, Bytes: r.source.plan.Bytes, Stored: r.source.stored}, r.source.hasLarge())
 	}
-	b.addRest()
-	cost := b.cost()
-	if !cost.fits() && b.kept > 0 {
-		r.warn("there is no space to keep copies of many files until the end: whoever makes files after others were deleted is slower on some file systems")
-		b.kept, r.deletes = 0, true
-		cost = b.cost()
+	b.addFixedSteps()
+	cost := b.totalCost()
+	if !cost.fitsSpace() && b.keptBytes > 0 {
+		r.warn("not enough space to keep copies of many files until the end: on some file systems, new files are slower after others were deleted")
+		b.keptBytes, r.deleteEachCopy = 0, true
+		cost = b.totalCost()
 	}
-	r.steps, r.planned, r.started = b.steps, b.moves, time.Now()
-	if r.Tell != nil {
-		r.Tell(cost)
+	r.steps, r.planned, r.started = b.steps, b.movedBytes, time.Now()
+	if r.OnCost != nil {
+		r.OnCost(cost)
 	}
-	return b.sustained(), cost.check(r.work.target.Path(), r.Yes)
+	return b.sustainedSize(), cost.checkAllowed(r.work.target.Path(), r.AllowCostly)
 }
 
-// measureCeilings measures all ceilings, and takes what it needs for that away again.
+// measureCeilings measures all ceilings and deletes its files.
 func (r *runner) measureCeilings(ctx context.Context) error {
 	dir, err := mkdir(r.work.File, "ceilings")
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // opened for reading
+	defer dir.Close()
 	b := &ceilingBench{dir: dir, size: r.set.ceilingSize, seed: r.Seed, moved: r.moved}
-	r.begin(b.size, "write "+Bytes(b.size)+" to read", "ceilings")
+	r.begin(b.size, "write "+FormatBytes(b.size)+" for the reads", "ceilings")
 	r.written.Add(b.size)
-	if err := b.prepare(ctx); err != nil {
+	if err := b.writeSource(ctx); err != nil {
 		return err
 	}
-	if !b.direct() {
-		r.warn("this file system has no direct I/O: the ceilings are those of the page cache, and of no device")
+	if !b.readsDirect() {
+		r.warn("this file system has no direct I/O: the ceilings are those of the page cache, not of the drive")
 	}
 	if block, depth := slices.Max(r.set.ceilingBlocks), slices.Max(r.set.ceilingDepths); b.size < 4*block*int64(depth) {
-		r.warn(fmt.Sprintf("ceilings are of as few as %d requests, %d at once: a larger size makes them more", b.size/block, depth))
+		r.warn(fmt.Sprintf("some ceilings have only %d requests, %d at a time: a larger size gives more", b.size/block, depth))
 	}
 	all := r.result.Ceilings
 	for _, block := range r.set.ceilingBlocks {
@@ -246,16 +247,16 @@ func (r *runner) measureCeilings(ctx context.Context) error {
 		}
 	}
 	r.result.Ceilings = all
-	err = rounds(r.Seed, r.set.samples, len(all), func(i, next int) error {
+	err = forEachShuffled(r.Seed, r.set.samples, len(all), func(i, next int) error {
 		c, after := &all[i], "workloads"
 		if next >= 0 {
-			after = all[next].what()
+			after = all[next].stepName()
 		}
-		r.begin(b.size*int64(len(c.Way.each())), c.what(), after)
+		r.begin(b.size*int64(len(c.Way.directions())), c.stepName(), after)
 		if c.Way != Read {
 			r.written.Add(b.size)
 		}
-		return b.sample(ctx, c)
+		return b.addSample(ctx, c)
 	})
 	if err != nil {
 		return err
@@ -263,71 +264,76 @@ func (r *runner) measureCeilings(ctx context.Context) error {
 	return r.work.delete(ctx, "ceilings")
 }
 
-// what a ceiling is called.
-func (c *Ceiling) what() string {
-	return fmt.Sprintf("ceiling: %s, blocks of %s, %d at once", c.Way, Bytes(c.Block), c.Depth)
+// stepName names the samples of the ceiling in progress messages.
+func (c *Ceiling) stepName() string {
+	return fmt.Sprintf("ceiling: %s, blocks of %s, %d at a time", c.Way, FormatBytes(c.Block), c.Depth)
 }
 
-// makeShards makes the workloads that are copied.
+// makeShards makes the workloads and opens them.
 func (r *runner) makeShards(ctx context.Context, workloads []data.Workload) error {
 	for i, w := range workloads {
-		t := w.Total(r.Seed)
 		next := "copies"
 		if i+1 < len(workloads) {
 			next = "make workload " + workloads[i+1].Name
 		}
-		r.begin(t.Bytes, "make workload "+w.Name+", "+Bytes(t.Bytes), next)
-		dir, err := mkdir(r.work.File, "source-"+w.Name)
-		if err != nil {
+		if err := r.makeShard(ctx, w, next); err != nil {
 			return err
 		}
-		err = w.Write(ctx, dir, r.Seed, makers, r.wrote)
-		r.written.Add(t.Stored - t.Bytes)
-		if err == nil {
-			err = dir.SyncFS()
-		}
-		path := dir.Path()
-		if closed := dir.Close(); err == nil {
-			err = closed
-		}
-		if err != nil {
-			return err
-		}
-		from, err := r.openShard(ctx, w.Name, path)
-		if err != nil {
-			return err
-		}
-		r.shards = append(r.shards, from)
 	}
 	return nil
 }
 
-// measureCases copies everything in every way.
+func (r *runner) makeShard(ctx context.Context, w data.Workload, next string) error {
+	t := w.AddUp(r.Seed)
+	r.begin(t.Bytes, "make workload "+w.Name+", "+FormatBytes(t.Bytes), next)
+	dir, err := mkdir(r.work.File, "source-"+w.Name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	err = w.WriteFiles(ctx, dir, r.Seed, makeWorkers, r.countWritten)
+	r.written.Add(t.Stored - t.Bytes)
+	if err != nil {
+		return err
+	}
+	if err := dir.SyncFS(); err != nil {
+		return err
+	}
+	from, err := r.openShard(ctx, w.Name, dir.Path())
+	if err != nil {
+		return err
+	}
+	r.shards = append(r.shards, from)
+	return nil
+}
+
+// measureCases makes all copies of the matrix.
 func (r *runner) measureCases(ctx context.Context) error {
 	shards := r.shards
-	if r.given != nil {
-		shards = append(shards[:len(shards):len(shards)], r.given)
+	if r.source != nil {
+		shards = append(shards[:len(shards):len(shards)], r.source)
 	}
 	m := makeMatrix(shards, r.set)
 	for i := range m.cases {
 		m.cases[i].Ceiling = r.ceilingOf(m.shards[i])
 	}
 	r.result.Cases = m.cases
-	return rounds(r.Seed, r.set.samples, len(m.cases), func(i, next int) error { return r.measureCase(ctx, m, i, next) })
+	return forEachShuffled(r.Seed, r.set.samples, len(m.cases), func(i, next int) error { return r.measureCase(ctx, m, i, next) })
 }
 
-// ceilingOf is what a copy of a shard cannot be faster than: on one drive it is read and
-// written at once.
+// ceilingOf returns the upper limit of the rate of a copy: that of Both if source and
+// target are on one drive, otherwise that of Write.
 func (r *runner) ceilingOf(from *shard) float64 {
 	s, err := r.work.Stat()
-	if err == nil && s.Dev != from.src.Stat.Dev && !(r.SameDrive != nil && r.SameDrive(r.work.target.Path(), from.path)) {
-		return best(r.result.Ceilings, Write)
+	isSameDrive := err != nil || s.Dev == from.src.Stat.Dev || r.SameDrive != nil && r.SameDrive(r.work.target.Path(), from.path)
+	if isSameDrive {
+		return bestRate(r.result.Ceilings, Both)
 	}
-	return best(r.result.Ceilings, Both)
+	return bestRate(r.result.Ceilings, Write)
 }
 
-// clear deletes all that the copies needed.
-func (r *runner) clear(ctx context.Context) error {
+// clearWorkDir closes all shards and deletes everything in the work directory.
+func (r *runner) clearWorkDir(ctx context.Context) error {
 	r.closeShards()
 	names, err := r.work.Names(make([]byte, 4096))
 	if err != nil {
@@ -342,8 +348,8 @@ func (r *runner) clear(ctx context.Context) error {
 }
 
 func (r *runner) closeShards() {
-	for _, s := range r.open {
+	for _, s := range r.openShards {
 		s.close()
 	}
-	r.open, r.shards, r.given = nil, nil, nil
+	r.openShards, r.shards, r.source = nil, nil, nil
 }

@@ -1,21 +1,23 @@
 package bench
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
 	"runtime"
 	"time"
 
+	"shard_to_ssd/bench/internal/data"
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/tree"
 )
 
-// ErrUsage is in the error of a Config that cannot be meant.
+// ErrUsage is in the error for a Config that is wrong.
 var ErrUsage = errors.New("wrong usage")
 
-// settings are a Config with everything chosen.
+// settings are a Config in which every default is filled in.
 type settings struct {
 	size    int64
 	engines []copier.Engine
@@ -27,29 +29,43 @@ type settings struct {
 	ceilingDepths []int
 	ceilingSize   int64 // bytes of one sample
 	reading       time.Duration
-	share         float64 // 0: no sustained write
+	share         float64 // of the free space; 0: no sustained write
 	pause         time.Duration
 }
 
-// ProfileInfo is a profile and what it is for.
+// ProfileInfo describes a profile in one line.
 type ProfileInfo struct {
-	Name Profile
-	For  string
+	Name    Profile
+	Purpose string
 }
 
-// Profiles are those there are.
+// WorkloadInfo describes a workload in one line.
+type WorkloadInfo struct {
+	Name    string
+	Purpose string
+}
+
+// Workloads returns the workloads that each run makes and copies.
+func Workloads() (list []WorkloadInfo) {
+	for _, w := range data.Workloads(gib) {
+		list = append(list, WorkloadInfo{w.Name, w.Purpose})
+	}
+	return list
+}
+
+// Profiles returns all profiles.
 func Profiles() []ProfileInfo {
 	return []ProfileInfo{
-		{Quick, "some 2 minutes: ceilings, copies as production does them and with each engine that moves data, a reader beside one"},
-		{Standard, "some 15 minutes: all engines, more block sizes, depths, workers and samples, and a sustained write"},
-		{Long, "ceilings, few copies, and writing on until half of the free space is full, up to three times"},
+		{Quick, "about 2 minutes: ceilings, copies as in production and with each engine that moves data, a reader beside a copy"},
+		{Standard, "about 15 minutes: all engines, more block sizes, depths, workers and samples, and a sustained write"},
+		{Long, "ceilings, a few copies, and a write that fills half of the free space, up to three times"},
 	}
 }
 
 const kib, mib, gib = int64(1) << 10, int64(1) << 20, int64(1) << 30
 
-// profiles are the settings of each, where a Config says nothing.
-func (p Profile) settings() (settings, error) {
+// defaultSettings returns the settings of a profile, before the Config changes them.
+func (p Profile) defaultSettings() (settings, error) {
 	usual := pool.Default(runtime.NumCPU(), 0)
 	switch p {
 	case Quick, "":
@@ -69,9 +85,9 @@ func (p Profile) settings() (settings, error) {
 	return settings{}, fmt.Errorf("%w: profile %q is not one of quick, standard, sustained", ErrUsage, p)
 }
 
-// settings chooses what a Config does not say.
-func (c *Config) settings() (*settings, error) {
-	s, err := c.Profile.settings()
+// makeSettings takes each value from the Config or, if it is zero, from the profile.
+func (c *Config) makeSettings() (*settings, error) {
+	s, err := c.Profile.defaultSettings()
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +95,9 @@ func (c *Config) settings() (*settings, error) {
 		s.size, s.ceilingSize = c.Size, c.Size/2
 	}
 	if len(c.Engines) > 0 {
-		s.engines = c.Engines
+		if s.engines, err = parseEngines(c.Engines); err != nil {
+			return nil, err
+		}
 	}
 	if len(c.Blocks) > 0 {
 		s.blocks = c.Blocks
@@ -87,36 +105,38 @@ func (c *Config) settings() (*settings, error) {
 	if len(c.Jobs) > 0 {
 		s.jobs = c.Jobs
 	}
-	if c.Samples > 0 {
-		s.samples = c.Samples
-	}
-	if c.Reading > 0 {
-		s.reading = c.Reading
-	}
-	if c.Share > 0 {
-		s.share = c.Share
-	}
-	if c.Pause > 0 {
-		s.pause = c.Pause
-	}
+	s.samples = cmp.Or(c.Samples, s.samples)
+	s.reading = cmp.Or(c.ReadAlone, s.reading)
+	s.share = cmp.Or(c.Share, s.share)
+	s.pause = cmp.Or(c.Pause, s.pause)
 	s.ceilingSize = max(s.ceilingSize-s.ceilingSize%(4*mib), 4*mib)
-	return &s, s.check(c)
+	return &s, s.checkRanges(c)
 }
 
-// leastSize is the least size that makes files of more than a block.
-const leastSize = 32 * mib
+func parseEngines(names []string) ([]copier.Engine, error) {
+	engines := make([]copier.Engine, len(names))
+	for i, name := range names {
+		if err := engines[i].Set(name); err != nil {
+			return nil, fmt.Errorf("%w: engine %w", ErrUsage, err)
+		}
+	}
+	return engines, nil
+}
 
-func (s *settings) check(c *Config) error {
+// minSize is the smallest size whose files are larger than one block.
+const minSize = 32 * mib
+
+func (s *settings) checkRanges(c *Config) error {
 	for _, rule := range []struct {
 		broken  bool
 		message string
 	}{
-		{c.Target == "", "no target"},
-		{c.Size < 0 || s.size < leastSize, fmt.Sprintf("size %d: wanted at least %d bytes", s.size, leastSize)},
-		{c.Samples < 0, fmt.Sprintf("samples %d: wanted at least 1", c.Samples)},
-		{c.Share < 0 || s.share >= 1, fmt.Sprintf("share %v: wanted from 0 to less than 1", s.share)},
-		{c.Reading < 0, fmt.Sprintf("reading %v: wanted at least 0", c.Reading)},
-		{c.Pause < 0, fmt.Sprintf("pause %v: wanted at least 0", c.Pause)},
+		{c.Target == "", "no target directory"},
+		{c.Size < 0 || s.size < minSize, fmt.Sprintf("size %d must be at least %d bytes", s.size, minSize)},
+		{c.Samples < 0, fmt.Sprintf("samples %d must be at least 1", c.Samples)},
+		{c.Share < 0 || s.share >= 1, fmt.Sprintf("share %v must be at least 0 and less than 1", s.share)},
+		{c.ReadAlone < 0, fmt.Sprintf("reading time %v must not be negative", c.ReadAlone)},
+		{c.Pause < 0, fmt.Sprintf("pause %v must not be negative", c.Pause)},
 	} {
 		if rule.broken {
 			return fmt.Errorf("%w: %s", ErrUsage, rule.message)
@@ -124,44 +144,44 @@ func (s *settings) check(c *Config) error {
 	}
 	for _, b := range s.blocks {
 		if b < 128*kib || b > tree.BlockSize || bits.OnesCount64(uint64(b)) != 1 {
-			return fmt.Errorf("%w: block %d: wanted a power of two from %d to %d", ErrUsage, b, 128*kib, tree.BlockSize)
+			return fmt.Errorf("%w: block %d must be a power of two from %d to %d", ErrUsage, b, 128*kib, tree.BlockSize)
 		}
 	}
 	for _, j := range s.jobs {
 		if j < 1 || j > 1024 {
-			return fmt.Errorf("%w: %d jobs: wanted 1 to 1024", ErrUsage, j)
+			return fmt.Errorf("%w: jobs %d must be from 1 to 1024", ErrUsage, j)
 		}
 	}
 	return nil
 }
 
-// Cost is what a run will cost the device.
+// Cost is an upper limit of the space and the writes that a run takes, in bytes.
 type Cost struct {
-	Writes int64 // bytes in all, at the most
-	Peak   int64 // bytes that are there at once, at the most
-	Free   int64 // bytes that are free now
-	Keeps  int64 // bytes that stay free
+	Writes  int64 // in total
+	Peak    int64 // stored at the same time
+	Free    int64 // free now
+	Reserve int64 // kept free
 }
 
-// mustAsk is the part of the free space from which on a run has to be allowed.
-const mustAsk = 10
+// A run that writes more than 1/askFraction of the free space needs Config.AllowCostly.
+const askFraction = 10
 
-// CostError says that a run would write so much that it has to be allowed, with
-// Config.Yes.
+// CostError reports that a run would write more than a tenth of the free space, and that
+// Config.AllowCostly is not set.
 type CostError struct{ Cost }
 
 func (e *CostError) Error() string {
-	return fmt.Sprintf("this would write %d bytes, more than a tenth of the %d that are free: it has to be allowed", e.Writes, e.Free)
+	return fmt.Sprintf("this run would write %d bytes, more than a tenth of the %d free bytes, and that was not allowed", e.Writes, e.Free)
 }
 
-func (c Cost) fits() bool { return c.Peak <= c.Free-c.Keeps }
+func (c Cost) fitsSpace() bool { return c.Peak <= c.Free-c.Reserve }
 
-// check refuses a run that there is no space for, or that was not allowed.
-func (c Cost) check(target string, yes bool) error {
-	if !c.fits() {
-		return &SpaceError{Path: target, Need: c.Peak, Free: c.Free, Reserve: c.Keeps}
+// checkAllowed refuses a run that does not fit, or that writes more than is allowed.
+func (c Cost) checkAllowed(target string, allowCostly bool) error {
+	if !c.fitsSpace() {
+		return &SpaceError{Path: target, Need: c.Peak, Free: c.Free, Reserve: c.Reserve}
 	}
-	if c.Writes > c.Free/mustAsk && !yes {
+	if c.Writes > c.Free/askFraction && !allowCostly {
 		return &CostError{c}
 	}
 	return nil

@@ -8,51 +8,52 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
 	"shard_to_ssd/internal/errs"
 )
 
-// ErrVersion is the cause when a file is of a version that this program does not know.
-var ErrVersion = errors.New("unknown version of a result")
+// ErrVersion is in the error for a file of an unknown format version.
+var ErrVersion = errors.New("unknown result version")
 
-// largest is the most that is read as a result, in bytes. A day of points, two a second,
-// is some 20 MB.
-const largest = 1 << 30
+// maxResultSize is the largest file that Decode reads, in bytes. A day of points, two a
+// second, takes about 20 MB.
+const maxResultSize = 1 << 30
 
-// Save writes a result as a file, whole or not at all: what was there before stays
-// until the new one is on stable storage.
+// Save writes a result to a file, completely or not at all: the old file stays until the
+// new one is on stable storage.
 func Save(path string, r *Result) error {
-	text, err := encode(r)
+	text, err := encodeJSON(r)
 	if err != nil {
 		return fmt.Errorf("write result %s: %w", path, err)
 	}
-	return WriteWhole(path, text)
+	return WriteAtomic(path, text)
 }
 
-// NoDrive is an error if path is a drive, or a link to one: nothing is written over what
-// is on it, whatever name was given for a file.
-func NoDrive(path string) error {
+// RefuseBlockDevice returns an error if path is a block device or a link to one. Nothing
+// may overwrite the data of a drive, even if a user names it by mistake.
+func RefuseBlockDevice(path string) error {
 	is, err := os.Stat(path)
 	if err == nil && is.Mode()&(os.ModeDevice|os.ModeCharDevice) == os.ModeDevice {
-		return errors.New("it is a block device, and never written to")
+		return errors.New("it is a block device: name a file instead")
 	}
 	return nil
 }
 
-// WriteWhole puts text into a file that appears complete, or not at all. What is there
-// and no regular file, such as a pipe or /dev/null, is written to, and not replaced; a
-// block device is refused.
-func WriteWhole(path string, text []byte) error {
-	if err := NoDrive(path); err != nil {
+// WriteAtomic writes text to a file, completely or not at all. It writes into anything
+// else that exists, such as a pipe or /dev/null, instead of replacing it. It refuses a
+// block device.
+func WriteAtomic(path string, text []byte) error {
+	if err := RefuseBlockDevice(path); err != nil {
 		return &os.PathError{Op: "write", Path: path, Err: err}
 	}
 	if is, err := os.Lstat(path); err == nil && !is.Mode().IsRegular() {
-		return writeInto(path, text)
+		return writeInPlace(path, text)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
-	err = errs.Join(fill(f, text), f.Close())
+	err = errs.Join(writeAndSync(f, text), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -62,7 +63,8 @@ func WriteWhole(path string, text []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
-func writeInto(path string, text []byte) error {
+// writeInPlace truncates the file and writes text into it.
+func writeInPlace(path string, text []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
@@ -71,18 +73,19 @@ func writeInto(path string, text []byte) error {
 	return errs.Join(err, f.Close())
 }
 
-func fill(f *os.File, text []byte) error {
+// writeAndSync writes text to a new file and syncs it.
+func writeAndSync(f *os.File, text []byte) error {
 	if _, err := f.Write(text); err != nil {
 		return err
 	}
-	// CreateTemp is for secrets. A result is to be shown.
+	// CreateTemp makes a private file, but others may read a result.
 	if err := f.Chmod(0o644); err != nil {
 		return err
 	}
 	return f.Sync()
 }
 
-// syncDir makes names in a directory durable.
+// syncDir syncs the names in a directory to stable storage.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -91,9 +94,9 @@ func syncDir(dir string) error {
 	return errs.Join(d.Sync(), d.Close())
 }
 
-// Encode writes the text of the file that Save writes.
+// Encode writes a result as JSON, as Save does.
 func Encode(to io.Writer, r *Result) error {
-	text, err := encode(r)
+	text, err := encodeJSON(r)
 	if err != nil {
 		return err
 	}
@@ -101,9 +104,9 @@ func Encode(to io.Writer, r *Result) error {
 	return err
 }
 
-func encode(r *Result) ([]byte, error) {
+func encodeJSON(r *Result) ([]byte, error) {
 	if r.Version != ResultVersion {
-		return nil, fmt.Errorf("%w: %d, wanted %d", ErrVersion, r.Version, ResultVersion)
+		return nil, fmt.Errorf("%w: got %d, want %d", ErrVersion, r.Version, ResultVersion)
 	}
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
@@ -113,8 +116,8 @@ func encode(r *Result) ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// Load reads a result that Save has written. A file of another version, one that is
-// cut off, and one with anything in it that is not of a result, is refused.
+// Load reads a result that Save has written. It refuses a file of another version, an
+// incomplete file, and a file with unknown fields.
 func Load(path string) (*Result, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -128,16 +131,16 @@ func Load(path string) (*Result, error) {
 	return r, nil
 }
 
-// Decode is Load of what is read.
+// Decode reads a result as Load does.
 func Decode(from io.Reader) (*Result, error) {
-	text, err := io.ReadAll(io.LimitReader(from, largest+1))
+	text, err := io.ReadAll(io.LimitReader(from, maxResultSize+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > largest {
-		return nil, fmt.Errorf("larger than %d bytes", largest)
+	if len(text) > maxResultSize {
+		return nil, fmt.Errorf("not a result: larger than %d bytes", maxResultSize)
 	}
-	if err := wantVersion(text); err != nil {
+	if err := checkVersion(text); err != nil {
 		return nil, err
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -146,16 +149,16 @@ func Decode(from io.Reader) (*Result, error) {
 	if err := d.Decode(&r); err != nil {
 		return nil, fmt.Errorf("not a result: %w", err)
 	}
-	return &r, check(&r)
+	return &r, checkNumbers(&r)
 }
 
-// wantVersion comes before all else: fields of a later version are unknown, and to say
-// that of a field would send a reader the wrong way.
-func wantVersion(text []byte) error {
+// checkVersion runs before the fields are decoded. Otherwise a file of a later version
+// would be refused for its unknown fields, which hides the real cause.
+func checkVersion(text []byte) error {
 	var head struct {
 		Version *int `json:"version"`
 	}
-	// Unmarshal also refuses what follows the value.
+	// Unmarshal refuses text after the value.
 	if err := json.Unmarshal(text, &head); err != nil {
 		if text = bytes.TrimSpace(text); len(text) > 0 && text[0] == '{' {
 			return fmt.Errorf("damaged or cut off: %w", err)
@@ -166,36 +169,36 @@ func wantVersion(text []byte) error {
 		return errors.New("not a result: it has no version")
 	}
 	if *head.Version != ResultVersion {
-		return fmt.Errorf("%w: %d; this program knows %d", ErrVersion, *head.Version, ResultVersion)
+		return fmt.Errorf("%w: got %d, this program reads %d", ErrVersion, *head.Version, ResultVersion)
 	}
 	return nil
 }
 
-// check refuses numbers that nothing measures, so that what is made of a result needs
-// not look again.
-func check(r *Result) error {
+// checkNumbers refuses numbers that no measurement has, so that reports and comparisons
+// need not check them.
+func checkNumbers(r *Result) error {
 	if r.Started.IsZero() {
-		return errors.New("not a result: it does not say when it began")
+		return errors.New("not a result: it has no start time")
 	}
 	for i, c := range r.Ceilings {
-		if !positive(c.Rates...) {
-			return fmt.Errorf("ceiling %d: a rate that is not over 0", i)
+		if !allPositive(c.Rates...) {
+			return fmt.Errorf("ceiling %d: a rate is not above 0", i)
 		}
 	}
 	for i, c := range r.Cases {
 		if c.Bytes < 0 || c.Ceiling < 0 {
-			return fmt.Errorf("case %d (%s): less than nothing was copied", i, c.Workload)
+			return fmt.Errorf("case %d (%s): bytes or ceiling are negative", i, c.Workload)
 		}
 		for _, s := range c.Samples {
-			if !positive(s.LastDone) {
-				return fmt.Errorf("case %d (%s): a copy that took %v s", i, c.Workload, s.LastDone)
+			if !allPositive(s.LastDone) {
+				return fmt.Errorf("case %d (%s): a copy took %v s", i, c.Workload, s.LastDone)
 			}
 		}
 	}
 	return nil
 }
 
-func positive(values ...float64) bool {
+func allPositive(values ...float64) bool {
 	for _, v := range values {
 		if !(v > 0) {
 			return false

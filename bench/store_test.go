@@ -13,29 +13,32 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shard_to_ssd/bench"
-	"shard_to_ssd/bench/example"
+	"shard_to_ssd/bench/internal/benchtest"
 )
 
-// What is no regular file is written to, and stays what it is.
-func TestWriteWholeIntoWhatIsNoFile(t *testing.T) {
+// WriteAtomic writes into a file that is not regular, and does not replace it.
+func TestWriteAtomicThroughLink(t *testing.T) {
 	dir := t.TempDir()
 	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
 	if err := errors.Join(os.WriteFile(file, []byte("longer than the new text"), 0o600), os.Symlink(file, link)); err != nil {
 		t.Fatal(err)
 	}
-	if err := bench.WriteWhole(link, []byte("text")); err != nil {
+	if err := bench.WriteAtomic(link, []byte("text")); err != nil {
 		t.Fatal(err)
 	}
-	is, err := os.Lstat(link)
-	text, err2 := os.ReadFile(file)
-	if err := errors.Join(err, err2); err != nil || is.Mode().Type() != os.ModeSymlink || string(text) != "text" {
-		t.Errorf("%v, %v, %q", err, is.Mode(), text)
+	info, statErr := os.Lstat(link)
+	text, readErr := os.ReadFile(file)
+	if err := errors.Join(statErr, readErr); err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Type() != os.ModeSymlink || string(text) != "text" {
+		t.Errorf("got mode %v, text %q, want a link to the new text", info.Mode(), text)
 	}
 }
 
 func TestSaveAndLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "result.json")
-	for _, want := range []*bench.Result{example.Cached().Result(2), example.Steady().Result(1), measured(1)} {
+	for _, want := range []*bench.Result{benchtest.CachedDrive().MakeResult(2), benchtest.SteadyDrive().MakeResult(1), resultOf(1)} {
 		if err := bench.Save(path, want); err != nil {
 			t.Fatal(err)
 		}
@@ -49,12 +52,12 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 	left, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(left) != 1 {
-		t.Errorf("beside the result there is %v, %v", left, err)
+		t.Errorf("got %v, %v, want only the result", left, err)
 	}
 }
 
-// saved is a result as text.
-func saved(t testing.TB, r *bench.Result) string {
+// encodedText returns the JSON of a result.
+func encodedText(t testing.TB, r *bench.Result) string {
 	path := filepath.Join(t.TempDir(), "result.json")
 	if err := bench.Save(path, r); err != nil {
 		t.Fatal(err)
@@ -67,7 +70,7 @@ func saved(t testing.TB, r *bench.Result) string {
 }
 
 func TestLoadRefuses(t *testing.T) {
-	whole := saved(t, measured(5))
+	whole := encodedText(t, resultOf(5))
 	for _, c := range []struct{ name, text, want string }{
 		{"empty", "", "not a result"},
 		{"another thing", "{}", "has no version"},
@@ -76,13 +79,13 @@ func TestLoadRefuses(t *testing.T) {
 		{"cut off", whole[:len(whole)/2], "damaged or cut off"},
 		{"without its end", strings.TrimSuffix(whole, "}\n"), "damaged or cut off"},
 		{"twice", whole + whole, "damaged or cut off"},
-		{"a later version", strings.Replace(whole, `"version": 1`, `"version": 2, "more": {}`, 1), "unknown version of a result: 2; this program knows 1"},
-		{"version 0", strings.Replace(whole, `"version": 1`, `"version": 0`, 1), "unknown version of a result: 0"},
+		{"a later version", strings.Replace(whole, `"version": 1`, `"version": 2, "more": {}`, 1), "unknown result version: got 2, this program reads 1"},
+		{"version 0", strings.Replace(whole, `"version": 1`, `"version": 0`, 1), "unknown result version: got 0"},
 		{"an unknown field", strings.Replace(whole, `"tool"`, `"tol"`, 1), `unknown field "tol"`},
 		{"another type", strings.Replace(whole, `"complete": true`, `"complete": 1`, 1), "not a result"},
-		{"no beginning", `{"version": 1}`, "when it began"},
-		{"a copy in no time", strings.Replace(whole, `"last_done": 2`, `"last_done": -2`, 1), "a copy that took"},
-		{"less than nothing", strings.Replace(whole, `"bytes": 1`, `"bytes": -1`, 1), "less than nothing"},
+		{"no beginning", `{"version": 1}`, "no start time"},
+		{"a copy in no time", strings.Replace(whole, `"last_done": 2`, `"last_done": -2`, 1), "a copy took"},
+		{"a negative size", strings.Replace(whole, `"bytes": 1`, `"bytes": -1`, 1), "are negative"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "odd.json")
@@ -91,51 +94,51 @@ func TestLoadRefuses(t *testing.T) {
 			}
 			_, err := bench.Load(path)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
-				t.Errorf("said %v; wanted %q and the path", err, c.want)
+				t.Errorf("got error %v, want %q and the path", err, c.want)
 			}
 			if strings.Contains(c.name, "version") && !errors.Is(err, bench.ErrVersion) {
-				t.Errorf("%v is no ErrVersion", err)
+				t.Errorf("got error %v, want ErrVersion", err)
 			}
 		})
 	}
 }
 
-// What cannot be written leaves the old file, and nothing else.
+// A result that cannot be written leaves the old file and nothing else.
 func TestSaveAllOrNothing(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "result.json")
-	if err := bench.Save(path, measured(1)); err != nil {
+	if err := bench.Save(path, resultOf(1)); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := os.ReadFile(path)
-	odd := measured(1)
+	odd := resultOf(1)
 	odd.Seconds = math.NaN()
-	unversioned := measured(1)
+	unversioned := resultOf(1)
 	unversioned.Version = 3
 	for _, r := range []*bench.Result{odd, unversioned} {
 		if err := bench.Save(path, r); err == nil {
-			t.Error("was written")
+			t.Error("an invalid result was written")
 		}
 	}
-	// A directory in the way of the rename: the last step that can fail.
+	// A directory makes the rename fail, which is the last step that can.
 	if err := os.Mkdir(filepath.Join(dir, "dir"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := bench.Save(filepath.Join(dir, "dir"), measured(1)); err == nil {
-		t.Error("replaced a directory")
+	if err := bench.Save(filepath.Join(dir, "dir"), resultOf(1)); err == nil {
+		t.Error("a directory was replaced")
 	}
 	after, err := os.ReadFile(path)
 	if err != nil || !bytes.Equal(before, after) {
-		t.Errorf("the old file has changed, %v", err)
+		t.Errorf("the old file has changed: %v", err)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 2 {
-		t.Errorf("left is %v", left)
+		t.Errorf("got %v, want the file and the directory", left)
 	}
 }
 
-// Whatever is read, what is accepted can be written again, compared and printed.
+// Every result that Decode accepts can be encoded, compared and printed.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(saved(f, measured(5))))
+	f.Add([]byte(encodedText(f, resultOf(5))))
 	f.Add([]byte(`{"version":1,"started":"2030-01-02T03:04:05Z","cases":[{"samples":[{"last_done":1e-300}],"bytes":9223372036854775807}],"sustained":{"cliff":{}},"readers":{}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, err := bench.Decode(bytes.NewReader(text))
@@ -143,7 +146,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		if _, err := json.Marshal(r); err != nil {
-			t.Errorf("cannot be written again: %v", err)
+			t.Errorf("cannot encode a decoded result: %v", err)
 		}
 		var out bytes.Buffer
 		if _, err := bench.Compare(r, r).WriteTo(&out); err != nil {

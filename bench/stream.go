@@ -10,50 +10,57 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sync/errgroup"
 
-	"shard_to_ssd/bench/data"
+	"shard_to_ssd/bench/internal/data"
 	"shard_to_ssd/internal/sys"
 )
 
-// A stream reads or writes a file once, from its start to its end, in requests of a
-// block, some of them under way at once. What it writes neither compresses nor is there
-// twice. Memory is depth × block, rounded up to huge pages.
-type stream struct {
+// streamConfig describes a stream.
+type streamConfig struct {
 	file  *sys.File
-	write bool
-	size  int64 // bytes, a multiple of block
-	block int64
+	way   Way    // Read or Write
+	size  int64  // bytes; a rest that is no full block is left out
+	block int64  // bytes of one request
+	depth int    // requests at the same time
+	stamp uint64 // in the data that is written; different for each stream
 	moved func(bytes int64)
+}
 
-	stamp   uint64 // of what is written: another for each stream
+// A stream reads or writes a file once, from start to end, in requests of one block,
+// several of them at the same time. The data that it writes cannot be compressed and has
+// no two equal pieces. It uses depth × block bytes of memory, rounded up to huge pages.
+type stream struct {
+	streamConfig
 	next    atomic.Int64
 	done    atomic.Int64              // bytes
-	ended   atomic.Pointer[time.Time] // when all of them had moved; nil until then
-	memory  []byte                    // of all buffers, so that it is in huge pages whatever the block
+	ended   atomic.Pointer[time.Time] // when all bytes had moved; nil until then
+	memory  []byte                    // of all buffers together, so that small blocks are in huge pages too
 	buffers [][]byte
 	hists   []*hdrhistogram.Histogram
 }
 
-// hugePage is the unit of a stream's memory, in bytes: less than one is never in huge
-// pages, and with small ones a drive was read at two thirds of its rate.
+// hugePage is the unit of a stream's memory, in bytes. Less memory is never in huge
+// pages, and with small pages a drive was read at two thirds of its rate.
 const hugePage = 2 << 20
 
-// newStream makes a stream with its buffers, so that making them is in nobody's time.
-// Close it; the file stays the caller's.
-func newStream(file *sys.File, way Way, size, block int64, depth int, stamp uint64, moved func(int64)) (*stream, error) {
-	s := &stream{file: file, write: way == Write, size: size - size%block, block: block, stamp: stamp, moved: moved}
-	// Every request waits in a system call, of which Go's scheduler learns late, see
-	// pool.New. Whoever measures something else then gives them back.
-	if runtime.GOMAXPROCS(0) < 2*depth {
-		runtime.GOMAXPROCS(2 * depth)
+// newStream makes a stream and its buffers before the measurement begins. The caller must
+// close the stream and, later, the file.
+func newStream(c streamConfig) (*stream, error) {
+	c.size -= c.size % c.block
+	s := &stream{streamConfig: c}
+	// Every request blocks in a system call, which the Go scheduler notices late (see
+	// pool.New), so each needs its own processor. Later measurements reset GOMAXPROCS.
+	if runtime.GOMAXPROCS(0) < 2*c.depth {
+		runtime.GOMAXPROCS(2 * c.depth)
 	}
-	memory, err := sys.Buffer((depth*int(block) + hugePage - 1) / hugePage * hugePage)
+	block := int(c.block)
+	memory, err := sys.Buffer((c.depth*block + hugePage - 1) / hugePage * hugePage)
 	if err != nil {
 		return nil, err
 	}
 	s.memory = memory
-	for i := range depth {
-		buf := memory[i*int(block) : (i+1)*int(block)]
-		data.Fill(buf, stamp, uint64(i), 0) // also to read into: its pages are there then
+	for i := range c.depth {
+		buf := memory[i*block : (i+1)*block]
+		data.Fill(buf, c.stamp, uint64(i), 0) // even before a read, so that its pages exist
 		s.buffers, s.hists = append(s.buffers, buf), append(s.hists, newHistogram())
 	}
 	return s, nil
@@ -67,20 +74,19 @@ func (s *stream) close() (err error) {
 	return err
 }
 
-// run moves all bytes, and if it writes has them on stable storage.
+// run moves all bytes. A write ends with a flush to stable storage.
 func (s *stream) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range s.buffers {
-		g.Go(func() error { return s.work(ctx, s.buffers[i], s.hists[i]) })
+		g.Go(func() error { return s.runWorker(ctx, s.buffers[i], s.hists[i]) })
 	}
-	err := g.Wait()
-	if err == nil && s.write {
-		err = s.file.SyncData()
+	if err := g.Wait(); err != nil || s.way == Read {
+		return err
 	}
-	return err
+	return s.file.SyncData()
 }
 
-func (s *stream) work(ctx context.Context, buf []byte, h *hdrhistogram.Histogram) error {
+func (s *stream) runWorker(ctx context.Context, buf []byte, h *hdrhistogram.Histogram) error {
 	for {
 		off := (s.next.Add(1) - 1) * s.block
 		if off >= s.size {
@@ -89,11 +95,11 @@ func (s *stream) work(ctx context.Context, buf []byte, h *hdrhistogram.Histogram
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if s.write {
+		if s.way == Write {
 			data.Stamp(buf, s.stamp, off)
 		}
 		start := time.Now()
-		if err := s.request(buf, off); err != nil {
+		if err := s.doRequest(buf, off); err != nil {
 			return err
 		}
 		record(h, time.Since(start))
@@ -105,18 +111,18 @@ func (s *stream) work(ctx context.Context, buf []byte, h *hdrhistogram.Histogram
 	}
 }
 
-func (s *stream) request(buf []byte, off int64) error {
-	if s.write {
+func (s *stream) doRequest(buf []byte, off int64) error {
+	if s.way == Write {
 		return s.file.WriteAt(buf, off)
 	}
 	n, err := s.file.ReadAt(buf, len(buf), off)
 	if err == nil && n < len(buf) {
-		err = errors.New(s.file.Path() + " became shorter while it was read")
+		err = errors.New(s.file.Path() + " became shorter during the read")
 	}
 	return err
 }
 
-func merged(hists []*hdrhistogram.Histogram) *hdrhistogram.Histogram {
+func mergeHistograms(hists []*hdrhistogram.Histogram) *hdrhistogram.Histogram {
 	all := newHistogram()
 	for _, h := range hists {
 		all.Merge(h)

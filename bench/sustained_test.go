@@ -16,8 +16,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// A disk with a fast cache: it takes so many bytes fast, and then it is slow, until it
-// has rested, which here is when a new file is made.
+// cachedDisk returns a disk with a fast cache: it is slow after so many bytes, until it
+// has rested. Here it has rested when a new file is made.
 func cachedDisk(t *testing.T, size, cache, fast, slow int64) *faultfs.FS {
 	t.Helper()
 	disk := faultfs.New(t, size)
@@ -37,9 +37,9 @@ func cachedDisk(t *testing.T, size, cache, fast, slow int64) *faultfs.FS {
 	return disk
 }
 
-// The first file stays until the drive had its pause, as a shard does. A reader is not
-// measured while files are made or deleted.
-func TestWhatALongWriteIsMeasuredWith(t *testing.T) {
+// The first file stays until the drive had its pause, as a shard does. The reader does
+// not read while files are made or deleted.
+func TestOrderOfALongWrite(t *testing.T) {
 	testkit.NeedRoot(t)
 	disk := faultfs.New(t, 256*mib)
 	disk.SetRate(0, 64*mib)
@@ -76,24 +76,24 @@ func TestWhatALongWriteIsMeasuredWith(t *testing.T) {
 	}
 	first := []string{"make sustained", "write sustained", "delete sustained", "make sustained", "write sustained", "delete sustained", "make readers"}
 	if len(order) < len(first) || !slices.Equal(order[:len(first)], first) {
-		t.Fatalf("it does %v", order)
+		t.Fatalf("got calls %v, want first %v", order, first)
 	}
 	if rested := events[2].first.Sub(events[1].last); rested < pause {
-		t.Errorf("deleted %v after it was written, before it had rested", rested)
+		t.Errorf("the first file was deleted %v after the write, before the end of the pause", rested)
 	}
-	last := func(what string) int { return len(order) - 1 - slices.Index(reversed(order), what) }
+	last := func(what string) int { return len(order) - 1 - slices.Index(reversedCopy(order), what) }
 	if slices.Index(order, "read readers") < last("make sustained") || last("read readers") > last("delete sustained") {
-		t.Errorf("it is read while files are made or deleted: %v", order)
+		t.Errorf("the reader reads while files are made or deleted: %v", order)
 	}
 }
 
-func reversed(list []string) []string {
+func reversedCopy(list []string) []string {
 	list = slices.Clone(list)
 	slices.Reverse(list)
 	return list
 }
 
-// newRunner is a runner with nothing but a work directory.
+// newRunner returns a runner that has only a work directory.
 func newRunner(t *testing.T, target string) *runner {
 	t.Helper()
 	work, err := makeWorkDir(target)
@@ -101,15 +101,15 @@ func newRunner(t *testing.T, target string) *runner {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := work.remove(t.Context()); err != nil {
+		if err := work.removeAll(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})
 	return &runner{Config: &Config{Seed: 1}, work: work, result: &Result{}, sustainedBlock: mib, tracker: tracker{started: time.Now()}}
 }
 
-// The cliff of a disk that really becomes slower is where its cache is full, before and
-// after the rates are the disk's, and it recovers when it has rested.
+// The cliff of a disk that gets slower is at the size of its cache, the rates are those
+// of the disk, and the disk recovers after a rest.
 func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 	testkit.NeedRoot(t)
 	const cache, fast, slow = int64(64 << 20), int64(16 << 20), int64(3 << 20)
@@ -120,31 +120,32 @@ func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	near := func(got, want float64) bool { return math.Abs(got-want) < want/4 }
-	// Up to a block of each of the writers is not counted before it is through.
+	// The last block of each worker counts only when it is complete.
 	if c := s.Cliff; c == nil || !near(float64(c.Offset), float64(cache-8*mib)) || !near(c.Before, float64(fast)) || !near(c.After, float64(slow)) {
-		t.Fatalf("cliff %+v of %v", c, s.Points)
+		t.Fatalf("got cliff %+v of %v", c, s.Points)
 	}
 	if !s.Complete || len(s.Cliffs) != 1 || s.WorstSecond == nil || *s.WorstSecond > float64(slow)*1.5 {
-		t.Errorf("cliffs %v, worst second %v", s.Cliffs, s.WorstSecond)
+		t.Errorf("got cliffs %v, worst second %v", s.Cliffs, s.WorstSecond)
 	}
 	if s.Recovery == nil || !near(*s.Recovery, float64(cache-8*mib)) {
-		t.Errorf("recovered for %v bytes, wanted %d, of %v", s.Recovery, cache, s.AfterIt)
+		t.Errorf("got recovery of %v bytes, want %d, of %v", s.Recovery, cache, s.AfterIt)
 	}
 	if want := s.Pause * float64(s.Cliff.Offset) / *s.Recovery; s.RecoverySeconds == nil || *s.RecoverySeconds != want || s.Recovered {
-		t.Errorf("recovered, or would have after %v s, wanted %v: %+v", s.RecoverySeconds, want, s)
+		t.Errorf("got recovery after %v s, want %v, and Recovered false: %+v", s.RecoverySeconds, want, s)
 	}
-	// With a reader beside it as much is written, and it was read before and meanwhile.
-	if end(s.Beside) != end(s.AfterIt) || s.Readers == nil || s.Readers.Alone.Count == 0 || s.Readers.Beside.Count <= s.Readers.Alone.Count {
-		t.Errorf("beside a reader %v, %+v", s.Beside, s.Readers)
+	// The third write has the size of the second, and the reader reads before it and
+	// beside it.
+	if lastOffset(s.Beside) != lastOffset(s.AfterIt) || s.Readers == nil || s.Readers.Alone.Count == 0 || s.Readers.Beside.Count <= s.Readers.Alone.Count {
+		t.Errorf("beside a reader: got points %v, readers %+v", s.Beside, s.Readers)
 	}
-	if rate := float64(end(s.Beside)) / s.Beside[len(s.Beside)-1].Second; s.Readers.Rate != rate {
-		t.Errorf("beside a reader %v bytes a second, wanted %v", s.Readers.Rate, rate)
+	if rate := float64(lastOffset(s.Beside)) / s.Beside[len(s.Beside)-1].Second; s.Readers.Rate != rate {
+		t.Errorf("beside a reader: got %v bytes a second, want %v", s.Readers.Rate, rate)
 	}
 }
 
-// Of what came after the pause only a whole write says how the drive recovers, and one
-// that was fast to its end that the pause was long enough.
-func TestJudgeRecovery(t *testing.T) {
+// Only a complete second write shows how the drive recovers. Only one that was fast until
+// its end shows that the pause was long enough.
+func TestSummarizeRecovery(t *testing.T) {
 	cliff := &Cliff{Offset: 100e9, Before: 1000e6, After: 100e6}
 	for _, c := range []struct {
 		name      string
@@ -155,34 +156,34 @@ func TestJudgeRecovery(t *testing.T) {
 		seconds   float64 // 0: null
 	}{
 		{"nothing", nil, 10e9, -1, false, 0},
-		{"ended early", series(0, 1, stretch{4, 1000}), 10e9, -1, false, 0},
-		{"fast to the end", series(0, 1, stretch{20, 1000}), 10e9, 10e9, true, 60},
-		{"for a while", series(0, 1, stretch{10, 1000}, stretch{100, 100}), 10e9, 5e9, false, 60 * 100 / 5},
-		{"not at all", series(0, 1, stretch{200, 100}), 10e9, 0, false, 0},
+		{"ended early", makeSeries(0, 1, stretch{4, 1000}), 10e9, -1, false, 0},
+		{"fast to the end", makeSeries(0, 1, stretch{20, 1000}), 10e9, 10e9, true, 60},
+		{"for a while", makeSeries(0, 1, stretch{10, 1000}, stretch{100, 100}), 10e9, 5e9, false, 60 * 100 / 5},
+		{"not at all", makeSeries(0, 1, stretch{200, 100}), 10e9, 0, false, 0},
 	} {
 		s := Sustained{Cliff: cliff, Pause: 60, AfterIt: c.after}
-		s.judgeRecovery(c.again)
+		s.summarizeRecovery(c.again)
 		if (s.Recovery == nil) != (c.want < 0) || s.Recovery != nil && *s.Recovery != c.want || s.Recovered != c.recovered {
-			t.Errorf("%s: recovered for %v, to the end %v", c.name, s.Recovery, s.Recovered)
+			t.Errorf("%s: got recovery %v, Recovered %v", c.name, s.Recovery, s.Recovered)
 		}
 		if (s.RecoverySeconds == nil) != (c.seconds == 0) || s.RecoverySeconds != nil && *s.RecoverySeconds != c.seconds {
-			t.Errorf("%s: seconds %v", c.name, s.RecoverySeconds)
+			t.Errorf("%s: got %v seconds, want %v", c.name, s.RecoverySeconds, c.seconds)
 		}
 	}
 }
 
-// A write that is over before a cliff could have been found says so.
+// A write that is too short to find a cliff gives a warning.
 func TestSustainedThatIsShort(t *testing.T) {
 	testkit.NeedRoot(t)
 	disk := faultfs.New(t, 256*mib)
 	r := newRunner(t, disk.Dir)
 	s, err := r.measureSustained(t.Context(), 16*mib, time.Millisecond, time.Millisecond)
-	if err != nil || !s.Complete || s.Telling() || len(r.result.Warnings) != 1 || !strings.Contains(r.result.Warnings[0], "too short for a cliff") {
-		t.Errorf("%v, %+v, %q", err, s, r.result.Warnings)
+	if err != nil || !s.Complete || s.IsConclusive() || len(r.result.Warnings) != 1 || !strings.Contains(r.result.Warnings[0], "too short to find a cliff") {
+		t.Errorf("got error %v, %+v, warnings %q", err, s, r.result.Warnings)
 	}
 }
 
-// A write that begins slower than short ones were may have met a cache that is full.
+// A write that begins slower than short writes may have met a full cache.
 func TestSustainedThatBeginsSlow(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -195,18 +196,18 @@ func TestSustainedThatBeginsSlow(t *testing.T) {
 		{"slow later", []stretch{{20, 1000}, {20, 300}}, false},
 	} {
 		r := &runner{Config: &Config{}, result: &Result{Ceilings: []Ceiling{{Way: Write, Rates: []float64{1000e6}}, {Way: Read, Rates: []float64{9000e6}}}}}
-		r.doubt(&Sustained{Complete: true, Points: series(0, 1, c.rates...)})
-		if said := strings.Join(r.result.Warnings, " "); (said != "") != c.warns || c.warns && !strings.Contains(said, "began at 300 MB/s, and short ones had 1000") {
-			t.Errorf("%s: %q", c.name, said)
+		r.warnIfInconclusive(&Sustained{Complete: true, Points: makeSeries(0, 1, c.rates...)})
+		if text := strings.Join(r.result.Warnings, " "); (text != "") != c.warns || c.warns && !strings.Contains(text, "began at 300 MB/s, short writes reached 1000") {
+			t.Errorf("%s: got warnings %q, want some: %v", c.name, text, c.warns)
 		}
 	}
 }
 
-// end is how much was written.
-func end(points []Point) int64 { return points[len(points)-1].Offset }
+// lastOffset returns the offset of the last point.
+func lastOffset(points []Point) int64 { return points[len(points)-1].Offset }
 
-// What was measured before a signal is judged, and nobody takes it for a drive without a
-// cliff.
+// The measurements before a signal are summarized, and the drive does not count as one
+// without a cliff.
 func TestSustainedThatIsInterrupted(t *testing.T) {
 	testkit.NeedRoot(t)
 	disk := faultfs.New(t, 256*mib)
@@ -221,11 +222,11 @@ func TestSustainedThatIsInterrupted(t *testing.T) {
 	})
 	s, err := r.measureSustained(ctx, 128*mib, time.Millisecond, time.Millisecond)
 	if !errors.Is(err, why) || s.Complete || s.Rate == 0 || s.WorstSecond == nil || len(s.Points) == 0 || len(s.AfterIt) > 0 {
-		t.Errorf("%v, %+v", err, s)
+		t.Errorf("got error %v, %+v, want the points until the signal", err, s)
 	}
 }
 
-// A long flush at the end is no slow second of writing.
+// A long flush at the end does not make a slow second of writing.
 func TestSustainedWithALongFlush(t *testing.T) {
 	testkit.NeedRoot(t)
 	disk := faultfs.New(t, 256*mib)
@@ -237,19 +238,19 @@ func TestSustainedWithALongFlush(t *testing.T) {
 		<-flush.Met()
 		time.AfterFunc(4*tick, func() { close(flushed) })
 	}()
-	points, err := r.writeOn(t.Context(), 64*mib)
-	if err != nil || offset(points) != 64*mib {
-		t.Fatalf("%v, %v", err, points)
+	points, err := r.writeSustained(t.Context(), 64*mib)
+	if err != nil || bytesWritten(points) != 64*mib {
+		t.Fatalf("got error %v, points %v", err, points)
 	}
 	for _, p := range points {
 		if p.Rate < 4*float64(mib) {
-			t.Errorf("%v bytes a second in %v", p.Rate, points)
+			t.Errorf("got %v bytes a second in %v", p.Rate, points)
 		}
 	}
 }
 
-// When others fill the file system up, the write ends before it is full, and what was
-// measured stays.
+// If other programs fill the file system, the write ends before it is full and keeps its
+// points.
 func TestSustainedKeepsTheReserve(t *testing.T) {
 	testkit.NeedRoot(t)
 	disk := faultfs.New(t, 256*mib)
@@ -258,14 +259,14 @@ func TestSustainedKeepsTheReserve(t *testing.T) {
 	disk.Watch(func(c faultfs.Call) {
 		if c.Op == faultfs.Write && c.Off >= 32*mib && once.CompareAndSwap(false, true) {
 			disk.SetRate(0, 4*mib)
-			disk.SetSize(disk.Used()+r.work.reserve/2, false) // what is written has its space already
+			disk.SetSize(disk.Used()+r.work.reserve/2, false) // the written file keeps its reserved space
 		}
 	})
-	points, err := r.writeOn(t.Context(), 128*mib)
+	points, err := r.writeSustained(t.Context(), 128*mib)
 	if err != nil || len(points) == 0 || points[len(points)-1].Offset > 64*mib {
-		t.Errorf("%v, points %v", err, points)
+		t.Errorf("got error %v, points %v", err, points)
 	}
-	if len(r.result.Warnings) != 1 || !strings.Contains(r.result.Warnings[0], "are kept free") {
-		t.Errorf("warnings %q", r.result.Warnings)
+	if len(r.result.Warnings) != 1 || !strings.Contains(r.result.Warnings[0], "must stay free") {
+		t.Errorf("got warnings %q, want one about the reserve", r.result.Warnings)
 	}
 }

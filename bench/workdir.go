@@ -11,22 +11,22 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// workDirPrefix is how the names of work directories begin.
+// workDirPrefix begins the names of work directories.
 const workDirPrefix = "ssdbench-"
 
-// removers is how many directories are deleted at once.
-const removers = 4
+// deleteWorkers is the number of directories that are deleted at the same time.
+const deleteWorkers = 4
 
-// workDir is the new directory under the target that all is done in. Nobody but its
-// owner can look into it.
+// workDir is the new directory below the target in which a run works. Only its owner can
+// read it.
 type workDir struct {
 	*sys.File
 	target  *sys.File
 	name    string
-	reserve int64 // bytes of free space that are not touched
+	reserve int64 // bytes of free space that a run leaves free
 }
 
-// makeWorkDir makes one. Remove it.
+// makeWorkDir makes a work directory. The caller must remove it.
 func makeWorkDir(target string) (*workDir, error) {
 	real, err := sys.RealPath(target)
 	if err != nil {
@@ -36,7 +36,7 @@ func makeWorkDir(target string) (*workDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open target: %w", err)
 	}
-	w := &workDir{target: dir, name: workDirPrefix + random()}
+	w := &workDir{target: dir, name: workDirPrefix + randomName()}
 	space, err := dir.Space()
 	if err == nil {
 		err = dir.MkdirAt(w.name, 0o700)
@@ -51,36 +51,37 @@ func makeWorkDir(target string) (*workDir, error) {
 	return w, nil
 }
 
-// random is a name that nobody has taken.
-func random() string {
+// randomName returns a name that no other run uses.
+func randomName() string {
 	var b [6]byte
-	rand.Read(b[:]) //nolint:errcheck // never fails, says its documentation
+	_, _ = rand.Read(b[:]) // never fails, according to its documentation
 	return hex.EncodeToString(b[:])
 }
 
-// reserveOf is how much of the free space is kept free: file systems and drives become
-// slow when they are full, and others write, too.
+// reserveOf returns the bytes that a run leaves free: file systems and drives get slow
+// when they are full, and other programs need space.
 func reserveOf(free int64) int64 { return min(free/20, 10<<30) }
 
-// remove deletes the directory with all that is in it, also after ctx has ended.
-func (w *workDir) remove(ctx context.Context) error {
-	err := errs.Join(w.Close(), tree.Remove(context.WithoutCancel(ctx), w.target, w.name, removers))
+// removeAll deletes the directory and its contents, even after ctx has ended.
+func (w *workDir) removeAll(ctx context.Context) error {
+	err := errs.Join(w.Close(), tree.Remove(context.WithoutCancel(ctx), w.target, w.name, deleteWorkers))
 	if err != nil {
-		err = fmt.Errorf("%w: delete %s/%s", err, w.target.Path(), w.name)
+		err = fmt.Errorf("%w: delete %s/%s by hand", err, w.target.Path(), w.name)
 	}
 	return errs.Join(err, w.target.Close())
 }
 
-// delete removes one directory in it, and has the file system give its space back: the
-// journal may keep it until then.
+// delete deletes one directory or file in it and syncs the file system, because its
+// journal may keep the space until then.
 func (w *workDir) delete(ctx context.Context, name string) error {
-	if err := tree.Remove(context.WithoutCancel(ctx), w.File, name, removers); err != nil {
+	if err := tree.Remove(context.WithoutCancel(ctx), w.File, name, deleteWorkers); err != nil {
 		return err
 	}
 	return w.SyncFS()
 }
 
-// checkReserve is an error when less than the reserve would be left after so many bytes.
+// checkReserve returns a *SpaceError if less than the reserve would be free after a write
+// of so many bytes.
 func (w *workDir) checkReserve(bytes int64) error {
 	space, err := w.Space()
 	if err == nil && space.Free-bytes < w.reserve {
@@ -89,13 +90,13 @@ func (w *workDir) checkReserve(bytes int64) error {
 	return err
 }
 
-// SpaceError says that there is not enough space, of which a reserve is kept free.
+// SpaceError reports a lack of space. A reserve of the free space must stay free.
 type SpaceError struct {
 	Path                string
 	Need, Free, Reserve int64 // bytes
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("not enough space at %s: %d bytes are needed, %d are free, of which %d are kept free",
+	return fmt.Sprintf("not enough space at %s: a run needs %d bytes, %d are free, and %d of them must stay free",
 		e.Path, e.Need, e.Free, e.Reserve)
 }

@@ -8,14 +8,14 @@ import (
 	"shard_to_ssd/bench"
 )
 
-// The size of a chart, and what is left of it for labels, in units of its picture.
+// The size of a chart and its margins for labels, in SVG units.
 const (
 	width, height            = 760, 300
 	left, right, top, bottom = 76, 16, 26, 44
 )
 
-// chart is a picture of lines. Lines keep what their axes end with, so that values can
-// be had from the picture again.
+// chart is a picture of lines. Each line also has the limits of its axes, so that a
+// program can compute the values from the picture.
 type chart struct {
 	Title, Help    string
 	XLabel, YLabel string
@@ -27,6 +27,7 @@ type chart struct {
 	log            bool
 }
 
+// tick is a label at a position of an axis.
 type tick struct {
 	At    float64
 	Label string
@@ -36,24 +37,24 @@ type line struct {
 	Class, Label string
 	Dashed, Dots bool
 	Result       int
-	From         string // the list of points
+	From         string // JSON path of the points
 	Points       []point
 	chart        *chart
 }
 
 type point struct{ x, y float64 }
 
-// mark is a place on the x axis.
+// mark is a labelled position on the x axis.
 type mark struct {
 	Class string
-	X, Y  float64 // in the picture
-	Left  bool    // the label is on the left of it
+	X, Y  float64 // position in the picture
+	Left  bool    // put the label on the left side
 	*Num
 }
 
-func (c *chart) x(v float64) float64 { return left + v/c.xMax*(width-left-right) }
+func (c *chart) xPosition(v float64) float64 { return left + v/c.xMax*(width-left-right) }
 
-func (c *chart) y(v float64) float64 {
+func (c *chart) yPosition(v float64) float64 {
 	part := (v - c.yMin) / (c.yMax - c.yMin)
 	if c.log {
 		part = (math.Log(min(max(v, c.yMin), c.yMax)) - math.Log(c.yMin)) / (math.Log(c.yMax) - math.Log(c.yMin))
@@ -61,37 +62,38 @@ func (c *chart) y(v float64) float64 {
 	return height - bottom - part*(height-top-bottom)
 }
 
-// XMax, YMin, YMax and Log are what it takes to have values from coordinates.
+// XMax, YMin, YMax and Log let a program compute values from coordinates.
 func (l line) XMax() float64 { return l.chart.xMax }
 func (l line) YMin() float64 { return l.chart.yMin }
 func (l line) YMax() float64 { return l.chart.yMax }
 func (l line) Log() bool     { return l.chart.log }
 
-// Path is the points of the line, as SVG has them.
+// Path returns the points of the line in the syntax of SVG.
 func (l line) Path() string {
 	var b strings.Builder
 	for i, p := range l.Points {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		fmt.Fprintf(&b, "%.2f,%.2f", l.chart.x(p.x), l.chart.y(p.y))
+		fmt.Fprintf(&b, "%.2f,%.2f", l.chart.xPosition(p.x), l.chart.yPosition(p.y))
 	}
 	return b.String()
 }
 
-// Spots are the points, for lines of few.
+// Spots returns the points of a line that shows them as dots.
 func (l line) Spots() (list []tick) {
 	if !l.Dots {
 		return nil
 	}
 	for _, p := range l.Points {
-		list = append(list, tick{l.chart.x(p.x), fmt.Sprintf("%.2f", l.chart.y(p.y))})
+		list = append(list, tick{l.chart.xPosition(p.x), fmt.Sprintf("%.2f", l.chart.yPosition(p.y))})
 	}
 	return list
 }
 
-// nice is the step of a scale of some six steps: 1, 2 or 5 of a power of ten.
-func nice(most float64) float64 {
+// niceStep returns a step for an axis with about six steps: 1, 2 or 5 times a power of
+// ten.
+func niceStep(most float64) float64 {
 	if !(most > 0) || math.IsInf(most, 0) {
 		return 1
 	}
@@ -104,8 +106,8 @@ func nice(most float64) float64 {
 	return 10 * power
 }
 
-// round leaves out zeros behind the point, which say nothing on an axis.
-func round(label string) string {
+// trimZeros removes zeros at the end of the fraction of a label.
+func trimZeros(label string) string {
 	n, unit, _ := strings.Cut(label, " ")
 	if strings.Contains(n, ".") {
 		n = strings.TrimRight(strings.TrimRight(n, "0"), ".")
@@ -113,28 +115,28 @@ func round(label string) string {
 	return n + " " + unit
 }
 
-// scale lays out both axes from 0, for what is in the lines.
-func (c *chart) scale(x, y func(v float64) string) {
+// scaleLinear makes both axes from 0 to the largest values of the lines.
+func (c *chart) scaleLinear(x, y func(v float64) string) {
 	mostX, mostY := 0.0, 0.0
 	for _, l := range c.Lines {
 		for _, p := range l.Points {
 			mostX, mostY = max(mostX, p.x), max(mostY, p.y)
 		}
 	}
-	stepX, stepY := nice(mostX), nice(mostY)
+	stepX, stepY := niceStep(mostX), niceStep(mostY)
 	c.xMax, c.yMax = max(mostX, stepX), math.Ceil(mostY*1.02/stepY)*stepY
 	c.yMax = max(c.yMax, stepY)
-	for _, v := range steps(stepX, c.xMax) {
-		c.XTicks = append(c.XTicks, tick{c.x(v), round(x(v))})
+	for _, v := range axisSteps(stepX, c.xMax) {
+		c.XTicks = append(c.XTicks, tick{c.xPosition(v), trimZeros(x(v))})
 	}
-	for _, v := range steps(stepY, c.yMax) {
-		c.YTicks = append(c.YTicks, tick{c.y(v), round(y(v))})
+	for _, v := range axisSteps(stepY, c.yMax) {
+		c.YTicks = append(c.YTicks, tick{c.yPosition(v), trimZeros(y(v))})
 	}
 }
 
-// steps are the multiples of a step up to most. There are ten at most, whatever numbers
-// a file has.
-func steps(step, most float64) (list []float64) {
+// axisSteps returns the multiples of step up to most, but not more than ten, even for odd
+// numbers in a file.
+func axisSteps(step, most float64) (list []float64) {
 	for i := range 10 {
 		if v := float64(i) * step; v <= most*1.001 {
 			list = append(list, v)
@@ -143,80 +145,83 @@ func steps(step, most float64) (list []float64) {
 	return list
 }
 
-// add puts a line into the chart.
-func (c *chart) add(l line) {
+// addLine adds a line to the chart.
+func (c *chart) addLine(l line) {
 	l.chart = c
 	c.Lines = append(c.Lines, l)
 }
 
-// sustained are the first long write, with its cliff, and what came after a pause.
-func sustained(all []source) (list []*chart) {
-	first := &chart{Title: "Throughput of a long write", Help: "Each half second of one write without end. A dashed line is the cliff: from there on the drive is slower for good."}
-	again := &chart{Title: "And again after a pause", Help: "Once more, and after another pause with a reader beside it (dashed)."}
+// sustainedCharts returns the chart of the first long write with its cliff, and the chart
+// of the writes after the pauses.
+func sustainedCharts(all []source) (list []*chart) {
+	first := &chart{Title: "Throughput of a long write", Help: "The rate of each half second of one write. A dashed line marks the cliff: from there on the drive stays slower."}
+	again := &chart{Title: "Throughput after a pause", Help: "A second write after a pause, and a third one after another pause, with a reader beside it (dashed)."}
 	for _, s := range all {
 		if l := s.Sustained; l != nil {
-			first.write(s, "/sustained/points", false, l.Points)
-			again.write(s, "/sustained/after_it", false, l.AfterIt)
-			again.write(s, "/sustained/beside", true, l.Beside)
+			first.addWrite(s, "/sustained/points", false, l.Points)
+			again.addWrite(s, "/sustained/after_it", false, l.AfterIt)
+			again.addWrite(s, "/sustained/beside", true, l.Beside)
 		}
 	}
 	for _, c := range []*chart{first, again} {
 		if len(c.Lines) > 0 {
 			c.XLabel, c.YLabel = "time", "rate"
-			c.scale(func(v float64) string { return digits(v) + " s" }, func(v float64) string { return scaled(v, "B/s") })
+			c.scaleLinear(func(v float64) string { return threeDigits(v) + " s" }, func(v float64) string { return scaledText(v, "B/s") })
 			list = append(list, c)
 		}
 	}
 	for _, s := range all {
 		if s.Sustained != nil && s.Sustained.Cliff != nil && len(first.Lines) > 0 {
-			x := first.x(s.Sustained.Cliff.Second)
-			first.Marks = append(first.Marks, mark{class(s.index), x, top + 12 + 16*float64(s.index), x > width*0.75, s.drive("").Cliff})
+			x := first.xPosition(s.Sustained.Cliff.Second)
+			first.Marks = append(first.Marks, mark{cssClass(s.index), x, top + 12 + 16*float64(s.index), x > width*0.75, s.driveCard("").Cliff})
 		}
 	}
 	return list
 }
 
-// write adds the rate of a write over time, if there was one.
-func (c *chart) write(s source, from string, dashed bool, points []bench.Point) {
+// addWrite adds the rate of a write over time, if the write was measured.
+func (c *chart) addWrite(s source, from string, dashed bool, points []bench.Point) {
 	if len(points) == 0 {
 		return
 	}
-	l := line{Class: class(s.index), Dashed: dashed, Result: s.index, From: from + " second rate"}
+	l := line{Class: cssClass(s.index), Dashed: dashed, Result: s.index, From: from + " second rate"}
 	for _, p := range points {
 		l.Points = append(l.Points, point{p.Second, p.Rate})
 	}
-	c.add(l)
+	c.addLine(l)
 }
 
-func heat(all []source) *chart {
-	c := &chart{Title: "Temperature", Help: "Of the drive, while it was measured.", XLabel: "time", YLabel: "°C"}
+// temperatureChart returns nil if no temperature is known.
+func temperatureChart(all []source) *chart {
+	c := &chart{Title: "Temperature", Help: "The temperature of the drive during the run.", XLabel: "time", YLabel: "°C"}
 	for _, s := range all {
 		if len(s.Facts.Heat) == 0 {
 			continue
 		}
-		l := line{Class: class(s.index), Result: s.index, From: "/facts/heat second celsius"}
+		l := line{Class: cssClass(s.index), Result: s.index, From: "/facts/heat second celsius"}
 		for _, h := range s.Facts.Heat {
 			l.Points = append(l.Points, point{h.Second, h.Celsius})
 		}
-		c.add(l)
+		c.addLine(l)
 	}
 	if len(c.Lines) == 0 {
 		return nil
 	}
-	c.scale(func(v float64) string { return digits(v) + " s" }, func(v float64) string { return digits(v) + " °C" })
+	c.scaleLinear(func(v float64) string { return threeDigits(v) + " s" }, func(v float64) string { return threeDigits(v) + " °C" })
 	return c
 }
 
-func latencies(all []source) (list []*chart) {
-	readers := &chart{Title: "Latency of a reader", Help: "A random read of 4 KiB: alone (dashed), and beside a copy."}
-	blocks := &chart{Title: "Latency of a block", Help: "Of the best copy of the first workload: read, summed, written. Medians of its samples."}
+// latencyCharts returns the charts of the readers and of the best copies.
+func latencyCharts(all []source) (list []*chart) {
+	readers := &chart{Title: "Latency of a reader", Help: "Random reads of 4 KiB: alone (dashed), and beside a copy."}
+	blocks := &chart{Title: "Latency of a block", Help: "The time to read, hash and write a block, in the best copy of the first workload. Medians of its samples."}
 	for _, s := range all {
 		if s.Readers != nil {
-			readers.percentiles(s, "/readers/alone", true, s.Readers.Alone)
-			readers.percentiles(s, "/readers/beside", false, s.Readers.Beside)
+			readers.addPercentiles(s, "/readers/alone", true, s.Readers.Alone)
+			readers.addPercentiles(s, "/readers/beside", false, s.Readers.Beside)
 		}
-		if i := s.large(); i >= 0 {
-			blocks.percentiles(s, fmt.Sprintf("median /cases/%d/samples/*/block_latency", i), false, middling(s.Cases[i].Samples))
+		if i := s.mainCase(); i >= 0 {
+			blocks.addPercentiles(s, fmt.Sprintf("median /cases/%d/samples/*/block_latency", i), false, medianLatency(s.Cases[i].Samples))
 		}
 	}
 	for _, c := range []*chart{readers, blocks} {
@@ -228,9 +233,9 @@ func latencies(all []source) (list []*chart) {
 	return list
 }
 
-// middling is the median of each percentile.
-func middling(samples []bench.Sample) (l bench.Latency) {
-	of := func(get func(l *bench.Latency) float64) float64 {
+// medianLatency returns the median of each percentile.
+func medianLatency(samples []bench.Sample) (l bench.Latency) {
+	medianOf := func(get func(l *bench.Latency) float64) float64 {
 		var values []float64
 		for i := range samples {
 			values = append(values, get(&samples[i].Block))
@@ -238,24 +243,27 @@ func middling(samples []bench.Sample) (l bench.Latency) {
 		v, _ := median(values)
 		return v
 	}
-	l.P50, l.P90 = of(func(l *bench.Latency) float64 { return l.P50 }), of(func(l *bench.Latency) float64 { return l.P90 })
-	l.P99, l.P999 = of(func(l *bench.Latency) float64 { return l.P99 }), of(func(l *bench.Latency) float64 { return l.P999 })
-	l.Max = of(func(l *bench.Latency) float64 { return l.Max })
+	l.P50 = medianOf(func(l *bench.Latency) float64 { return l.P50 })
+	l.P90 = medianOf(func(l *bench.Latency) float64 { return l.P90 })
+	l.P99 = medianOf(func(l *bench.Latency) float64 { return l.P99 })
+	l.P999 = medianOf(func(l *bench.Latency) float64 { return l.P999 })
+	l.Max = medianOf(func(l *bench.Latency) float64 { return l.Max })
 	return l
 }
 
-func (c *chart) percentiles(s source, from string, dashed bool, l bench.Latency) {
+// addPercentiles adds a line of percentiles, if they were measured.
+func (c *chart) addPercentiles(s source, from string, dashed bool, l bench.Latency) {
 	if l.P50 <= 0 {
 		return
 	}
-	out := line{Class: class(s.index), Dashed: dashed, Dots: true, Result: s.index, From: from + " percentiles"}
+	out := line{Class: cssClass(s.index), Dashed: dashed, Dots: true, Result: s.index, From: from + " percentiles"}
 	for i, v := range []float64{l.P50, l.P90, l.P99, l.P999, l.Max} {
 		out.Points = append(out.Points, point{float64(i) + 0.5, v})
 	}
-	c.add(out)
+	c.addLine(out)
 }
 
-// scaleLog lays out percentiles beside each other, over powers of ten.
+// scaleLog makes an x axis of percentiles and a y axis of powers of ten.
 func (c *chart) scaleLog() {
 	least, most := math.Inf(1), 0.0
 	for _, l := range c.Lines {
@@ -263,7 +271,7 @@ func (c *chart) scaleLog() {
 			least, most = min(least, p.y), max(most, p.y)
 		}
 	}
-	// Nothing takes less than a nanosecond, or 30 years.
+	// No time is below a nanosecond or above 30 years.
 	least, most = max(least, 1e-9), min(max(most, 1e-9), 1e9)
 	c.log, c.xMax = true, 5
 	c.yMin, c.yMax = math.Pow(10, math.Floor(math.Log10(least))), math.Pow(10, math.Ceil(math.Log10(most)))
@@ -271,9 +279,9 @@ func (c *chart) scaleLog() {
 		c.yMax = 10 * c.yMin
 	}
 	for i, name := range []string{"p50", "p90", "p99", "p99.9", "max"} {
-		c.XTicks = append(c.XTicks, tick{c.x(float64(i) + 0.5), name})
+		c.XTicks = append(c.XTicks, tick{c.xPosition(float64(i) + 0.5), name})
 	}
 	for v := c.yMin; v <= c.yMax*1.001 && len(c.YTicks) < 12; v *= 10 {
-		c.YTicks = append(c.YTicks, tick{c.y(v), round(span(v))})
+		c.YTicks = append(c.YTicks, tick{c.yPosition(v), trimZeros(durationText(v))})
 	}
 }

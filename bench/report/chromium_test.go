@@ -9,12 +9,12 @@ import (
 	"strings"
 	"testing"
 
-	"shard_to_ssd/bench/example"
+	"shard_to_ssd/bench/internal/benchtest"
 	"shard_to_ssd/internal/testkit"
 )
 
-// chromium opens a page from disk, without a window, and returns what it logged.
-func chromium(t *testing.T, page string, args ...string) string {
+// runChromium opens a page from disk, without a window, and returns its log.
+func runChromium(t *testing.T, page string, args ...string) string {
 	t.Helper()
 	args = append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
 		"--user-data-dir=" + t.TempDir(), "--window-size=1200,5300"}, args...)
@@ -27,8 +27,9 @@ func chromium(t *testing.T, page string, args ...string) string {
 	return log.String()
 }
 
-// brightness is the mean of a picture, 0 to 1, and how many colours there are.
-func brightness(t *testing.T, picture string) (mean float64, colours int) {
+// measureBrightness returns the mean brightness of a picture, 0 to 1, and the number of
+// its colours.
+func measureBrightness(t *testing.T, picture string) (mean float64, colours int) {
 	t.Helper()
 	f, err := os.Open(picture)
 	if err != nil {
@@ -52,13 +53,13 @@ func brightness(t *testing.T, picture string) (mean float64, colours int) {
 	return sum / n, len(seen)
 }
 
-// The page opens from disk in both schemes, on paper, and with nothing to complain of.
-// SSDBENCH_SHOTS is a directory that the pictures are kept in, for a look at them.
+// The page opens from disk in both colour schemes and as a PDF, without a message on the
+// console. If SSDBENCH_SHOTS is set, the pictures are kept in that directory.
 func TestChromium(t *testing.T) {
 	testkit.Need(t, "chromium")
 	dir := t.TempDir()
 	page := filepath.Join(dir, "report.html")
-	text := written(t, example.Cached().Result(6), example.Steady().Result(6))
+	text := renderPage(t, benchtest.CachedDrive().MakeResult(6), benchtest.SteadyDrive().MakeResult(6))
 	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -71,20 +72,20 @@ func TestChromium(t *testing.T) {
 		least, most   float64
 	}{{"light", "1", 0.85, 1}, {"dark", "0", 0, 0.2}} {
 		shot := filepath.Join(shots, scheme.name+".png")
-		log := chromium(t, page, "--blink-settings=preferredColorScheme="+scheme.setting, "--screenshot="+shot)
+		log := runChromium(t, page, "--blink-settings=preferredColorScheme="+scheme.setting, "--screenshot="+shot)
 		if strings.Contains(log, "CONSOLE") {
-			t.Errorf("%s: %s", scheme.name, log)
+			t.Errorf("%s: got console messages: %s", scheme.name, log)
 		}
-		mean, colours := brightness(t, shot)
+		mean, colours := measureBrightness(t, shot)
 		if mean < scheme.least || mean > scheme.most || colours < 50 {
-			t.Errorf("%s: brightness %.2f, %d colours", scheme.name, mean, colours)
+			t.Errorf("%s: got brightness %.2f and %d colours", scheme.name, mean, colours)
 		}
 	}
 	paper := filepath.Join(shots, "report.pdf")
-	if log := chromium(t, page, "--print-to-pdf="+paper, "--no-pdf-header-footer", "--blink-settings=preferredColorScheme=0"); strings.Contains(log, "CONSOLE") {
-		t.Error(log)
+	if log := runChromium(t, page, "--print-to-pdf="+paper, "--no-pdf-header-footer", "--blink-settings=preferredColorScheme=0"); strings.Contains(log, "CONSOLE") {
+		t.Errorf("PDF: got console messages: %s", log)
 	}
 	if st, err := os.Stat(paper); err != nil || st.Size() < 10_000 {
-		t.Errorf("on paper it is %v, %v", st, err)
+		t.Errorf("the PDF is too small: %v, %v", st, err)
 	}
 }

@@ -7,16 +7,16 @@ import (
 	"testing"
 
 	"shard_to_ssd/bench"
-	"shard_to_ssd/bench/example"
+	"shard_to_ssd/bench/internal/benchtest"
 	"shard_to_ssd/bench/report"
 )
 
-// nowhere is a line with a point that is in no picture.
+// nowhere matches a line with an invalid coordinate.
 var nowhere = regexp.MustCompile(`points="[^"]*(NaN|Inf)[^"]*"`)
 
-// Whatever a file of results has in it, the page is made, and is a page of some size.
+// Every result that Decode accepts has a page of limited size.
 func FuzzWrite(f *testing.F) {
-	small := example.Cached().Result(1)
+	small := benchtest.CachedDrive().MakeResult(1)
 	small.Cases, small.Ceilings = small.Cases[:2], small.Ceilings[:2]
 	small.Sustained.Points, small.Facts.Heat = small.Sustained.Points[:3], small.Facts.Heat[:2]
 	text, err := json.Marshal(small)
@@ -35,10 +35,10 @@ func FuzzWrite(f *testing.F) {
 			t.Fatal(err)
 		}
 		if page.Len() > 100_000+1000*len(text) {
-			t.Errorf("%d bytes of a file of %d", page.Len(), len(text))
+			t.Errorf("got a page of %d bytes from a file of %d", page.Len(), len(text))
 		}
 		if at := nowhere.Find(page.Bytes()); at != nil {
-			t.Errorf("a line goes nowhere: %s", at)
+			t.Errorf("a line has an invalid coordinate: %s", at)
 		}
 	})
 }

@@ -9,31 +9,33 @@ import (
 	"shard_to_ssd/bench"
 )
 
-// Num is a number on the page: how it is read, what it is exactly, and what it was made
-// from: "/sustained/cliff/offset", "median /cases/3/samples/*/block_latency/p99".
+// Num is a number on the page: its text, its exact value, and its origin in the file of
+// the result, for example "/sustained/cliff/offset" or "median
+// /cases/3/samples/*/block_latency/p99".
 type Num struct {
-	Result int // which of the results
+	Result int // index of the result
 	Value  float64
 	Text   string
 	From   string
 }
 
-// Exact is the value, without losing any of it.
+// Exact returns all digits of the value.
 func (n *Num) Exact() string { return strconv.FormatFloat(n.Value, 'g', -1, 64) }
 
-// scaled writes a value with a unit of 1000s and three digits.
-func scaled(v float64, unit string) string {
+// scaledText formats a value with three digits and a decimal prefix of its unit.
+func scaledText(v float64, unit string) string {
 	prefixes := []string{"", "k", "M", "G", "T", "P"}
 	i := 0
 	for math.Abs(v) >= 999.5 && i < len(prefixes)-1 {
 		v /= 1000
 		i++
 	}
-	return digits(v) + " " + prefixes[i] + unit
+	return threeDigits(v) + " " + prefixes[i] + unit
 }
 
-// digits is v with three significant ones, or all before the point.
-func digits(v float64) string {
+// threeDigits formats v with three significant digits, or with all digits before the
+// point.
+func threeDigits(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 99.95 || a == 0:
 		return strconv.FormatFloat(v, 'f', 0, 64)
@@ -43,40 +45,40 @@ func digits(v float64) string {
 	return strconv.FormatFloat(v, 'f', 2, 64)
 }
 
-// span is a time, in the unit that fits.
-func span(seconds float64) string {
+// durationText formats a time in the unit that fits.
+func durationText(seconds float64) string {
 	switch {
 	case seconds == 0 || seconds >= 0.9995:
-		return digits(seconds) + " s"
+		return threeDigits(seconds) + " s"
 	case seconds >= 0.9995e-3:
-		return digits(seconds*1e3) + " ms"
+		return threeDigits(seconds*1e3) + " ms"
 	}
-	return digits(seconds*1e6) + " µs"
+	return threeDigits(seconds*1e6) + " µs"
 }
 
-// source makes numbers of one result.
+// source makes the numbers of one result.
 type source struct {
 	*bench.Result
 	index int
 }
 
-func (s source) rate(v float64, from string) *Num {
-	return &Num{s.index, v, scaled(v, "B/s"), from}
+func (s source) rateNum(v float64, from string) *Num {
+	return &Num{s.index, v, scaledText(v, "B/s"), from}
 }
 
-func (s source) bytes(v float64, from string) *Num {
-	return &Num{s.index, v, scaled(v, "B"), from}
+func (s source) bytesNum(v float64, from string) *Num {
+	return &Num{s.index, v, scaledText(v, "B"), from}
 }
 
-func (s source) time(v float64, from string) *Num {
-	return &Num{s.index, v, span(v), from}
+func (s source) timeNum(v float64, from string) *Num {
+	return &Num{s.index, v, durationText(v), from}
 }
 
-func (s source) percent(v float64, from string) *Num {
-	return &Num{s.index, v, digits(v) + " %", from}
+func (s source) percentNum(v float64, from string) *Num {
+	return &Num{s.index, v, threeDigits(v) + " %", from}
 }
 
-// median of no samples is nil.
+// median returns the median of values, and false if there are none.
 func median(values []float64) (float64, bool) {
 	if len(values) == 0 {
 		return 0, false
@@ -89,30 +91,32 @@ func median(values []float64) (float64, bool) {
 	return (sorted[half-1] + sorted[half]) / 2, true
 }
 
-func rates(c *bench.Case) (list []float64) {
+// caseRates returns the rate of each sample.
+func caseRates(c *bench.Case) (list []float64) {
 	for i := range c.Samples {
 		list = append(list, c.Rate(&c.Samples[i]))
 	}
 	return list
 }
 
-// caseRate is the median rate of a case, and caseShare how much of the ceiling that is.
+// caseRate returns the median rate of a case, or nil without a valid sample.
 func (s source) caseRate(i int) *Num {
-	if v, ok := median(rates(&s.Cases[i])); ok && s.Cases[i].Refused == "" {
-		return s.rate(v, fmt.Sprintf("rate /cases/%d", i))
+	if v, ok := median(caseRates(&s.Cases[i])); ok && s.Cases[i].Refused == "" {
+		return s.rateNum(v, fmt.Sprintf("rate /cases/%d", i))
 	}
 	return nil
 }
 
+// caseShare returns the rate as a percentage of the ceiling, or nil.
 func (s source) caseShare(i int) *Num {
 	rate := s.caseRate(i)
 	if rate == nil || s.Cases[i].Ceiling <= 0 {
 		return nil
 	}
-	return s.percent(100*rate.Value/s.Cases[i].Ceiling, fmt.Sprintf("share /cases/%d", i))
+	return s.percentNum(100*rate.Value/s.Cases[i].Ceiling, fmt.Sprintf("share /cases/%d", i))
 }
 
-// cpuForGiB is the median CPU time of a case for each GiB of it, in seconds.
+// cpuForGiB returns the median CPU time for each GiB of a case, in seconds.
 func (s source) cpuForGiB(i int) *Num {
 	c := &s.Cases[i]
 	var used []float64
@@ -123,11 +127,11 @@ func (s source) cpuForGiB(i int) *Num {
 	if !ok || c.Bytes <= 0 {
 		return nil
 	}
-	return s.time(v/float64(c.Bytes)*(1<<30), fmt.Sprintf("cpu /cases/%d", i))
+	return s.timeNum(v/float64(c.Bytes)*(1<<30), fmt.Sprintf("cpu /cases/%d", i))
 }
 
-// best is the fastest case of a workload, -1 without one.
-func (s source) best(workload string) int {
+// bestCase returns the index of the fastest case of a workload, or -1.
+func (s source) bestCase(workload string) int {
 	found, most := -1, 0.0
 	for i := range s.Cases {
 		if s.Cases[i].Workload != workload {
@@ -140,11 +144,11 @@ func (s source) best(workload string) int {
 	return found
 }
 
-// ceiling is the highest median of a way, nil if it was not measured.
-func (s source) ceiling(way bench.Way) (best *Num) {
+// bestCeiling returns the highest median rate of a way, or nil if it was not measured.
+func (s source) bestCeiling(way bench.Way) (best *Num) {
 	for i, c := range s.Ceilings {
 		if v, ok := median(c.Rates); ok && c.Way == way && (best == nil || v > best.Value) {
-			best = s.rate(v, fmt.Sprintf("median /ceilings/%d/rates", i))
+			best = s.rateNum(v, fmt.Sprintf("median /ceilings/%d/rates", i))
 		}
 	}
 	return best

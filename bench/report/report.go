@@ -1,13 +1,13 @@
-// Package report makes a page of results: one HTML file that needs nothing else, neither
-// a network nor a script.
+// Package report makes a page of results: one HTML file that needs no network and no
+// script.
 //
-//  1. Summary: a sentence for each drive, and the numbers that decide.
-//  2. Charts: throughput over time, with the cliff; how near copies come to the ceiling;
-//     what the drive can do; engines and block sizes; latency; temperature.
-//  3. Facts, and how it was measured.
+//  1. Summary: a sentence about each drive, and the key numbers.
+//  2. Charts: throughput over time with the cliff; copies as a percentage of the ceiling;
+//     ceilings; engines and block sizes; latency; temperature.
+//  3. Facts, and the settings of the run.
 //
-// Every number is a data element that has the exact value of the file of results, and
-// says what it was made from, so that it can be held against that file.
+// Every number is an HTML data element. It has the exact value and its origin in the file
+// of the result, so that a program can compare the two.
 package report
 
 import (
@@ -23,13 +23,13 @@ import (
 //go:embed page.html
 var page string
 
-// Most is how many results one page can tell apart.
-const Most = 4
+// MaxResults is the number of results that one page can show: it has so many colours.
+const MaxResults = 4
 
-// Write writes the page of results, which are told apart by the order they come in.
+// Write writes the page of the results. Their order selects their colours.
 func Write(to io.Writer, results []*bench.Result) error {
-	if len(results) == 0 || len(results) > Most {
-		return fmt.Errorf("%d results: a report is of 1 to %d", len(results), Most)
+	if len(results) == 0 || len(results) > MaxResults {
+		return fmt.Errorf("a report takes 1 to %d results, got %d", MaxResults, len(results))
 	}
 	t, err := template.New("report").Parse(page)
 	if err != nil {
@@ -38,9 +38,9 @@ func Write(to io.Writer, results []*bench.Result) error {
 	return t.Execute(to, newView(results))
 }
 
-// Files is Write of files of results. The page goes to a file, whole or not at all, or,
-// with an empty name, to out.
-func Files(out io.Writer, file string, paths []string) error {
+// WriteFromFiles loads results and writes their page to file, completely or not at all,
+// or to out if file is empty.
+func WriteFromFiles(out io.Writer, file string, paths []string) error {
 	var results []*bench.Result
 	for _, path := range paths {
 		r, err := bench.Load(path)
@@ -57,5 +57,5 @@ func Files(out io.Writer, file string, paths []string) error {
 		_, err := out.Write(text.Bytes())
 		return err
 	}
-	return bench.WriteWhole(file, text.Bytes())
+	return bench.WriteAtomic(file, text.Bytes())
 }

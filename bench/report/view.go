@@ -5,9 +5,10 @@ import (
 	"strings"
 
 	"shard_to_ssd/bench"
+	"shard_to_ssd/internal/humanize"
 )
 
-// view is what the page shows.
+// view has the contents of the page.
 type view struct {
 	Drives    []drive
 	Summary   []row
@@ -15,8 +16,8 @@ type view struct {
 	Verdicts  []verdict
 	Sustained []*chart
 	Ceilings  *bars
-	Limits    []matrix // of ceilings
-	Matrices  []matrix
+	Limits    []cellTable // ceilings
+	Matrices  []cellTable
 	Moments   []row
 	Latencies []*chart
 	Heat      *chart
@@ -24,24 +25,25 @@ type view struct {
 	Setup     []row
 }
 
+// drive is the card of a drive at the top of the page.
 type drive struct {
 	Class, Name string
 	Workload    string
-	Copy        *Num // of the workload, and how much of the ceiling
-	Share       *Num
-	Cliff       *Num // offset, and the rate behind it
-	After       *Num
-	Steady      *Num // bytes of a long write that found no cliff
-	Worst       *Num // second of it
+	Copy        *Num // rate of the workload
+	Share       *Num // percent of the ceiling
+	Cliff       *Num // offset
+	After       *Num // rate after the cliff
+	Steady      *Num // bytes of a long write without a cliff
+	Worst       *Num // rate of its worst second
 }
 
-// row is one line of a table: a cell for each result.
+// row is a row of a table, with a cell for each result.
 type row struct {
 	Name, Help string
 	Cells      []cell
 }
 
-// cell is a number, or words.
+// cell is a number or a text.
 type cell struct {
 	*Num
 	Words string
@@ -54,20 +56,20 @@ func newView(results []*bench.Result) *view {
 		all = append(all, source{r, i})
 	}
 	for i, name := range driveNames(all) {
-		v.Drives = append(v.Drives, all[i].drive(name))
-		v.Notes = append(v.Notes, all[i].notes(name)...)
+		v.Drives = append(v.Drives, all[i].driveCard(name))
+		v.Notes = append(v.Notes, all[i].listNotes(name)...)
 	}
-	v.Summary = summary(all)
-	v.Verdicts = verdicts(all, v.Drives)
-	v.Sustained, v.Heat = sustained(all), heat(all)
-	v.Ceilings, v.Limits, v.Matrices = shares(all), limits(all, v.Drives), matrices(all, v.Drives)
-	v.Moments = moments(all)
-	v.Latencies = latencies(all)
-	v.Facts, v.Setup = facts(all), setup(all)
+	v.Summary = summaryRows(all)
+	v.Verdicts = driveVerdicts(all, v.Drives)
+	v.Sustained, v.Heat = sustainedCharts(all), temperatureChart(all)
+	v.Ceilings, v.Limits, v.Matrices = shareBars(all), ceilingTables(all, v.Drives), caseTables(all, v.Drives)
+	v.Moments = momentRows(all)
+	v.Latencies = latencyCharts(all)
+	v.Facts, v.Setup = factRows(all), setupRows(all)
 	return v
 }
 
-// driveNames tells two results of one model apart.
+// driveNames returns a name for each result. Results of the same model get a number.
 func driveNames(all []source) (names []string) {
 	seen := map[string]int{}
 	for i, s := range all {
@@ -85,70 +87,75 @@ func driveNames(all []source) (names []string) {
 	return names
 }
 
-func class(i int) string { return fmt.Sprintf("s%d", i+1) }
+// cssClass selects the colour of a result.
+func cssClass(i int) string { return fmt.Sprintf("s%d", i+1) }
 
-// large is the workload that a drive is judged by: the first that there is.
-func (s source) large() int {
+// mainCase returns the index of the best case of the first workload, which stands for the
+// drive, or -1.
+func (s source) mainCase() int {
 	for _, c := range s.Cases {
-		if i := s.best(c.Workload); i >= 0 {
+		if i := s.bestCase(c.Workload); i >= 0 {
 			return i
 		}
 	}
 	return -1
 }
 
-func (s source) drive(name string) drive {
-	d := drive{Class: class(s.index), Name: name}
-	if i := s.large(); i >= 0 {
+// driveCard returns the card of the drive.
+func (s source) driveCard(name string) drive {
+	d := drive{Class: cssClass(s.index), Name: name}
+	if i := s.mainCase(); i >= 0 {
 		d.Workload, d.Copy, d.Share = s.Cases[i].Workload, s.caseRate(i), s.caseShare(i)
 	}
-	if s.Sustained != nil {
-		if c := s.Sustained.Cliff; c != nil {
-			d.Cliff = s.bytes(float64(c.Offset), "/sustained/cliff/offset")
-			d.After = s.rate(c.After, "/sustained/cliff/after")
-		}
-		if last := len(s.Sustained.Points) - 1; s.Sustained.Telling() && s.Sustained.Cliff == nil {
-			d.Steady = s.bytes(float64(s.Sustained.Points[last].Offset), fmt.Sprintf("/sustained/points/%d/offset", last))
-			if w := s.Sustained.WorstSecond; w != nil {
-				d.Worst = s.rate(*w, "/sustained/worst_second")
-			}
+	l := s.Sustained
+	switch {
+	case l == nil:
+	case l.Cliff != nil:
+		d.Cliff = s.bytesNum(float64(l.Cliff.Offset), "/sustained/cliff/offset")
+		d.After = s.rateNum(l.Cliff.After, "/sustained/cliff/after")
+	case l.IsConclusive():
+		last := len(l.Points) - 1
+		d.Steady = s.bytesNum(float64(l.Points[last].Offset), fmt.Sprintf("/sustained/points/%d/offset", last))
+		if l.WorstSecond != nil {
+			d.Worst = s.rateNum(*l.WorstSecond, "/sustained/worst_second")
 		}
 	}
 	return d
 }
 
-func (s source) notes(name string) (list []string) {
+// listNotes returns the warnings about the result.
+func (s source) listNotes(name string) (list []string) {
 	if !s.Complete {
-		list = append(list, name+": the run was ended early, what is here was measured")
+		list = append(list, name+": the run ended early; the page has its measurements until then")
 	}
 	if l := s.Sustained; l != nil && !l.Complete {
-		list = append(list, name+": the long write was ended early: there may be a cliff that it did not come to")
+		list = append(list, name+": the long write ended early, perhaps before a cliff")
 	}
 	for _, w := range s.Warnings {
 		list = append(list, name+": "+w)
 	}
-	if hot := s.alarm(); hot != nil {
-		list = append(list, fmt.Sprintf("%s: after %.0f s%s, at %.0f °C, its sensor said that this is out of the range it may have: it may have throttled", name, hot.Second, s.during(hot.Second), hot.Celsius))
+	if hot := s.firstAlarm(); hot != nil {
+		list = append(list, fmt.Sprintf("%s: after %.0f s%s the sensor reported that %.0f °C is outside the limits of the drive, which may have throttled", name, hot.Second, s.longWriteText(hot.Second), hot.Celsius))
 	}
 	for _, c := range s.Cases {
 		if c.Refused != "" {
-			list = append(list, fmt.Sprintf("%s: workload %s, %s, is no result: %s", name, c.Workload, setting(&c), c.Refused))
+			list = append(list, fmt.Sprintf("%s: workload %s, %s, has no result: %s", name, c.Workload, settingText(&c), c.Refused))
 		}
 	}
 	return list
 }
 
-// during says whether a second of the run was one of the long write: then what looks like
-// a full cache may be heat.
-func (s source) during(second float64) string {
+// longWriteText returns the position of a second in the long write, or "" outside it.
+// Heat in the long write can look like a full cache.
+func (s source) longWriteText(second float64) string {
 	if l := s.Sustained; l != nil && len(l.Points) > 0 && second >= l.Began && second <= l.Began+l.Points[len(l.Points)-1].Second {
 		return fmt.Sprintf(" (%.0f s into the long write)", second-l.Began)
 	}
 	return ""
 }
 
-// alarm is when the sensor first gave one, nil if it did not.
-func (s source) alarm() *bench.Heat {
+// firstAlarm returns the first temperature outside the limits, or nil.
+func (s source) firstAlarm() *bench.Heat {
 	for i, h := range s.Facts.Heat {
 		if h.Alarm != nil && *h.Alarm {
 			return &s.Facts.Heat[i]
@@ -157,11 +164,11 @@ func (s source) alarm() *bench.Heat {
 	return nil
 }
 
-// rowOf makes a line of a number of each result; none of it without any.
-func rowOf(all []source, name, help string, of func(s source) *Num) []row {
+// numberRow makes a row with a number of each result, or no row if all numbers are nil.
+func numberRow(all []source, name, help string, number func(s source) *Num) []row {
 	r, any := row{Name: name, Help: help}, false
 	for _, s := range all {
-		n := of(s)
+		n := number(s)
 		any = any || n != nil
 		r.Cells = append(r.Cells, cell{Num: n})
 	}
@@ -171,26 +178,29 @@ func rowOf(all []source, name, help string, of func(s source) *Num) []row {
 	return []row{r}
 }
 
-func summary(all []source) (rows []row) {
-	add := func(name, help string, of func(s source) *Num) { rows = append(rows, rowOf(all, name, help, of)...) }
-	for _, w := range workloads(all) {
-		add("copy: "+w, "best setting, median, until all is read back", func(s source) *Num {
-			if i := s.best(w); i >= 0 {
+// summaryRows returns the key numbers.
+func summaryRows(all []source) (rows []row) {
+	add := func(name, help string, of func(s source) *Num) {
+		rows = append(rows, numberRow(all, name, help, of)...)
+	}
+	for _, w := range workloadNames(all) {
+		add("copy: "+w, "best setting, median, until everything is read back", func(s source) *Num {
+			if i := s.bestCase(w); i >= 0 {
 				return s.caseRate(i)
 			}
 			return nil
 		})
 	}
 	for _, way := range []bench.Way{bench.Read, bench.Write, bench.Both} {
-		add("ceiling: "+string(way), "what the drive does with nothing else to do", func(s source) *Num { return s.ceiling(way) })
+		add("ceiling: "+string(way), "the drive without any other load", func(s source) *Num { return s.bestCeiling(way) })
 	}
-	rows = append(rows, cliff(all)...)
+	rows = append(rows, cliffRows(all)...)
 	long := func(name, help, from string, of func(l *bench.Sustained) *float64) {
 		add(name, help, func(s source) *Num {
 			if s.Sustained == nil || of(s.Sustained) == nil {
 				return nil
 			}
-			return s.rate(*of(s.Sustained), from)
+			return s.rateNum(*of(s.Sustained), from)
 		})
 	}
 	of := func(points []bench.Point, rate *float64) *float64 {
@@ -199,11 +209,11 @@ func summary(all []source) (rows []row) {
 		}
 		return rate
 	}
-	long("a long write", "all of it, without the last flush", "/sustained/rate", func(l *bench.Sustained) *float64 { return of(l.Points, &l.Rate) })
+	long("a long write", "mean rate, without the final flush", "/sustained/rate", func(l *bench.Sustained) *float64 { return of(l.Points, &l.Rate) })
 	long("worst second", "of the long write", "/sustained/worst_second", func(l *bench.Sustained) *float64 { return l.WorstSecond })
-	long("a long write after a pause", "without a reader, for comparison", "/sustained/after_it_rate", func(l *bench.Sustained) *float64 { return of(l.AfterIt, &l.AfterItRate) })
-	rows = append(rows, readers(all, "a copy", "its rate, until all is read back and proven", "/readers", func(s source) *bench.Readers { return s.Readers })...)
-	rows = append(rows, readers(all, "a long write", "its rate, without the last flush", "/sustained/readers", func(s source) *bench.Readers {
+	long("a long write after a pause", "mean rate without a reader, for comparison", "/sustained/after_it_rate", func(l *bench.Sustained) *float64 { return of(l.AfterIt, &l.AfterItRate) })
+	rows = append(rows, readerRows(all, "a copy", "its rate, until everything is read back and verified", "/readers", func(s source) *bench.Readers { return s.Readers })...)
+	rows = append(rows, readerRows(all, "a long write", "its rate, without the final flush", "/sustained/readers", func(s source) *bench.Readers {
 		if s.Sustained == nil {
 			return nil
 		}
@@ -212,33 +222,33 @@ func summary(all []source) (rows []row) {
 	return rows
 }
 
-// readers are the rows of a reader beside something.
-func readers(all []source, beside, rate, from string, of func(s source) *bench.Readers) (rows []row) {
+// readerRows returns the rows of a reader beside a copy or a write.
+func readerRows(all []source, beside, rate, from string, of func(s source) *bench.Readers) (rows []row) {
 	add := func(name, help string, number func(s source, r *bench.Readers) *Num) {
-		rows = append(rows, rowOf(all, name, help, func(s source) *Num {
+		rows = append(rows, numberRow(all, name, help, func(s source) *Num {
 			if r := of(s); r != nil {
 				return number(s, r)
 			}
 			return nil
 		})...)
 	}
-	add("reader before "+beside+", p99", "alone; a random read of 4 KiB", func(s source, r *bench.Readers) *Num {
-		return s.time(r.Alone.P99, from+"/alone/p99")
+	add("reader before "+beside+", p99", "alone; random reads of 4 KiB", func(s source, r *bench.Readers) *Num {
+		return s.timeNum(r.Alone.P99, from+"/alone/p99")
 	})
-	add("reader beside "+beside+", p99", "a random read of 4 KiB", func(s source, r *bench.Readers) *Num {
-		return s.time(r.Beside.P99, from+"/beside/p99")
+	add("reader beside "+beside+", p99", "random reads of 4 KiB", func(s source, r *bench.Readers) *Num {
+		return s.timeNum(r.Beside.P99, from+"/beside/p99")
 	})
 	add(beside+" beside a reader", rate, func(s source, r *bench.Readers) *Num {
-		return s.rate(r.Rate, from+"/rate")
+		return s.rateNum(r.Rate, from+"/rate")
 	})
 	return rows
 }
 
-// cliff are the rows of a long write. That there is no cliff is known, too, if it was
-// long enough.
-func cliff(all []source) (rows []row) {
+// cliffRows returns the rows of the cliff. They distinguish a drive without a cliff from
+// a write that was too short to find one.
+func cliffRows(all []source) (rows []row) {
 	add := func(name, help string, of func(s source, c *bench.Cliff) *Num) {
-		lines := rowOf(all, name, help, func(s source) *Num {
+		lines := numberRow(all, name, help, func(s source) *Num {
 			if s.Sustained == nil || s.Sustained.Cliff == nil {
 				return nil
 			}
@@ -248,7 +258,7 @@ func cliff(all []source) (rows []row) {
 			for i, s := range all {
 				switch l := &l.Cells[i]; {
 				case s.Sustained == nil || !s.Sustained.Complete || s.Sustained.Cliff != nil:
-				case s.Sustained.Telling():
+				case s.Sustained.IsConclusive():
 					l.Words = "no cliff"
 				default:
 					l.Words = "too short to tell"
@@ -257,66 +267,68 @@ func cliff(all []source) (rows []row) {
 		}
 		rows = append(rows, lines...)
 	}
-	add("cliff at", "bytes written until it is slower for good", func(s source, c *bench.Cliff) *Num {
-		return s.bytes(float64(c.Offset), "/sustained/cliff/offset")
+	add("cliff at", "bytes written until the drive stays slower", func(s source, c *bench.Cliff) *Num {
+		return s.bytesNum(float64(c.Offset), "/sustained/cliff/offset")
 	})
 	add("before the cliff", "long write", func(s source, c *bench.Cliff) *Num {
-		return s.rate(c.Before, "/sustained/cliff/before")
+		return s.rateNum(c.Before, "/sustained/cliff/before")
 	})
 	add("after the cliff", "long write", func(s source, c *bench.Cliff) *Num {
-		return s.rate(c.After, "/sustained/cliff/after")
+		return s.rateNum(c.After, "/sustained/cliff/after")
 	})
-	add("fast again after a pause", "bytes until the cliff comes back, or all that was written then", func(s source, c *bench.Cliff) *Num {
+	add("fast again after a pause", "bytes until the next cliff, or until the end of the write", func(s source, c *bench.Cliff) *Num {
 		if s.Sustained.Recovery == nil {
 			return nil
 		}
-		return s.bytes(*s.Sustained.Recovery, "/sustained/recovery")
+		return s.bytesNum(*s.Sustained.Recovery, "/sustained/recovery")
 	})
-	add("pause until all is fast again", "about, if the cache empties evenly; at most, if it was fast to the end", func(s source, c *bench.Cliff) *Num {
+	add("pause for a full recovery", "an estimate for a cache that empties at a constant rate; an upper bound if the write was fast to its end", func(s source, c *bench.Cliff) *Num {
 		if s.Sustained.RecoverySeconds == nil {
 			return nil
 		}
-		return s.time(*s.Sustained.RecoverySeconds, "/sustained/recovery_seconds")
+		return s.timeNum(*s.Sustained.RecoverySeconds, "/sustained/recovery_seconds")
 	})
 	return rows
 }
 
-// moment is a number of a copy, all of them from one field of its samples.
+// moment is a number of a copy that comes from one field of its samples.
 type moment struct {
 	name, help, field string
-	of                func(*bench.Sample) float64
-	num               func(source, float64, string) *Num
-	// enough reports whether a sample has measurements enough for it; nil: always.
+	value             func(*bench.Sample) float64
+	makeNum           func(source, float64, string) *Num
+	// enough reports whether a sample has enough measurements for the number; nil means
+	// always.
 	enough func(*bench.Sample) bool
 }
 
-// inAHundred is how many measurements a 99th percentile takes: of fewer it is the
-// greatest of them.
-const inAHundred = 100
+// minForP99 is the smallest number of measurements with a 99th percentile. With fewer, it
+// would be their maximum.
+const minForP99 = 100
 
-var allMoments = []moment{
-	{"first file", "it is read back and equal", "first_done", func(s *bench.Sample) float64 { return s.FirstDone }, source.time, nil},
-	{"copied", "the last byte is written", "copied", func(s *bench.Sample) float64 { return s.Copied }, source.time, nil},
-	{"read back", "the last byte is read back and equal: what rates are of", "last_done", func(s *bench.Sample) float64 { return s.LastDone }, source.time, nil},
-	{"durable", "all is on stable storage", "durable", func(s *bench.Sample) float64 { return s.Durable }, source.time, nil},
-	{"verified", "proven by its manifest: what production waits for", "verified", func(s *bench.Sample) float64 { return s.Verified }, source.time, nil},
-	{"memory", "the most that was resident", "memory", func(s *bench.Sample) float64 { return float64(s.Memory) }, source.bytes, nil},
-	{"a file, p50", "from opening it to its being read back", "file_latency/p50", func(s *bench.Sample) float64 { return s.File.P50 }, source.time, nil},
-	{"a file, p99", "the same", "file_latency/p99", func(s *bench.Sample) float64 { return s.File.P99 }, source.time,
-		func(s *bench.Sample) bool { return s.File.Count >= inAHundred }},
-	{"a sync, p50", "a flush to stable storage", "sync_latency/p50", func(s *bench.Sample) float64 { return s.Sync.P50 }, source.time, nil},
-	{"a sync, p99", "the same", "sync_latency/p99", func(s *bench.Sample) float64 { return s.Sync.P99 }, source.time,
-		func(s *bench.Sample) bool { return s.Sync.Count >= inAHundred }},
+var copyMoments = []moment{
+	{"first file", "it is read back and equal", "first_done", func(s *bench.Sample) float64 { return s.FirstDone }, source.timeNum, nil},
+	{"copied", "the last byte is written", "copied", func(s *bench.Sample) float64 { return s.Copied }, source.timeNum, nil},
+	{"read back", "the last byte is read back and equal; rates count until then", "last_done", func(s *bench.Sample) float64 { return s.LastDone }, source.timeNum, nil},
+	{"durable", "everything is on stable storage", "durable", func(s *bench.Sample) float64 { return s.Durable }, source.timeNum, nil},
+	{"verified", "the copy equals its manifest; production waits until then", "verified", func(s *bench.Sample) float64 { return s.Verified }, source.timeNum, nil},
+	{"memory", "peak of resident memory", "memory", func(s *bench.Sample) float64 { return float64(s.Memory) }, source.bytesNum, nil},
+	{"a file, p50", "from opening it until it is read back", "file_latency/p50", func(s *bench.Sample) float64 { return s.File.P50 }, source.timeNum, nil},
+	{"a file, p99", "the same", "file_latency/p99", func(s *bench.Sample) float64 { return s.File.P99 }, source.timeNum,
+		func(s *bench.Sample) bool { return s.File.Count >= minForP99 }},
+	{"a sync, p50", "a flush to stable storage", "sync_latency/p50", func(s *bench.Sample) float64 { return s.Sync.P50 }, source.timeNum, nil},
+	{"a sync, p99", "the same", "sync_latency/p99", func(s *bench.Sample) float64 { return s.Sync.P99 }, source.timeNum,
+		func(s *bench.Sample) bool { return s.Sync.Count >= minForP99 }},
 }
 
-// moments are what the best copy of each workload took, medians.
-func moments(all []source) (rows []row) {
-	for _, w := range workloads(all) {
-		for _, m := range allMoments {
-			rows = append(rows, rowOf(all, w+": "+m.name, m.help, func(s source) *Num { return s.moment(w, &m) })...)
+// momentRows returns the times and the memory of the best copy of each workload, as
+// medians.
+func momentRows(all []source) (rows []row) {
+	for _, w := range workloadNames(all) {
+		for _, m := range copyMoments {
+			rows = append(rows, numberRow(all, w+": "+m.name, m.help, func(s source) *Num { return s.momentNum(w, &m) })...)
 		}
-		rows = append(rows, rowOf(all, w+": CPU for a GiB", "user and system", func(s source) *Num {
-			if i := s.best(w); i >= 0 {
+		rows = append(rows, numberRow(all, w+": CPU for a GiB", "user and system", func(s source) *Num {
+			if i := s.bestCase(w); i >= 0 {
 				return s.cpuForGiB(i)
 			}
 			return nil
@@ -325,8 +337,9 @@ func moments(all []source) (rows []row) {
 	return rows
 }
 
-func (s source) moment(workload string, m *moment) *Num {
-	i := s.best(workload)
+// momentNum returns nil if the best copy of the workload has no such number.
+func (s source) momentNum(workload string, m *moment) *Num {
+	i := s.bestCase(workload)
 	if i < 0 {
 		return nil
 	}
@@ -336,17 +349,17 @@ func (s source) moment(workload string, m *moment) *Num {
 		if m.enough != nil && !m.enough(sample) {
 			return nil
 		}
-		values = append(values, m.of(sample))
+		values = append(values, m.value(sample))
 	}
 	v, ok := median(values)
 	if !ok {
 		return nil
 	}
-	return m.num(s, v, fmt.Sprintf("median /cases/%d/samples/*/%s", i, m.field))
+	return m.makeNum(s, v, fmt.Sprintf("median /cases/%d/samples/*/%s", i, m.field))
 }
 
-// workloads of all results, in order.
-func workloads(all []source) (list []string) {
+// workloadNames returns the workloads of all results, in order.
+func workloadNames(all []source) (list []string) {
 	seen := map[string]bool{}
 	for _, s := range all {
 		for _, c := range s.Cases {
@@ -359,39 +372,41 @@ func workloads(all []source) (list []string) {
 	return list
 }
 
-// verdict is what statistics say of a drive, against the first.
+// verdict is the comparison of a drive with the first one.
 type verdict struct {
 	Class, Name                  string
 	Better, Worse, Same, Unknown int
-	Chance                       string // how many of them would differ by chance, at the most
+	Chance                       string // largest number of measures that chance would make different
 	Notes                        []string
 }
 
-func verdicts(all []source, drives []drive) (list []verdict) {
+// driveVerdicts compares each drive with the first one.
+func driveVerdicts(all []source, drives []drive) (list []verdict) {
 	for i := 1; i < len(all); i++ {
 		c := bench.Compare(all[0].Result, all[i].Result)
-		list = append(list, verdict{class(i), drives[i].Name, c.Count(bench.Better), c.Count(bench.Worse),
-			c.Count(bench.Same), c.Count(bench.Unknown), fmt.Sprintf("%.0f", c.Chance()), c.Notes})
+		list = append(list, verdict{cssClass(i), drives[i].Name, c.CountVerdict(bench.Better), c.CountVerdict(bench.Worse),
+			c.CountVerdict(bench.Same), c.CountVerdict(bench.Unknown), fmt.Sprintf("%.0f", c.ExpectedByChance()), c.Notes})
 	}
 	return list
 }
 
-func facts(all []source) (rows []row) {
+// factRows returns a row for each fact that is known of a drive.
+func factRows(all []source) (rows []row) {
 	at := map[string]int{}
 	for _, s := range all {
-		for _, f := range s.Facts.List() {
+		for _, f := range s.Facts.ListKnown() {
 			if _, known := at[f.Key]; !known {
 				at[f.Key] = len(rows)
 				rows = append(rows, row{Name: strings.ReplaceAll(f.Key, "_", " "), Cells: make([]cell, len(all))})
 			}
-			rows[at[f.Key]].Cells[s.index] = s.fact(f)
+			rows[at[f.Key]].Cells[s.index] = s.factCell(f)
 		}
 	}
 	return rows
 }
 
-// fact is in words, but for sizes, which nobody reads in bytes.
-func (s source) fact(f bench.Fact) cell {
+// factCell returns the text of a fact, or a scaled number for a size.
+func (s source) factCell(f bench.Fact) cell {
 	var size *int64
 	switch f.Key {
 	case "capacity":
@@ -405,22 +420,23 @@ func (s source) fact(f bench.Fact) cell {
 	default:
 		return cell{Words: f.Text}
 	}
-	return cell{Num: s.bytes(float64(*size), "/facts/"+f.Key)}
+	return cell{Num: s.bytesNum(float64(*size), "/facts/"+f.Key)}
 }
 
-func setup(all []source) (rows []row) {
-	words := func(name string, of func(s source) string) {
+// setupRows returns the settings and the cost of each run.
+func setupRows(all []source) (rows []row) {
+	text := func(name string, of func(s source) string) {
 		r := row{Name: name}
 		for _, s := range all {
 			r.Cells = append(r.Cells, cell{Words: of(s)})
 		}
 		rows = append(rows, r)
 	}
-	words("measured", func(s source) string { return s.Started.UTC().Format("2006-01-02 15:04 UTC") })
-	words("profile", func(s source) string { return s.Profile })
-	words("version", func(s source) string { return s.Tool })
-	words("caches emptied by", func(s source) string { return s.Cold })
-	words("command", func(s source) string { return strings.Join(s.Command, " ") })
-	rows = append(rows, rowOf(all, "took", "", func(s source) *Num { return s.time(s.Seconds, "/seconds") })...)
-	return append(rows, rowOf(all, "written in all", "", func(s source) *Num { return s.bytes(float64(s.Written), "/written") })...)
+	text("measured", func(s source) string { return humanize.Time(s.Started) })
+	text("profile", func(s source) string { return s.Profile })
+	text("version", func(s source) string { return s.Tool })
+	text("caches emptied by", func(s source) string { return s.Cold })
+	text("command", func(s source) string { return strings.Join(s.Command, " ") })
+	rows = append(rows, numberRow(all, "took", "", func(s source) *Num { return s.timeNum(s.Seconds, "/seconds") })...)
+	return append(rows, numberRow(all, "written in all", "", func(s source) *Num { return s.bytesNum(float64(s.Written), "/written") })...)
 }

@@ -15,22 +15,23 @@ import (
 	"shard_to_ssd/internal/humanize"
 )
 
-// usageError is what is wrong with a command line.
+// usageError reports a wrong command line.
 type usageError struct{ message string }
 
 func (e *usageError) Error() string        { return e.message }
 func (e *usageError) Is(target error) bool { return target == bench.ErrUsage }
 
-// errHelp is no error: help was asked for.
+// errHelp means that the user asked for help.
 var errHelp = pflag.ErrHelp
 
-// runFlags are the command line of run, understood.
+// runFlags are the flags of run.
 type runFlags struct {
 	config bench.Config
 	output string
 	format format
 }
 
+// parseRun reads the flags of run.
 func parseRun(args []string) (*runFlags, error) {
 	f := &runFlags{format: formatJSON, config: bench.Config{Profile: bench.Quick}}
 	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
@@ -48,7 +49,7 @@ func parseRun(args []string) (*runFlags, error) {
 	flags.DurationVar(&c.Pause, "pause", 0, "")
 	flags.Uint64Var(&c.Seed, "seed", 0, "")
 	flags.BoolVar(&c.HideSerial, "hide-serial", false, "")
-	flags.BoolVar(&c.Yes, "yes", false, "")
+	flags.BoolVar(&c.AllowCostly, "yes", false, "")
 	flags.StringVarP(&f.output, "output", "o", "", "")
 	flags.Var(&oneOf{&f.format, []format{formatJSON, formatBench}}, "format", "")
 	err := flags.Parse(args)
@@ -60,14 +61,14 @@ func parseRun(args []string) (*runFlags, error) {
 	case flags.NArg() > 0:
 		return nil, &usageError{fmt.Sprintf("unexpected %q", flags.Args())}
 	case flags.Changed("samples") && c.Samples == 0, flags.Changed("share") && c.Share == 0, flags.Changed("pause") && c.Pause == 0:
-		return nil, &usageError{"--samples, --share, --pause: wanted more than 0; without them the profile says"}
+		return nil, &usageError{"--samples, --share and --pause must be more than 0: leave them out to use those of the profile"}
 	case c.Target == "":
-		return nil, &usageError{"--target is missing: a directory on the SSD"}
+		return nil, &usageError{"--target is missing: name a directory on the SSD"}
 	}
 	return f, nil
 }
 
-// format is how a result is written.
+// format is the format of an output file.
 type format string
 
 const (
@@ -76,15 +77,15 @@ const (
 	formatHTML  format = "html"
 )
 
-// oneOf is a format of some.
+// oneOf is a flag for one of several formats.
 type oneOf struct {
-	chosen *format
-	of     []format
+	chosen  *format
+	allowed []format
 }
 
 func (o *oneOf) Set(name string) error {
-	if !slices.Contains(o.of, format(name)) {
-		return fmt.Errorf("%q is not one of %s, %s", name, o.of[0], o.of[1])
+	if !slices.Contains(o.allowed, format(name)) {
+		return fmt.Errorf("%q is not one of %s, %s", name, o.allowed[0], o.allowed[1])
 	}
 	*o.chosen = format(name)
 	return nil
@@ -97,31 +98,34 @@ func (o *oneOf) String() string {
 	return string(*o.chosen)
 }
 
-// Type is the word for the value in a usage line.
+// Type returns the placeholder of the value in a usage line.
 func (o *oneOf) Type() string { return "FORMAT" }
 
 // size is a number of bytes, at least one.
 type size int64
 
-// Set is humanize.ParseSize, of a size that is one.
+// Set parses a size and refuses 0.
 func (s *size) Set(text string) error {
 	n, err := humanize.ParseSize(text)
-	if err == nil && n == 0 {
-		err = errors.New("nothing is no size")
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return errors.New("a size must be more than 0")
 	}
 	*s = size(n)
-	return err
+	return nil
 }
 
 func (s *size) String() string { return strconv.FormatInt(int64(*s), 10) }
 
-// Type is the word for the value in a usage line.
+// Type returns the placeholder of the value in a usage line.
 func (s *size) Type() string { return "BYTES" }
 
-// sizes are some of them, with commas between.
+// sizes is a list of sizes, separated by commas.
 type sizes []int64
 
-// Set reads them; a second flag adds to the first.
+// Set appends to the sizes of an earlier flag.
 func (s *sizes) Set(text string) error {
 	for one := range strings.SplitSeq(text, ",") {
 		var n size
@@ -135,25 +139,25 @@ func (s *sizes) Set(text string) error {
 
 func (s *sizes) String() string { return fmt.Sprint([]int64(*s)) }
 
-// Type is the word for the value in a usage line.
+// Type returns the placeholder of the value in a usage line.
 func (s *sizes) Type() string { return "BYTES,…" }
 
-// engines are some of the copier's, with commas between.
-type engines []copier.Engine
+// engines is a list of engine names, separated by commas.
+type engines []string
 
-// Set reads them; a second flag adds to the first.
+// Set appends to the engines of an earlier flag.
 func (e *engines) Set(text string) error {
 	for name := range strings.SplitSeq(text, ",") {
 		var one copier.Engine
 		if err := one.Set(name); err != nil {
 			return err
 		}
-		*e = append(*e, one)
+		*e = append(*e, one.String())
 	}
 	return nil
 }
 
-func (e *engines) String() string { return fmt.Sprint([]copier.Engine(*e)) }
+func (e *engines) String() string { return fmt.Sprint([]string(*e)) }
 
-// Type is the word for the value in a usage line.
+// Type returns the placeholder of the value in a usage line.
 func (e *engines) Type() string { return "ENGINE,…" }

@@ -1,12 +1,12 @@
-// Command ssdbench says how fast an SSD takes shards, with the copy engine that
-// shard_to_ssd uses.
+// Command ssdbench measures how fast an SSD takes shards, with the copy engine of
+// shard_to_ssd.
 //
-//  1. flags.go reads the command line; what is wrong with it is said in one line,
-//     status 2. The subcommands are in run.go, report.go, list.go.
+//  1. flags.go reads the command line. A wrong one gives a message of one line and status 2.
+//     The subcommands are in run.go, report.go and list.go.
 //  2. Package process turns SIGINT, SIGTERM and SIGHUP into the end of a context.
-//  3. progress.go shows how far a run is, on standard error.
-//  4. Package bench does the work.
-//  5. The result goes to a file, or to standard output; status.go finds the exit status.
+//  3. progress.go shows the progress of a run on standard error.
+//  4. Package bench measures.
+//  5. The result goes to a file or to standard output. status.go selects the exit status.
 package main
 
 import (
@@ -20,78 +20,79 @@ import (
 
 func main() {
 	os.Exit(process.Run(func() int {
-		return run(os.Args, host{os.Stdout, os.Stderr, process.TerminalColumns(os.Stderr)})
+		return runProgram(os.Args, host{os.Stdout, os.Stderr, process.TerminalColumns(os.Stderr)})
 	}))
 }
 
-// host is what run needs of the world around it, so that a test can be one.
+// host is the environment of the program, so that a test can replace it.
 type host struct {
 	stdout, stderr io.Writer
-	columns        int // width of the terminal on standard error, 0: it is none
+	columns        int // width of the terminal on standard error; 0: not a terminal
 }
 
-// say writes a line for people.
-func (h host) say(format string, args ...any) {
+// printMessage writes a line to standard error.
+func (h host) printMessage(format string, args ...any) {
 	start := ""
-	if h.columns > 0 { // a line of progress may stand there
+	if h.columns > 0 { // the line may show progress
 		start = clearLine
 	}
-	fmt.Fprintf(h.stderr, start+"ssdbench: "+format+"\n", args...) //nolint:errcheck // a measurement does not depend on who reads
+	_, _ = fmt.Fprintf(h.stderr, start+"ssdbench: "+format+"\n", args...)
 }
 
-// command is one of the subcommands; args are those after its name, line the whole.
+// command is a subcommand. line is the complete command line, args are the arguments
+// after the name.
 type command struct {
-	name string
-	is   string // what it does, a line
-	run  func(h host, line, args []string) error
+	name    string
+	summary string // in one line
+	run     func(h host, line, args []string) error
 }
 
-func commands() []command {
+func commandTable() []command {
 	return []command{
 		{"run", "measure a directory on an SSD", runCommand},
-		{"report", "one page of one to four results, which opens from disk", reportCommand},
-		{"compare", "how a result differs from an older one, and how sure that is", compareCommand},
-		{"list", "workloads, engines and profiles, each with what it is for", listCommand},
+		{"report", "make an HTML page of one to four results", reportCommand},
+		{"compare", "compare a result with an older one, and test the differences", compareCommand},
+		{"list", "list workloads, engines and profiles", listCommand},
 	}
 }
 
-// run is the program without its process: it returns the exit status.
-func run(line []string, h host) int {
+// runProgram runs the command line and returns the exit status.
+func runProgram(line []string, h host) int {
 	args := line[1:]
 	if len(args) == 0 {
-		return h.end(&usageError{"a command is missing: run --help shows them"})
+		return h.reportError(&usageError{"a command is missing: ssdbench --help lists all"})
 	}
 	switch args[0] {
 	case "-h", "--help", "help":
-		return h.print(help())
+		return h.printText(helpText())
 	case "--version":
-		return h.print("ssdbench " + programVersion() + "\n")
+		return h.printText("ssdbench " + programVersion() + "\n")
 	}
-	for _, c := range commands() {
+	for _, c := range commandTable() {
 		if c.name == args[0] {
-			return h.end(c.run(h, line, args[1:]))
+			return h.reportError(c.run(h, line, args[1:]))
 		}
 	}
-	return h.end(&usageError{fmt.Sprintf("unknown command %q: run --help shows all", args[0])})
+	return h.reportError(&usageError{fmt.Sprintf("unknown command %q: ssdbench --help lists all", args[0])})
 }
 
-// end says what went wrong, and returns the exit status.
-func (h host) end(err error) int {
+// reportError prints an error, if there is one, and returns the exit status.
+func (h host) reportError(err error) int {
 	if err != nil {
-		h.say("%v", err)
+		h.printMessage("%v", err)
 	}
 	return exitStatus(err)
 }
 
-func (h host) print(text string) int {
+func (h host) printText(text string) int {
 	_, err := io.WriteString(h.stdout, text)
-	return h.end(err)
+	return h.reportError(err)
 }
 
 // version is set with -ldflags "-X main.version=...".
 var version string
 
-// programVersion is what a result records.
+// programVersion returns the version for the result.
 func programVersion() string {
 	if version != "" {
 		return version

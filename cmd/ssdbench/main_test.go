@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shard_to_ssd/bench"
-	"shard_to_ssd/bench/example"
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/process"
 	"shard_to_ssd/internal/testkit"
@@ -32,16 +31,16 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata"})
 }
 
-// Every flag is in the help, and nothing else.
+// The help has every flag of run.
 func TestHelpNamesEveryFlag(t *testing.T) {
-	text := help()
+	text := helpText()
 	for _, flag := range []string{"target", "source", "profile", "size", "engines", "blocks", "jobs", "samples", "share", "pause", "seed",
 		"hide-serial", "yes", "output", "format"} {
 		if !strings.Contains(text, "--"+flag+" ") {
-			t.Errorf("--%s is not in the help", flag)
+			t.Errorf("the help has no --%s", flag)
 		}
 		if _, err := parseRun([]string{"--target=x", "--" + flag}); err != nil && strings.Contains(err.Error(), "unknown") {
-			t.Error(err)
+			t.Errorf("the help has --%s, which does not exist: %v", flag, err)
 		}
 	}
 }
@@ -50,25 +49,25 @@ func TestSizes(t *testing.T) {
 	for text, want := range map[string]int64{"1": 1, "500000": 500000, "4K": 4096, "4M": 4 << 20, "1.5GiB": 3 << 29, "800MB": 800e6} {
 		var s size
 		if err := s.Set(text); err != nil || int64(s) != want {
-			t.Errorf("%s: %d, %v", text, s, err)
+			t.Errorf("%s: got %d, %v, want %d", text, s, err, want)
 		}
 	}
 	for _, text := range []string{"", "0", "-1", "4KK"} {
 		var s size
 		if err := s.Set(text); err == nil {
-			t.Errorf("%q was taken for %d", text, s)
+			t.Errorf("%q: got %d, want an error", text, s)
 		}
 	}
 }
 
-// A signal ends a run wherever it is: status 128+n, nothing of it left on the SSD, and
-// what was measured is written.
+// A signal ends a run at any step with status 128+n. The run leaves nothing on the SSD
+// and writes its measurements.
 func TestSignalLeavesNothing(t *testing.T) {
 	for _, one := range []struct {
 		signal syscall.Signal
-		at     string // in a line of the progress
+		at     string // text of the progress line at which the signal is sent
 		status int
-	}{{syscall.SIGINT, "1 of ", 130}, {syscall.SIGTERM, " make workload ", 143}, {syscall.SIGINT, " copy huge", 130}, {syscall.SIGINT, " then write on and on", 130}} {
+	}{{syscall.SIGINT, "1 of ", 130}, {syscall.SIGTERM, " make workload ", 143}, {syscall.SIGINT, " copy huge", 130}, {syscall.SIGINT, " then make the long write", 130}} {
 		dir := t.TempDir()
 		out := filepath.Join(t.TempDir(), "result.json")
 		cmd := exec.Command("ssdbench", "run", "--target", dir, "--size", "64M", "--samples", "1", "--share", "0.05", "--pause", "1ms", "--yes", "-o", out)
@@ -80,9 +79,9 @@ func TestSignalLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := bufio.NewScanner(stderr)
-		said, sent := "", false
+		output, sent := "", false
 		for lines.Scan() {
-			said += lines.Text() + "\n"
+			output += lines.Text() + "\n"
 			if !sent && strings.Contains(lines.Text(), one.at) {
 				sent = true
 				if err := cmd.Process.Signal(one.signal); err != nil {
@@ -90,23 +89,23 @@ func TestSignalLeavesNothing(t *testing.T) {
 				}
 			}
 		}
-		cmd.Wait() //nolint:errcheck // looked at as a status
+		_ = cmd.Wait() // the status is checked below
 		if status := cmd.ProcessState.ExitCode(); status != one.status {
-			t.Errorf("%v: status %d, wanted %d:\n%s", one.signal, status, one.status, said)
+			t.Errorf("%v: got status %d, want %d:\n%s", one.signal, status, one.status, output)
 		}
 		if left, _ := os.ReadDir(dir); len(left) > 0 {
-			t.Errorf("%v: left %v", one.signal, left)
+			t.Errorf("%v: got %v in the target, want nothing", one.signal, left)
 		}
 		if r, err := bench.Load(out); one.at != "1 of " && (err != nil || r.Complete) {
-			t.Errorf("%v: result %v, complete %v", one.signal, err, r != nil && r.Complete)
-		} else if one.at == " then write on and on" && (r.Sustained == nil || r.Sustained.Complete) {
-			t.Errorf("%v: a long write that is taken for complete: %+v", one.signal, r.Sustained)
+			t.Errorf("%v: got error %v, complete %v, want an incomplete result", one.signal, err, r != nil && r.Complete)
+		} else if one.at == " then make the long write" && (r.Sustained == nil || r.Sustained.Complete) {
+			t.Errorf("%v: got a complete long write: %+v", one.signal, r.Sustained)
 		}
 	}
 }
 
-// Who is not root measures all the same, without what only root may do, and is told: the
-// kernel does not say to others what of root's files is in the page cache.
+// A user who is not root can measure, with warnings: the caches of the machine stay, and
+// the kernel does not report the cached pages of the files of root.
 func TestWithoutRoot(t *testing.T) {
 	testkit.NeedRoot(t)
 	const nobody = 65534
@@ -137,22 +136,22 @@ func TestWithoutRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Cold != "fadvise" || !r.Complete || !strings.Contains(stderr.String(), "only root may empty all caches") || !strings.Contains(stderr.String(), "whether source was in the page cache is not known") {
-		t.Errorf("caches were emptied by %s, complete %v: %s", r.Cold, r.Complete, stderr.String())
+	if r.Cold != "fadvise" || !r.Complete || !strings.Contains(stderr.String(), "only root may empty all caches") || !strings.Contains(stderr.String(), "cannot check whether source was in the page cache") {
+		t.Errorf("got caches emptied by %s, complete %v: %s", r.Cold, r.Complete, stderr.String())
 	}
 	before, after, _ := strings.Cut(stderr.String(), "only root may")
-	if said := stderr.String(); strings.Count(before, ": copy ") != 1 || strings.Contains(after, "only root may") {
-		t.Errorf("said too late, or more than once: %s", said)
+	if text := stderr.String(); strings.Count(before, ": copy ") != 1 || strings.Contains(after, "only root may") {
+		t.Errorf("the warning is too late, or there is more than one: %s", text)
 	}
 	for _, c := range r.Cases {
 		for _, s := range c.Samples {
 			if (s.Cached == nil) != (c.Workload == "source") {
-				t.Errorf("%s: cached before it %v", c.Workload, s.Cached)
+				t.Errorf("%s: got %v bytes cached", c.Workload, s.Cached)
 			}
 		}
 	}
 	if left, err := os.ReadDir(target); err != nil || len(left) > 0 {
-		t.Errorf("left %v, %v", left, err)
+		t.Errorf("got %v, %v in the target, want nothing", left, err)
 	}
 }
 
@@ -167,13 +166,13 @@ func TestExitStatus(t *testing.T) {
 		{errors.Join(errors.New("any"), &process.Interrupted{Signal: syscall.SIGTERM}), 143},
 	} {
 		if got := exitStatus(c.err); got != c.want {
-			t.Errorf("%v: %d, wanted %d", c.err, got, c.want)
+			t.Errorf("%v: got status %d, want %d", c.err, got, c.want)
 		}
 	}
 }
 
-// A place that a result cannot be written to is refused before anything is measured.
-func TestOutputsThatAreRefused(t *testing.T) {
+// An output that cannot be written is refused before the run.
+func TestRefusedOutputs(t *testing.T) {
 	dir := t.TempDir()
 	link, file := filepath.Join(dir, "link"), filepath.Join(dir, "file")
 	if err := errors.Join(os.Symlink(dir, link), os.WriteFile(file, nil, 0o600)); err != nil {
@@ -190,37 +189,37 @@ func TestOutputsThatAreRefused(t *testing.T) {
 		dir: false, link: false, filepath.Join(dir, "none", "new"): false, filepath.Join(file, "new"): false,
 	} {
 		if err := (&runFlags{output: output}).checkOutput(); (err == nil) != good {
-			t.Errorf("%s: %v", output, err)
+			t.Errorf("%s: got error %v, want none: %v", output, err, good)
 		}
 	}
 	for _, drive := range []string{drive, toDrive} {
-		if err := bench.WriteWhole(drive, []byte("text")); err == nil || !strings.Contains(err.Error(), "block device") {
-			t.Errorf("write %s: %v", drive, err)
+		if err := bench.WriteAtomic(drive, []byte("text")); err == nil || !strings.Contains(err.Error(), "block device") {
+			t.Errorf("write %s: got error %v, want a refusal", drive, err)
 		}
 	}
 }
 
-// What was measured is not lost because its file cannot be written.
+// The measurements are not lost if their file cannot be written.
 func TestResultThatCannotBeWritten(t *testing.T) {
 	var stdout, stderr strings.Builder
 	f := &runFlags{output: filepath.Join(t.TempDir(), "none", "result.json"), format: formatJSON}
-	err := f.write(host{&stdout, &stderr, 0}, example.Steady().Result(2))
+	err := f.writeResult(host{&stdout, &stderr, 0}, measuredResult())
 	if !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v, want ErrNotExist", err)
 	}
 	if r, err := bench.Decode(strings.NewReader(stdout.String())); err != nil || len(r.Cases) == 0 {
-		t.Errorf("standard output has %d bytes that are no result: %v", stdout.Len(), err)
+		t.Errorf("standard output has %d bytes, but no result: %v", stdout.Len(), err)
 	}
 }
 
-// A result of a run that was ended early is beside what is there, and not in its place.
+// The result of a run that ended early does not replace a complete result.
 func TestPartialResult(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "result.json")
 	write := func(complete bool) string {
 		var stderr strings.Builder
-		r := example.Steady().Result(2)
+		r := measuredResult()
 		r.Complete = complete
-		if err := (&runFlags{output: path, format: formatJSON}).write(host{io.Discard, &stderr, 0}, r); err != nil {
+		if err := (&runFlags{output: path, format: formatJSON}).writeResult(host{io.Discard, &stderr, 0}, r); err != nil {
 			t.Fatal(err)
 		}
 		return stderr.String()
@@ -234,34 +233,40 @@ func TestPartialResult(t *testing.T) {
 	}
 	write(false)
 	if complete(path) {
-		t.Error("the first is not there")
+		t.Error("got no incomplete result")
 	}
 	write(true)
-	if said := write(false); !complete(path) || complete(path+partial) || !strings.Contains(said, path+partial) {
-		t.Errorf("complete %v, beside it %v: %s", complete(path), complete(path+partial), said)
+	if message := write(false); !complete(path) || complete(path+partialSuffix) || !strings.Contains(message, path+partialSuffix) {
+		t.Errorf("got complete %v, and %v for the second file: %s", complete(path), complete(path+partialSuffix), message)
 	}
-	if err := (&runFlags{output: path, format: formatJSON}).write(host{}, &bench.Result{Ceilings: []bench.Ceiling{{}}}); err != nil || !complete(path) {
-		t.Errorf("nothing was measured, and written: %v", err)
+	if err := (&runFlags{output: path, format: formatJSON}).writeResult(host{}, &bench.Result{Ceilings: []bench.Ceiling{{}}}); err != nil || !complete(path) {
+		t.Errorf("a result without a measurement was written: %v", err)
 	}
 }
 
-// A line of the terminal is never longer than that, and tells how far it is.
+// The progress line is never longer than the terminal.
 func TestProgressLine(t *testing.T) {
 	p := &progress{host: host{columns: 60}, left: -1}
-	if got := p.line(time.Unix(0, 0)); got != "" {
-		t.Errorf("before the first step: %q", got)
+	if got := p.statusLine(time.Unix(0, 0)); got != "" {
+		t.Errorf("before the first step: got %q, want nothing", got)
 	}
-	p.Begin(3, 40, strings.Repeat("copy huge ", 20), "")
-	p.line(time.Unix(10, 0))
-	p.Moved(3 << 30)
-	p.Rest(90 * time.Second)
-	got := p.line(time.Unix(11, 0))
+	p.BeginStep(3, 40, strings.Repeat("copy huge ", 20), "")
+	p.statusLine(time.Unix(10, 0))
+	p.BytesMoved(3 << 30)
+	p.TimeLeft(90 * time.Second)
+	got := p.statusLine(time.Unix(11, 0))
 	if len([]rune(got)) != 59 || !strings.HasPrefix(got, "[3/40] 3.0 GiB/s, about 1m30s left: copy huge") {
-		t.Errorf("%d runes: %q", len([]rune(got)), got)
+		t.Errorf("got %d runes: %q", len([]rune(got)), got)
 	}
 	p.host.columns = 80
-	p.Begin(4, 40, "copy", "read")
-	if got := p.line(time.Unix(12, 0)); !strings.HasSuffix(got, ": copy; next: read") {
-		t.Errorf("what is next: %q", got)
+	p.BeginStep(4, 40, "copy", "read")
+	if got := p.statusLine(time.Unix(12, 0)); !strings.HasSuffix(got, ": copy; next: read") {
+		t.Errorf("got %q, want the next step at its end", got)
 	}
+}
+
+// measuredResult is a valid result of one copy.
+func measuredResult() *bench.Result {
+	return &bench.Result{Version: bench.ResultVersion, Started: time.Unix(1, 0), Complete: true,
+		Cases: []bench.Case{{Workload: "huge", Engine: "direct", Block: 4 << 20, Jobs: 4, Bytes: 1 << 30, Samples: []bench.Sample{{LastDone: 2}}}}}
 }

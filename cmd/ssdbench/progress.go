@@ -2,23 +2,24 @@ package main
 
 import (
 	"fmt"
-	"shard_to_ssd/internal/humanize"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"shard_to_ssd/internal/humanize"
 )
 
-// redrawEvery is how often the line on a terminal is drawn.
+// redrawEvery is the interval at which the progress line of a terminal is drawn.
 const redrawEvery = 200 * time.Millisecond
 
-// clearLine goes to the start of the line and erases it.
+// clearLine moves to the start of the line and erases it.
 const clearLine = "\r\x1b[K"
 
-// rateWindow is what a rate is of: long enough to be calm.
+// rateWindow is the time over which the rate is measured. A shorter time makes it jump.
 const rateWindow = 2 * time.Second
 
-// progress shows how far a run is: a line that is redrawn on a terminal, otherwise a
-// line for each step. It is a bench.Progress.
+// progress shows the progress of a run. On a terminal it redraws one line, otherwise it
+// prints a line for each step. It implements bench.Progress.
 type progress struct {
 	host host
 	quit chan struct{}
@@ -29,11 +30,11 @@ type progress struct {
 	mu          sync.Mutex
 	step, steps int
 	what, next  string
-	left        time.Duration // below 0: nobody knows
-	samples     []moved       // of the last while
+	left        time.Duration // negative: unknown
+	samples     []moved       // within the rate window
 }
 
-// moved is how many bytes had been moved at a time.
+// moved is the number of bytes that had been moved at a time.
 type moved struct {
 	at    time.Time
 	bytes int64
@@ -45,63 +46,63 @@ func startProgress(h host) *progress {
 		close(p.done)
 		return p
 	}
-	go p.redraw()
+	go p.redrawLoop()
 	return p
 }
 
-// stop ends the showing.
+// stop ends the progress line.
 func (p *progress) stop() {
 	close(p.quit)
 	<-p.done
 }
 
-// say says something beside the line that is redrawn.
-func (p *progress) say(format string, args ...any) {
+// printMessage prints a message above the progress line.
+func (p *progress) printMessage(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.host.columns > 0 {
-		fmt.Fprint(p.host.stderr, clearLine) //nolint:errcheck // nobody has to read it
+		_, _ = fmt.Fprint(p.host.stderr, clearLine)
 	}
-	p.host.say(format, args...)
+	p.host.printMessage(format, args...)
 }
 
-// Begin shows the next step.
-func (p *progress) Begin(step, steps int, what, next string) {
+// BeginStep shows the step.
+func (p *progress) BeginStep(step, steps int, what, next string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.step, p.steps, p.what, p.next = step, steps, what, next
 	if p.host.columns == 0 {
-		p.host.say("%d of %d: %s%s", step, steps, what, leftText(p.left))
+		p.host.printMessage("%d of %d: %s%s", step, steps, what, leftText(p.left))
 	}
 }
 
-// Moved counts.
-func (p *progress) Moved(bytes int64) { p.bytes.Add(bytes) }
+// BytesMoved counts bytes.
+func (p *progress) BytesMoved(bytes int64) { p.bytes.Add(bytes) }
 
-// Rest is told how long all will take.
-func (p *progress) Rest(left time.Duration) {
+// TimeLeft sets the estimated time until the end of the run.
+func (p *progress) TimeLeft(left time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.left = left
 }
 
-func (p *progress) redraw() {
+func (p *progress) redrawLoop() {
 	defer close(p.done)
 	ticker := time.NewTicker(redrawEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case now := <-ticker.C:
-			fmt.Fprint(p.host.stderr, clearLine, p.line(now)) //nolint:errcheck // nobody has to read it
+			_, _ = fmt.Fprint(p.host.stderr, clearLine, p.statusLine(now))
 		case <-p.quit:
-			fmt.Fprint(p.host.stderr, clearLine) //nolint:errcheck // as above
+			_, _ = fmt.Fprint(p.host.stderr, clearLine)
 			return
 		}
 	}
 }
 
-// line is what fits a line of the terminal.
-func (p *progress) line(now time.Time) string {
+// statusLine returns the progress line, cut to the width of the terminal.
+func (p *progress) statusLine(now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.steps == 0 {

@@ -12,7 +12,7 @@ import (
 	"shard_to_ssd/bench/report"
 )
 
-// reportCommand makes one page of results.
+// reportCommand makes an HTML page of results, or converts them to benchfmt.
 func reportCommand(h host, _, args []string) error {
 	var file string
 	form := formatHTML
@@ -23,22 +23,22 @@ func reportCommand(h host, _, args []string) error {
 	err := flags.Parse(args)
 	switch n := flags.NArg(); {
 	case errors.Is(err, errHelp):
-		_, err := io.WriteString(h.stdout, help())
+		_, err := io.WriteString(h.stdout, helpText())
 		return err
 	case err != nil:
 		return &usageError{"report: " + err.Error()}
 	case n == 0:
-		return &usageError{"report: a result is missing: the file that run -o has written"}
+		return &usageError{"report: a result is missing: name a file that run -o has written"}
 	case form == formatBench:
-		return goBench(h, file, flags.Args())
-	case n > report.Most:
-		return &usageError{fmt.Sprintf("report: %d results, at most %d are told apart on a page", n, report.Most)}
+		return writeGoBench(h, file, flags.Args())
+	case n > report.MaxResults:
+		return &usageError{fmt.Sprintf("report: a page shows at most %d results, got %d", report.MaxResults, n)}
 	}
-	return report.Files(h.stdout, file, flags.Args())
+	return report.WriteFromFiles(h.stdout, file, flags.Args())
 }
 
-// goBench writes results as Go's benchmark format, one after the other.
-func goBench(h host, file string, paths []string) error {
+// writeGoBench writes the results in the format of Go benchmarks, one after another.
+func writeGoBench(h host, file string, paths []string) error {
 	var results []*bench.Result
 	for _, path := range paths {
 		r, err := bench.Load(path)
@@ -52,25 +52,25 @@ func goBench(h host, file string, paths []string) error {
 		return err
 	}
 	if file != "" {
-		return bench.WriteWhole(file, text.Bytes())
+		return bench.WriteAtomic(file, text.Bytes())
 	}
 	_, err := h.stdout.Write(text.Bytes())
 	return err
 }
 
-// compareCommand prints how a result differs from an older one.
+// compareCommand compares a result with an older one.
 func compareCommand(h host, _, args []string) error {
 	flags := pflag.NewFlagSet("compare", pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, errHelp):
-		_, err := io.WriteString(h.stdout, help())
+		_, err := io.WriteString(h.stdout, helpText())
 		return err
 	case err != nil:
 		return &usageError{"compare: " + err.Error()}
 	case flags.NArg() != 2:
-		return &usageError{fmt.Sprintf("compare: %d results, wanted two: the older and the newer", flags.NArg())}
+		return &usageError{fmt.Sprintf("compare: wanted two results, the older and the newer, got %d", flags.NArg())}
 	}
 	return bench.CompareFiles(h.stdout, flags.Arg(0), flags.Arg(1))
 }

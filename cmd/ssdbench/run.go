@@ -17,11 +17,11 @@ import (
 	"shard_to_ssd/internal/process"
 )
 
-// runCommand measures, and writes what came out.
+// runCommand measures a drive and writes the result.
 func runCommand(h host, line, args []string) error {
 	f, err := parseRun(args)
 	if errors.Is(err, errHelp) {
-		_, err := h.stdout.Write([]byte(help()))
+		_, err := h.stdout.Write([]byte(helpText()))
 		return err
 	}
 	if err != nil {
@@ -32,26 +32,26 @@ func runCommand(h host, line, args []string) error {
 	}
 	p := startProgress(h)
 	ctx, stop := process.NotifyContext(func(why *process.Interrupted) {
-		p.say("%v, cleaning up; a second signal kills at once and leaves its directory", why)
+		p.printMessage("%v, cleaning up; a second signal ends the program at once and leaves its directory", why)
 	})
 	f.config.Version, f.config.Command, f.config.Progress = programVersion(), line, p
-	f.config.Watch, f.config.SameDrive = facts.Watch, facts.SameDrive
-	f.config.Tell = func(c bench.Cost) {
-		h.say("this will write %s to %s in all, at most %s of them at once; %s are free, of which %s stay free",
-			humanize.Size(c.Writes), f.config.Target, humanize.Size(c.Peak), humanize.Size(c.Free), humanize.Size(c.Keeps))
+	f.config.WatchFacts, f.config.SameDrive = facts.Watch, facts.SameDrive
+	f.config.OnCost = func(c bench.Cost) {
+		h.printMessage("this run will write %s to %s in total and occupy at most %s at a time; %s are free, and %s stay free",
+			humanize.Size(c.Writes), f.config.Target, humanize.Size(c.Peak), humanize.Size(c.Free), humanize.Size(c.Reserve))
 	}
-	f.config.Warn = func(warning string) { p.say("warning: %s", warning) }
+	f.config.OnWarning = func(warning string) { p.printMessage("warning: %s", warning) }
 	result, err := bench.Run(ctx, f.config)
 	p.stop()
 	stop()
 	cost := new(bench.CostError)
 	if errors.As(err, &cost) {
-		return fmt.Errorf("%w: --yes does", err)
+		return fmt.Errorf("%w: choose a smaller --size or --share, or allow it with --yes", err)
 	}
-	return errs.Join(withSignal(ctx, err), f.write(h, result))
+	return errs.Join(withSignal(ctx, err), f.writeResult(h, result))
 }
 
-// withSignal names the signal that ended ctx in an error that does not.
+// withSignal adds the signal that ended ctx to an error that does not name it.
 func withSignal(ctx context.Context, err error) error {
 	why := process.Interruption(ctx)
 	if err == nil || why == nil || errors.Is(err, why) {
@@ -60,22 +60,22 @@ func withSignal(ctx context.Context, err error) error {
 	return fmt.Errorf("%w (%w)", err, why)
 }
 
-// checkOutput finds out now what would be a pity to find out at the end.
+// checkOutput checks before the run that the result can be written after it.
 func (f *runFlags) checkOutput() error {
 	if f.output == "" {
 		return nil
 	}
-	if err := bench.NoDrive(f.output); err != nil {
+	if err := bench.RefuseBlockDevice(f.output); err != nil {
 		return fmt.Errorf("write result %s: %w", f.output, err)
 	}
-	is, err := os.Lstat(f.output)
+	info, err := os.Lstat(f.output)
 	if to, err := os.Stat(f.output); err == nil && to.IsDir() {
-		return fmt.Errorf("write result %s: it is a directory", f.output)
+		return fmt.Errorf("write result %s: it is a directory: name a file", f.output)
 	}
 	switch {
-	case err == nil && !is.Mode().IsRegular(): // is written to
+	case err == nil && !info.Mode().IsRegular(): // the result is written into it
 		err = unix.Access(f.output, unix.W_OK)
-	default: // is put in the place of what is there
+	default: // the result replaces it
 		err = unix.Access(filepath.Dir(f.output), unix.W_OK|unix.X_OK)
 	}
 	if err != nil {
@@ -84,39 +84,42 @@ func (f *runFlags) checkOutput() error {
 	return nil
 }
 
-// write writes what was measured, also of a run that did not come to its end.
-func (f *runFlags) write(h host, r *bench.Result) error {
-	if r == nil || r.Empty() {
+// writeResult writes the result, even that of a run that ended early. If the file cannot
+// be written, it writes to standard output.
+func (f *runFlags) writeResult(h host, r *bench.Result) error {
+	if r == nil || r.IsEmpty() {
 		return nil
 	}
 	var text bytes.Buffer
-	if err := f.encode(&text, r); err != nil {
+	if err := f.encodeResult(&text, r); err != nil {
 		return err
 	}
-	var failed error
-	if f.output != "" {
-		if !r.Complete && holdsSomething(f.output) {
-			h.say("the run was ended early: its result is %s%s, beside that of another", f.output, partial)
-			f.output += partial
-		}
-		if failed = bench.WriteWhole(f.output, text.Bytes()); failed == nil {
-			return nil
-		}
-		failed = fmt.Errorf("write result %s: %w; it is on standard output instead", f.output, failed)
+	if f.output == "" {
+		_, err := h.stdout.Write(text.Bytes())
+		return err
 	}
+	if !r.Complete && isNonEmptyFile(f.output) {
+		h.printMessage("the run ended early: its result is in %s%s, and the older result stays", f.output, partialSuffix)
+		f.output += partialSuffix
+	}
+	failed := bench.WriteAtomic(f.output, text.Bytes())
+	if failed == nil {
+		return nil
+	}
+	failed = fmt.Errorf("write result %s: %w; the result is on standard output instead", f.output, failed)
 	_, err := h.stdout.Write(text.Bytes())
 	return errs.Join(failed, err)
 }
 
-// partial ends the name of a result that is not to replace another.
-const partial = ".partial"
+// partialSuffix ends the name of a result that must not replace a complete one.
+const partialSuffix = ".partial"
 
-func holdsSomething(path string) bool {
-	is, err := os.Stat(path)
-	return err == nil && is.Mode().IsRegular() && is.Size() > 0
+func isNonEmptyFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Size() > 0
 }
 
-func (f *runFlags) encode(to *bytes.Buffer, r *bench.Result) error {
+func (f *runFlags) encodeResult(to *bytes.Buffer, r *bench.Result) error {
 	if f.format == formatBench {
 		return bench.WriteGoBench(to, r)
 	}

@@ -9,7 +9,8 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// Exit statuses, those of shard_to_ssd as far as there is a cause for them.
+// The exit statuses are those of shard_to_ssd, without those for which ssdbench has no
+// cause.
 const (
 	statusDone    = 0
 	statusFailed  = 1
@@ -18,7 +19,7 @@ const (
 	statusSignal  = 128 // plus the signal's number
 )
 
-// statusRow is one line of the table of exit statuses.
+// statusRow is a row of the table of exit statuses.
 type statusRow struct{ status, meaning string }
 
 func statusTable() []statusRow {
@@ -31,6 +32,7 @@ func statusTable() []statusRow {
 	}
 }
 
+// exitStatus returns the exit status for an error.
 func exitStatus(err error) int {
 	if stopped, ok := errors.AsType[*process.Interrupted](err); ok {
 		return statusSignal + int(stopped.Signal)

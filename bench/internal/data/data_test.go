@@ -22,8 +22,8 @@ func openDir(t *testing.T, path string) *sys.File {
 	return d
 }
 
-// contents are all files below dir, by their path.
-func contents(t *testing.T, dir string) map[string][]byte {
+// readAllFiles returns the contents of all files below dir, by path.
+func readAllFiles(t *testing.T, dir string) map[string][]byte {
 	t.Helper()
 	found := map[string][]byte{}
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
@@ -41,25 +41,25 @@ func contents(t *testing.T, dir string) map[string][]byte {
 	return found
 }
 
-func TestNothingCompressesOrIsThereTwice(t *testing.T) {
+func TestDataIsIncompressibleAndUnique(t *testing.T) {
 	seen := map[string]string{}
 	for _, w := range Workloads(16 << 20) {
 		dir := t.TempDir()
-		if err := w.Write(t.Context(), openDir(t, dir), 1, 4, nil); err != nil {
+		if err := w.WriteFiles(t.Context(), openDir(t, dir), 1, 4, nil); err != nil {
 			t.Fatal(err)
 		}
-		for path, text := range contents(t, dir) {
+		for path, text := range readAllFiles(t, dir) {
 			var short bytes.Buffer
 			to, _ := flate.NewWriter(&short, flate.BestCompression)
 			to.Write(text)
 			to.Close()
 			if short.Len() < len(text) {
-				t.Errorf("%s/%s: %d bytes become %d", w.Name, path, len(text), short.Len())
+				t.Errorf("%s/%s: %d bytes can be compressed to %d", w.Name, path, len(text), short.Len())
 			}
 			for off := 0; off+4096 <= len(text); off += 4096 {
 				page, place := string(text[off:off+4096]), w.Name+"/"+path
-				if other, twice := seen[page]; twice {
-					t.Fatalf("%s at %d is as in %s", place, off, other)
+				if other, equal := seen[page]; equal {
+					t.Fatalf("%s: the page at %d equals %s", place, off, other)
 				}
 				seen[page] = place
 			}
@@ -67,30 +67,30 @@ func TestNothingCompressesOrIsThereTwice(t *testing.T) {
 	}
 }
 
-func TestWriteMakesWhatTheWorkloadSays(t *testing.T) {
+func TestWriteFilesMakesTheWorkload(t *testing.T) {
 	w := Workload{Name: "odd", Groups: []Group{
 		{"large", 0, 2, directFrom, directFrom + 12345}, {"small", 3, 10, 0, 9000}}}
 	dir := t.TempDir()
-	told := int64(0)
-	if err := w.Write(t.Context(), openDir(t, dir), 7, 1, func(n int64) { told += n }); err != nil {
+	reported := int64(0)
+	if err := w.WriteFiles(t.Context(), openDir(t, dir), 7, 1, func(n int64) { reported += n }); err != nil {
 		t.Fatal(err)
 	}
-	found := contents(t, dir)
-	total := w.Total(7)
+	found := readAllFiles(t, dir)
+	total := w.AddUp(7)
 	files, size := total.Files, total.Bytes
-	if int64(len(found)) != files || told != size || files != 12 {
-		t.Errorf("%d files, %d bytes told; wanted %d, %d", len(found), told, files, size)
+	if int64(len(found)) != files || reported != size || files != 12 {
+		t.Errorf("got %d files and %d bytes reported, want %d and %d", len(found), reported, files, size)
 	}
-	for number, f := range w.Files(7) {
+	for number, f := range w.EachFile(7) {
 		want := make([]byte, f.Size)
 		Fill(want, 7^nameSeed("odd"), number, 0)
-		if got, there := found[filepath.Join(f.Dir, f.Name)]; !there || !bytes.Equal(got, want) {
-			t.Errorf("%s/%s: there %v, %d bytes, wanted %d and others", f.Dir, f.Name, there, len(got), f.Size)
+		if got, exists := found[filepath.Join(f.Dir, f.Name)]; !exists || !bytes.Equal(got, want) {
+			t.Errorf("%s/%s: exists %v, got %d bytes, want %d, or the contents differ", f.Dir, f.Name, exists, len(got), f.Size)
 		}
 	}
 }
 
-// What a file holds does not depend on the pieces in which it is asked for.
+// The contents of a file do not depend on the pieces in which Fill makes them.
 func TestFillInPieces(t *testing.T) {
 	whole, pieces := make([]byte, 1<<20), make([]byte, 1<<20)
 	Fill(whole, 3, 4, 1<<30)
@@ -98,16 +98,16 @@ func TestFillInPieces(t *testing.T) {
 		Fill(pieces[off:min(off+48<<10, len(pieces))], 3, 4, 1<<30+int64(off))
 	}
 	if !bytes.Equal(whole, pieces) {
-		t.Error("pieces differ from the whole")
+		t.Error("the pieces differ from the whole file")
 	}
 }
 
-func TestWriteEndsWithItsContext(t *testing.T) {
-	why := errors.New("told to stop")
+func TestWriteFilesStopsWithItsContext(t *testing.T) {
+	why := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	err := Workloads(256 << 20)[0].Write(ctx, openDir(t, t.TempDir()), 1, 1, func(int64) { cancel(why) })
+	err := Workloads(256 << 20)[0].WriteFiles(ctx, openDir(t, t.TempDir()), 1, 1, func(int64) { cancel(why) })
 	if !errors.Is(err, why) {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v, want %v", err, why)
 	}
 }
 
