@@ -62,9 +62,10 @@ func (b *budget) samplesPerWay() int64 {
 
 // addFixedSteps adds the steps that do not depend on the workloads.
 func (b *budget) addFixedSteps() {
-	cells, ceilings := b.samplesPerWay(), b.set.ceilingSize
-	b.steps += int(3*cells) + 2                                       // 2: write the file for the reads, and the readers
-	b.movedBytes += ceilings + 4*cells*ceilings + 2*b.largestWorkload // a sample of Both moves the size twice
+	samples, ceilings := b.samplesPerWay(), b.set.ceilingSize
+	b.steps += int(3*samples) + 2 // and two: the file for the reads, and the readers
+	// A sample of Read or Write moves the size once, a sample of Both twice.
+	b.movedBytes += ceilings + 4*samples*ceilings + 2*b.largestWorkload
 	if size := b.sustainedSize(); size > 0 {
 		b.steps += 3
 		b.movedBytes += size + 2*repeatSizeWithoutCliff(size) + readersSize(size)
@@ -74,9 +75,9 @@ func (b *budget) addFixedSteps() {
 // totalCost returns the upper limit. The second and third sustained write are never
 // larger than the first.
 func (b *budget) totalCost() Cost {
-	cells, ceilings := b.samplesPerWay(), b.set.ceilingSize
+	samples, ceilings := b.samplesPerWay(), b.set.ceilingSize
 	c := Cost{Free: b.free, Reserve: b.reserve}
-	c.Writes = ceilings + 2*cells*ceilings + b.workloadBytes + b.copyBytes + b.largestWorkload
+	c.Writes = ceilings + 2*samples*ceilings + b.workloadBytes + b.copyBytes + b.largestWorkload
 	c.Peak = max(2*ceilings, b.workloadBytes+b.keptBytes+b.largestCopy)
 	if size := b.sustainedSize(); size > 0 {
 		read := readersSize(size)

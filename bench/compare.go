@@ -26,8 +26,8 @@ const (
 // Verdict is the result of comparing two sets of samples.
 type Verdict string
 
-// The verdicts. Same means that a difference would have been found. If there are too few
-// samples to find one, the verdict is Unknown.
+// The verdicts. Same means that there are enough samples to find a difference, and there
+// is none. With too few samples the verdict is Unknown.
 const (
 	Better  Verdict = "better"
 	Worse   Verdict = "worse"
@@ -113,11 +113,12 @@ func summarize(sample *benchmath.Sample) Summary {
 
 // verdictOf compares the medians only if the samples differ.
 func verdictOf(r *Row) Verdict {
+	differs := r.P <= alpha && r.New.Center != r.Old.Center
 	isHigher := r.New.Center > r.Old.Center
 	switch {
-	case r.P <= alpha && r.New.Center != r.Old.Center && isHigher == higherIsBetter(r.Unit):
+	case differs && isHigher == higherIsBetter(r.Unit):
 		return Better
-	case r.P <= alpha && r.New.Center != r.Old.Center:
+	case differs:
 		return Worse
 	case hasTooFewSamples(r):
 		return Unknown
@@ -154,7 +155,7 @@ func setupDifferences(old, new *Result) (notes []string) {
 	differ("profile", old.Profile, new.Profile)
 	differ("size", FormatBytes(old.Size), FormatBytes(new.Size))
 	differ("version", old.Tool, new.Tool)
-	differ("how caches were emptied", old.Cold, new.Cold)
+	differ("how caches were emptied", old.CacheMethod, new.CacheMethod)
 	differ("kernel", factText(old.Facts.Kernel), factText(new.Facts.Kernel))
 	differ("CPU", factText(old.Facts.CPU), factText(new.Facts.CPU))
 	differ("governor", factText(old.Facts.Governor), factText(new.Facts.Governor))

@@ -141,7 +141,7 @@ func TestCompareNotes(t *testing.T) {
 		"profile":                 func(r *bench.Result) { r.Profile = changed },
 		"size":                    func(r *bench.Result) { r.Size++ },
 		"version":                 func(r *bench.Result) { r.Tool = changed },
-		"how caches were emptied": func(r *bench.Result) { r.Cold = changed },
+		"how caches were emptied": func(r *bench.Result) { r.CacheMethod = changed },
 		"kernel":                  func(r *bench.Result) { r.Facts.Kernel = &changed },
 		"CPU":                     func(r *bench.Result) { r.Facts.CPU = &changed },
 		"governor":                func(r *bench.Result) { r.Facts.Governor = nil },

@@ -1,8 +1,6 @@
 package bench
 
-import (
-	"time"
-)
+import "time"
 
 // Profile selects the amount of measurements, and with it the duration of a run.
 type Profile string
@@ -15,7 +13,7 @@ const (
 	Long     Profile = "sustained"
 )
 
-// Config says what Run measures. A zero field takes its value from the Profile; only
+// Config is the configuration of Run. A zero field takes its value from the Profile; only
 // Target is required.
 type Config struct {
 	Target  string // directory on the SSD; Run works in a new directory below it
@@ -60,8 +58,8 @@ type Config struct {
 
 // Progress receives the progress of a run. Its methods must return at once.
 type Progress interface {
-	// BeginStep is called when step number step of steps begins. what describes it, next
-	// the step after it; next is empty for the last step.
+	// BeginStep is called when a step of a number of steps begins, with its description
+	// and that of the next step. The last step has no next one: next is empty.
 	BeginStep(step, steps int, what, next string)
 	// BytesMoved is called with the bytes that were moved since the last call, from many
 	// goroutines.

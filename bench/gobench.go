@@ -80,7 +80,7 @@ func goBenchConfig(r *Result) (list []benchfmt.Config) {
 	add("tool", r.Tool)
 	add("profile", r.Profile)
 	add("size", FormatBytes(r.Size))
-	add("caches", r.Cold)
+	add("caches", r.CacheMethod)
 	for _, f := range r.Facts.ListKnown() {
 		add(strings.ReplaceAll(f.Key, "_", "-"), f.Text)
 	}

@@ -21,9 +21,9 @@ type Result struct {
 	// Complete is false if the run ended early. The measurements until then are valid.
 	Complete bool     `json:"complete"`
 	Warnings []string `json:"warnings"`
-	// Cold is the method that emptied the caches before each sample: drop_caches, or
-	// fadvise for each file if the user was not root.
-	Cold string `json:"cold"`
+	// CacheMethod is the method that emptied the caches before each sample: drop_caches,
+	// or fadvise for each file if the user was not root.
+	CacheMethod string `json:"cold"`
 
 	Facts     Facts      `json:"facts"`
 	Ceilings  []Ceiling  `json:"ceilings"`
@@ -124,9 +124,9 @@ type Sustained struct {
 	WorstSecond *float64 `json:"worst_second"` // lowest rate of any second; null if the write was shorter
 
 	// The second write, after an idle pause.
-	Pause       float64 `json:"pause"`    // seconds
-	AfterIt     []Point `json:"after_it"` // of the second write
-	AfterItRate float64 `json:"after_it_rate"`
+	Pause          float64 `json:"pause"`    // seconds
+	AfterPause     []Point `json:"after_it"` // of the second write
+	AfterPauseRate float64 `json:"after_it_rate"`
 	// Recovery is the number of bytes that were again as fast as before the cliff, or
 	// null without a cliff. If Recovered is true, all bytes of the second write were, so
 	// it is a lower bound.
@@ -138,8 +138,8 @@ type Sustained struct {
 	RecoverySeconds *float64 `json:"recovery_seconds"`
 
 	// The third write, after another pause, with a reader beside it.
-	Beside  []Point  `json:"beside"`
-	Readers *Readers `json:"readers"` // null if the third write did not begin
+	BesideReader []Point  `json:"beside"`
+	Readers      *Readers `json:"readers"` // null if the third write did not begin
 }
 
 // Cliff is the point where a fast cache of the drive is full.
@@ -181,7 +181,7 @@ type Facts struct {
 	CPUs       int     `json:"cpus"`
 	Governor   *string `json:"governor"`
 	Memory     *int64  `json:"memory"`  // bytes
-	Virtual    *string `json:"virtual"` // kind of virtual machine; null on hardware
+	Virtual    *string `json:"virtual"` // kind of virtual machine; null if it is not one
 
 	// LinkSpeedMax and LinkWidthMax are the limits of the drive. A better slot may reach
 	// them.
@@ -191,7 +191,7 @@ type Facts struct {
 	Layers []string `json:"layers"`
 }
 
-// Heat is the temperature of the device, in degrees Celsius.
+// Heat is a temperature of the drive, in degrees Celsius.
 type Heat struct {
 	Second  float64 `json:"second"`
 	Celsius float64 `json:"celsius"`

@@ -33,8 +33,8 @@ type runner struct {
 	deleteEachCopy bool         // delete each copy at once
 	stamps         uint64       // last stamp of a sustained write
 	shards         []*shard     // the workloads
-	source         *shard       // shard of Config.Source; nil: none
-	openShards     []*shard     // all shards that are open
+	sourceShard    *shard       // shard of Config.Source; nil: none
+	opened         []*shard     // all shards that are open
 }
 
 // Run measures in a new directory below the target, and deletes that directory. If ctx
@@ -85,7 +85,7 @@ func (c *Config) profileName() string {
 func (r *runner) completeResult(err error) {
 	r.result.Seconds = time.Since(r.result.Started).Seconds()
 	r.result.Written = r.written.Load()
-	r.result.Cold = r.cooler.how
+	r.result.CacheMethod = r.cooler.how
 	r.result.Complete = err == nil
 }
 
@@ -148,7 +148,7 @@ func (r *runner) openSource(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.source = from
+	r.sourceShard = from
 	if from.plan.Bytes == 0 {
 		return fmt.Errorf("%w: source %q is empty", ErrUsage, r.Source)
 	}
@@ -185,7 +185,7 @@ func (r *runner) openShard(ctx context.Context, name, path string) (*shard, erro
 		dir.Close()
 		return nil, err
 	}
-	r.openShards = append(r.openShards, from)
+	r.opened = append(r.opened, from)
 	return from, nil
 }
 
@@ -202,8 +202,8 @@ func (r *runner) checkCost(workloads []data.Workload) (sustained int64, err erro
 		b.addWorkload(t)
 		b.addCases(t, i != smallFilesIndex)
 	}
-	if r.source != nil {
-		b.addCases(data.Total{Files: r.source.plan.Files, Bytes: r.source.plan.Bytes, Stored: r.source.stored}, r.source.hasLarge())
+	if r.sourceShard != nil {
+		b.addCases(data.Total{Files: r.sourceShard.plan.Files, Bytes: r.sourceShard.plan.Bytes, Stored: r.sourceShard.stored}, r.sourceShard.hasLarge())
 	}
 	b.addFixedSteps()
 	cost := b.totalCost()
@@ -310,8 +310,8 @@ func (r *runner) makeShard(ctx context.Context, w data.Workload, next string) er
 // measureCases makes all copies of the matrix.
 func (r *runner) measureCases(ctx context.Context) error {
 	shards := r.shards
-	if r.source != nil {
-		shards = append(shards[:len(shards):len(shards)], r.source)
+	if r.sourceShard != nil {
+		shards = append(shards[:len(shards):len(shards)], r.sourceShard)
 	}
 	m := makeMatrix(shards, r.set)
 	for i := range m.cases {
@@ -348,8 +348,8 @@ func (r *runner) clearWorkDir(ctx context.Context) error {
 }
 
 func (r *runner) closeShards() {
-	for _, s := range r.openShards {
+	for _, s := range r.opened {
 		s.close()
 	}
-	r.openShards, r.shards, r.source = nil, nil, nil
+	r.opened, r.shards, r.sourceShard = nil, nil, nil
 }

@@ -99,6 +99,21 @@ func TestRunMeasuresEverything(t *testing.T) {
 	if r.Written != announced.Writes {
 		t.Errorf("wrote %d bytes, announced %d", r.Written, announced.Writes)
 	}
+	expectSteps(t, progress)
+	// Streams use two processors for each request. A copy must have as many as in
+	// production.
+	if want := max(processors, c.Jobs[0]); progress.processors != want || runtime.GOMAXPROCS(0) != processors {
+		t.Errorf("copies had %d processors, want %d; %d before the run, %d after it", progress.processors, want, processors, runtime.GOMAXPROCS(0))
+	}
+	if progress.rests < progress.total || r.Facts.CPUs != 7 || *r.Facts.Model != c.Target {
+		t.Errorf("got %d estimates of the time left, facts %+v", progress.rests, r.Facts)
+	}
+	expectMeasurements(t, r)
+}
+
+// expectSteps checks that each step was announced.
+func expectSteps(t *testing.T, progress *recordedProgress) {
+	t.Helper()
 	if len(progress.steps) != progress.total {
 		t.Errorf("got %d steps, announced %d: %q", len(progress.steps), progress.total, progress.steps)
 	}
@@ -109,14 +124,11 @@ func TestRunMeasuresEverything(t *testing.T) {
 			t.Errorf("the step after %q was announced as %q", progress.steps[i:min(i+2, len(progress.steps))], next)
 		}
 	}
-	// Streams use two processors for each request. A copy must have as many as in
-	// production.
-	if want := max(processors, c.Jobs[0]); progress.processors != want || runtime.GOMAXPROCS(0) != processors {
-		t.Errorf("copies had %d processors, want %d; %d before the run, %d after it", progress.processors, want, processors, runtime.GOMAXPROCS(0))
-	}
-	if progress.rests < progress.total || r.Facts.CPUs != 7 || *r.Facts.Model != c.Target {
-		t.Errorf("got %d estimates of the time left, facts %+v", progress.rests, r.Facts)
-	}
+}
+
+// expectMeasurements checks the numbers of TestRunMeasuresEverything.
+func expectMeasurements(t *testing.T, r *Result) {
+	t.Helper()
 	if len(r.Ceilings) != 3*2 {
 		t.Errorf("got %d ceilings, want 6", len(r.Ceilings))
 	}

@@ -32,32 +32,31 @@ func Save(path string, r *Result) error {
 // RefuseBlockDevice returns an error if path is a block device or a link to one. Nothing
 // may overwrite the data of a drive, even if a user names it by mistake.
 func RefuseBlockDevice(path string) error {
-	is, err := os.Stat(path)
-	if err == nil && is.Mode()&(os.ModeDevice|os.ModeCharDevice) == os.ModeDevice {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode()&(os.ModeDevice|os.ModeCharDevice) == os.ModeDevice {
 		return errors.New("it is a block device: name a file instead")
 	}
 	return nil
 }
 
-// WriteAtomic writes text to a file, completely or not at all. It writes into anything
-// else that exists, such as a pipe or /dev/null, instead of replacing it. It refuses a
-// block device.
+// WriteAtomic writes text to a file, completely or not at all. If path exists and is not
+// a regular file, such as a pipe or /dev/null, it writes into that instead of replacing
+// it. It refuses a block device.
 func WriteAtomic(path string, text []byte) error {
 	if err := RefuseBlockDevice(path); err != nil {
 		return &os.PathError{Op: "write", Path: path, Err: err}
 	}
-	if is, err := os.Lstat(path); err == nil && !is.Mode().IsRegular() {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return writeInPlace(path, text)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
-	err = errs.Join(writeAndSync(f, text), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
+	if err := errs.Join(writeAndSync(f, text), f.Close()); err != nil {
+		return errs.Join(err, os.Remove(f.Name()))
 	}
-	if err != nil {
+	if err := os.Rename(f.Name(), path); err != nil {
 		return errs.Join(err, os.Remove(f.Name()))
 	}
 	return syncDir(filepath.Dir(path))
@@ -92,6 +91,15 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errs.Join(d.Sync(), d.Close())
+}
+
+// WriteOutput writes text to file as WriteAtomic does, or to out if file is empty.
+func WriteOutput(out io.Writer, file string, text []byte) error {
+	if file != "" {
+		return WriteAtomic(file, text)
+	}
+	_, err := out.Write(text)
+	return err
 }
 
 // Encode writes a result as JSON, as Save does.
@@ -129,6 +137,18 @@ func Load(path string) (*Result, error) {
 		return nil, fmt.Errorf("read result %s: %w", path, err)
 	}
 	return r, nil
+}
+
+// LoadAll loads several results.
+func LoadAll(paths []string) ([]*Result, error) {
+	results := make([]*Result, len(paths))
+	for i, path := range paths {
+		var err error
+		if results[i], err = Load(path); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
 }
 
 // Decode reads a result as Load does.

@@ -18,7 +18,7 @@ import (
 type streamConfig struct {
 	file  *sys.File
 	way   Way    // Read or Write
-	size  int64  // bytes; a rest that is no full block is left out
+	size  int64  // bytes; a partial block at the end is left out
 	block int64  // bytes of one request
 	depth int    // requests at the same time
 	stamp uint64 // in the data that is written; different for each stream
@@ -86,6 +86,7 @@ func (s *stream) run(ctx context.Context) error {
 	return s.file.SyncData()
 }
 
+// runWorker makes one request after another, until all blocks are taken.
 func (s *stream) runWorker(ctx context.Context, buf []byte, h *hdrhistogram.Histogram) error {
 	for {
 		off := (s.next.Add(1) - 1) * s.block

@@ -24,7 +24,7 @@ const (
 // its cache can empty. The first writes size bytes. The second and the third are shorter,
 // see repeatSize. Beside the third a reader reads, which before that reads alone.
 func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone time.Duration) (*Sustained, error) {
-	s := &Sustained{Block: r.sustainedBlock, Depth: sustainedDepth, Points: []Point{}, AfterIt: []Point{}, Beside: []Point{}, Cliffs: []Cliff{}, Pause: pause.Seconds()}
+	s := &Sustained{Block: r.sustainedBlock, Depth: sustainedDepth, Points: []Point{}, AfterPause: []Point{}, BesideReader: []Point{}, Cliffs: []Cliff{}, Pause: pause.Seconds()}
 	r.begin(size, fmt.Sprintf("rest for %v, then %s", pause, sustainedStep), fmt.Sprintf("rest for %v", pause))
 	first, err := r.firstWrite(ctx, s, size, pause)
 	if err != nil || !s.Complete {
@@ -40,8 +40,8 @@ func (r *runner) measureSustained(ctx context.Context, size int64, pause, alone 
 	if err = errs.Join(err, first.close(ctx)); err != nil {
 		return s, err
 	}
-	s.AfterIt, err = r.writeSustained(ctx, again)
-	s.AfterItRate = MeanRate(s.AfterIt)
+	s.AfterPause, err = r.writeSustained(ctx, again)
+	s.AfterPauseRate = MeanRate(s.AfterPause)
 	if err != nil {
 		return s, err
 	}
@@ -91,10 +91,10 @@ func (s *Sustained) summarizeWrite(size int64) {
 // summarizeRecovery computes the results of the second write, of size again, if it
 // reached its end.
 func (s *Sustained) summarizeRecovery(again int64) {
-	if s.Cliff == nil || bytesWritten(s.AfterIt) < again {
+	if s.Cliff == nil || bytesWritten(s.AfterPause) < again {
 		return
 	}
-	n := recoveredBytes(s.AfterIt, *s.Cliff)
+	n := recoveredBytes(s.AfterPause, *s.Cliff)
 	s.Recovery, s.Recovered = new(float64(n)), n == again
 	switch {
 	case s.Recovered:
@@ -156,10 +156,10 @@ func (r *runner) writeBeside(ctx context.Context, s *Sustained, size int64, paus
 		return err
 	}
 	readers.Beside, err = reader.readBeside(ctx, func() (err error) {
-		s.Beside, err = write.run(ctx)
+		s.BesideReader, err = write.run(ctx)
 		return err
 	})
-	readers.Rate = MeanRate(s.Beside)
+	readers.Rate = MeanRate(s.BesideReader)
 	s.Readers = readers
 	return err
 }

@@ -128,17 +128,17 @@ func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
 		t.Errorf("got cliffs %v, worst second %v", s.Cliffs, s.WorstSecond)
 	}
 	if s.Recovery == nil || !near(*s.Recovery, float64(cache-8*mib)) {
-		t.Errorf("got recovery of %v bytes, want %d, of %v", s.Recovery, cache, s.AfterIt)
+		t.Errorf("got recovery of %v bytes, want %d, of %v", s.Recovery, cache, s.AfterPause)
 	}
 	if want := s.Pause * float64(s.Cliff.Offset) / *s.Recovery; s.RecoverySeconds == nil || *s.RecoverySeconds != want || s.Recovered {
 		t.Errorf("got recovery after %v s, want %v, and Recovered false: %+v", s.RecoverySeconds, want, s)
 	}
 	// The third write has the size of the second, and the reader reads before it and
 	// beside it.
-	if lastOffset(s.Beside) != lastOffset(s.AfterIt) || s.Readers == nil || s.Readers.Alone.Count == 0 || s.Readers.Beside.Count <= s.Readers.Alone.Count {
-		t.Errorf("beside a reader: got points %v, readers %+v", s.Beside, s.Readers)
+	if lastOffset(s.BesideReader) != lastOffset(s.AfterPause) || s.Readers == nil || s.Readers.Alone.Count == 0 || s.Readers.Beside.Count <= s.Readers.Alone.Count {
+		t.Errorf("beside a reader: got points %v, readers %+v", s.BesideReader, s.Readers)
 	}
-	if rate := float64(lastOffset(s.Beside)) / s.Beside[len(s.Beside)-1].Second; s.Readers.Rate != rate {
+	if rate := float64(lastOffset(s.BesideReader)) / s.BesideReader[len(s.BesideReader)-1].Second; s.Readers.Rate != rate {
 		t.Errorf("beside a reader: got %v bytes a second, want %v", s.Readers.Rate, rate)
 	}
 }
@@ -161,7 +161,7 @@ func TestSummarizeRecovery(t *testing.T) {
 		{"for a while", makeSeries(0, 1, stretch{10, 1000}, stretch{100, 100}), 10e9, 5e9, false, 60 * 100 / 5},
 		{"not at all", makeSeries(0, 1, stretch{200, 100}), 10e9, 0, false, 0},
 	} {
-		s := Sustained{Cliff: cliff, Pause: 60, AfterIt: c.after}
+		s := Sustained{Cliff: cliff, Pause: 60, AfterPause: c.after}
 		s.summarizeRecovery(c.again)
 		if (s.Recovery == nil) != (c.want < 0) || s.Recovery != nil && *s.Recovery != c.want || s.Recovered != c.recovered {
 			t.Errorf("%s: got recovery %v, Recovered %v", c.name, s.Recovery, s.Recovered)
@@ -221,7 +221,7 @@ func TestSustainedThatIsInterrupted(t *testing.T) {
 		}
 	})
 	s, err := r.measureSustained(ctx, 128*mib, time.Millisecond, time.Millisecond)
-	if !errors.Is(err, why) || s.Complete || s.Rate == 0 || s.WorstSecond == nil || len(s.Points) == 0 || len(s.AfterIt) > 0 {
+	if !errors.Is(err, why) || s.Complete || s.Rate == 0 || s.WorstSecond == nil || len(s.Points) == 0 || len(s.AfterPause) > 0 {
 		t.Errorf("got error %v, %+v, want the points until the signal", err, s)
 	}
 }

@@ -37,18 +37,25 @@ func makeWorkDir(target string) (*workDir, error) {
 		return nil, fmt.Errorf("open target: %w", err)
 	}
 	w := &workDir{target: dir, name: workDirPrefix + randomName()}
-	space, err := dir.Space()
-	if err == nil {
-		err = dir.MkdirAt(w.name, 0o700)
-	}
-	if err != nil {
+	if err := w.makeDir(); err != nil {
 		return nil, errs.Join(err, dir.Close())
 	}
-	w.reserve = reserveOf(space.Free)
-	if w.File, err = dir.OpenDirAt(w.name); err != nil {
-		return nil, errs.Join(err, dir.RmdirAt(w.name), dir.Close())
-	}
 	return w, nil
+}
+
+func (w *workDir) makeDir() error {
+	space, err := w.target.Space()
+	if err != nil {
+		return err
+	}
+	w.reserve = reserveOf(space.Free)
+	if err := w.target.MkdirAt(w.name, 0o700); err != nil {
+		return err
+	}
+	if w.File, err = w.target.OpenDirAt(w.name); err != nil {
+		return errs.Join(err, w.target.RmdirAt(w.name))
+	}
+	return nil
 }
 
 // randomName returns a name that no other run uses.

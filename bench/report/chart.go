@@ -35,12 +35,21 @@ type tick struct {
 
 type line struct {
 	Class, Label string
-	Dashed, Dots bool
+	Style        lineStyle
+	Dots         bool
 	Result       int
 	From         string // JSON path of the points
 	Points       []point
 	chart        *chart
 }
+
+// lineStyle is the CSS class of a line.
+type lineStyle string
+
+const (
+	solid  lineStyle = "solid"
+	dashed lineStyle = "dashed"
+)
 
 type point struct{ x, y float64 }
 
@@ -134,8 +143,8 @@ func (c *chart) scaleLinear(x, y func(v float64) string) {
 	}
 }
 
-// axisSteps returns the multiples of step up to most, but not more than ten, even for odd
-// numbers in a file.
+// axisSteps returns the multiples of step up to most, but not more than ten, even if a
+// file has implausible numbers.
 func axisSteps(step, most float64) (list []float64) {
 	for i := range 10 {
 		if v := float64(i) * step; v <= most*1.001 {
@@ -158,9 +167,9 @@ func sustainedCharts(all []source) (list []*chart) {
 	again := &chart{Title: "Throughput after a pause", Help: "A second write after a pause, and a third one after another pause, with a reader beside it (dashed)."}
 	for _, s := range all {
 		if l := s.Sustained; l != nil {
-			first.addWrite(s, "/sustained/points", false, l.Points)
-			again.addWrite(s, "/sustained/after_it", false, l.AfterIt)
-			again.addWrite(s, "/sustained/beside", true, l.Beside)
+			first.addWrite(s, "/sustained/points", solid, l.Points)
+			again.addWrite(s, "/sustained/after_it", solid, l.AfterPause)
+			again.addWrite(s, "/sustained/beside", dashed, l.BesideReader)
 		}
 	}
 	for _, c := range []*chart{first, again} {
@@ -180,11 +189,11 @@ func sustainedCharts(all []source) (list []*chart) {
 }
 
 // addWrite adds the rate of a write over time, if the write was measured.
-func (c *chart) addWrite(s source, from string, dashed bool, points []bench.Point) {
+func (c *chart) addWrite(s source, from string, style lineStyle, points []bench.Point) {
 	if len(points) == 0 {
 		return
 	}
-	l := line{Class: cssClass(s.index), Dashed: dashed, Result: s.index, From: from + " second rate"}
+	l := line{Class: cssClass(s.index), Style: style, Result: s.index, From: from + " second rate"}
 	for _, p := range points {
 		l.Points = append(l.Points, point{p.Second, p.Rate})
 	}
@@ -198,7 +207,7 @@ func temperatureChart(all []source) *chart {
 		if len(s.Facts.Heat) == 0 {
 			continue
 		}
-		l := line{Class: cssClass(s.index), Result: s.index, From: "/facts/heat second celsius"}
+		l := line{Class: cssClass(s.index), Style: solid, Result: s.index, From: "/facts/heat second celsius"}
 		for _, h := range s.Facts.Heat {
 			l.Points = append(l.Points, point{h.Second, h.Celsius})
 		}
@@ -217,11 +226,11 @@ func latencyCharts(all []source) (list []*chart) {
 	blocks := &chart{Title: "Latency of a block", Help: "The time to read, hash and write a block, in the best copy of the first workload. Medians of its samples."}
 	for _, s := range all {
 		if s.Readers != nil {
-			readers.addPercentiles(s, "/readers/alone", true, s.Readers.Alone)
-			readers.addPercentiles(s, "/readers/beside", false, s.Readers.Beside)
+			readers.addPercentiles(s, "/readers/alone", dashed, s.Readers.Alone)
+			readers.addPercentiles(s, "/readers/beside", solid, s.Readers.Beside)
 		}
 		if i := s.mainCase(); i >= 0 {
-			blocks.addPercentiles(s, fmt.Sprintf("median /cases/%d/samples/*/block_latency", i), false, medianLatency(s.Cases[i].Samples))
+			blocks.addPercentiles(s, fmt.Sprintf("median /cases/%d/samples/*/block_latency", i), solid, medianLatency(s.Cases[i].Samples))
 		}
 	}
 	for _, c := range []*chart{readers, blocks} {
@@ -252,11 +261,11 @@ func medianLatency(samples []bench.Sample) (l bench.Latency) {
 }
 
 // addPercentiles adds a line of percentiles, if they were measured.
-func (c *chart) addPercentiles(s source, from string, dashed bool, l bench.Latency) {
+func (c *chart) addPercentiles(s source, from string, style lineStyle, l bench.Latency) {
 	if l.P50 <= 0 {
 		return
 	}
-	out := line{Class: cssClass(s.index), Dashed: dashed, Dots: true, Result: s.index, From: from + " percentiles"}
+	out := line{Class: cssClass(s.index), Style: style, Dots: true, Result: s.index, From: from + " percentiles"}
 	for i, v := range []float64{l.P50, l.P90, l.P99, l.P999, l.Max} {
 		out.Points = append(out.Points, point{float64(i) + 0.5, v})
 	}

@@ -78,7 +78,7 @@ func (s source) percentNum(v float64, from string) *Num {
 	return &Num{s.index, v, threeDigits(v) + " %", from}
 }
 
-// median returns the median of values, and false if there are none.
+// median returns the median of values. It reports false if values is empty.
 func median(values []float64) (float64, bool) {
 	if len(values) == 0 {
 		return 0, false

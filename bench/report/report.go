@@ -41,21 +41,13 @@ func Write(to io.Writer, results []*bench.Result) error {
 // WriteFromFiles loads results and writes their page to file, completely or not at all,
 // or to out if file is empty.
 func WriteFromFiles(out io.Writer, file string, paths []string) error {
-	var results []*bench.Result
-	for _, path := range paths {
-		r, err := bench.Load(path)
-		if err != nil {
-			return err
-		}
-		results = append(results, r)
+	results, err := bench.LoadAll(paths)
+	if err != nil {
+		return err
 	}
 	var text bytes.Buffer
 	if err := Write(&text, results); err != nil {
 		return err
 	}
-	if file == "" {
-		_, err := out.Write(text.Bytes())
-		return err
-	}
-	return bench.WriteAtomic(file, text.Bytes())
+	return bench.WriteOutput(out, file, text.Bytes())
 }

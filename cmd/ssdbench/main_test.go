@@ -136,8 +136,8 @@ func TestWithoutRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Cold != "fadvise" || !r.Complete || !strings.Contains(stderr.String(), "only root may empty all caches") || !strings.Contains(stderr.String(), "cannot check whether source was in the page cache") {
-		t.Errorf("got caches emptied by %s, complete %v: %s", r.Cold, r.Complete, stderr.String())
+	if r.CacheMethod != "fadvise" || !r.Complete || !strings.Contains(stderr.String(), "only root may empty all caches") || !strings.Contains(stderr.String(), "cannot check whether source was in the page cache") {
+		t.Errorf("got caches emptied by %s, complete %v: %s", r.CacheMethod, r.Complete, stderr.String())
 	}
 	before, after, _ := strings.Cut(stderr.String(), "only root may")
 	if text := stderr.String(); strings.Count(before, ": copy ") != 1 || strings.Contains(after, "only root may") {

@@ -39,23 +39,15 @@ func reportCommand(h host, _, args []string) error {
 
 // writeGoBench writes the results in the format of Go benchmarks, one after another.
 func writeGoBench(h host, file string, paths []string) error {
-	var results []*bench.Result
-	for _, path := range paths {
-		r, err := bench.Load(path)
-		if err != nil {
-			return err
-		}
-		results = append(results, r)
+	results, err := bench.LoadAll(paths)
+	if err != nil {
+		return err
 	}
 	var text bytes.Buffer
 	if err := bench.WriteGoBench(&text, results...); err != nil {
 		return err
 	}
-	if file != "" {
-		return bench.WriteAtomic(file, text.Bytes())
-	}
-	_, err := h.stdout.Write(text.Bytes())
-	return err
+	return bench.WriteOutput(h.stdout, file, text.Bytes())
 }
 
 // compareCommand compares a result with an older one.

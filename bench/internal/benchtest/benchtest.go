@@ -43,7 +43,7 @@ func (d Drive) MakeResult(n int) *bench.Result {
 		Version: bench.ResultVersion, Tool: "example", Profile: string(bench.Standard),
 		Command: []string{"ssdbench", "run", "--target", "/mnt/example", "--profile", "standard"},
 		Started: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Seconds: 911.5,
-		Size: 16 * gib, Written: 640 * gib, Seed: d.Seed, Complete: true, Cold: "drop_caches",
+		Size: 16 * gib, Written: 640 * gib, Seed: d.Seed, Complete: true, CacheMethod: "drop_caches",
 		Warnings: []string{"these numbers are invented: there is no such drive"},
 		Facts:    m.driveFacts(), Ceilings: m.allCeilings(),
 		Sustained: m.longWrite(), Readers: m.readersBesideCopy(),
@@ -197,7 +197,7 @@ func (m *maker) longWrite() *bench.Sustained {
 	}
 	m.addRecovery(s)
 	m.addReaderBeside(s)
-	s.Rate, s.AfterItRate, s.Complete = bench.MeanRate(s.Points), bench.MeanRate(s.AfterIt), true
+	s.Rate, s.AfterPauseRate, s.Complete = bench.MeanRate(s.Points), bench.MeanRate(s.AfterPause), true
 	return s
 }
 
@@ -214,19 +214,19 @@ func (m *maker) addRecovery(s *bench.Sustained) {
 		}
 		rate = m.vary(rate, 0.02)
 		offset += rate / 2
-		s.AfterIt = append(s.AfterIt, bench.Point{Second: t, Offset: int64(offset), Rate: rate})
+		s.AfterPause = append(s.AfterPause, bench.Point{Second: t, Offset: int64(offset), Rate: rate})
 	}
 }
 
 // addReaderBeside adds the third write, which is a twentieth slower than the second.
 func (m *maker) addReaderBeside(s *bench.Sustained) {
 	offset := 0.0
-	for _, p := range s.AfterIt {
+	for _, p := range s.AfterPause {
 		rate := m.vary(0.95*p.Rate, 0.02)
 		offset += rate / 2
-		s.Beside = append(s.Beside, bench.Point{Second: p.Second, Offset: int64(offset), Rate: rate})
+		s.BesideReader = append(s.BesideReader, bench.Point{Second: p.Second, Offset: int64(offset), Rate: rate})
 	}
-	s.Readers = &bench.Readers{Alone: m.latencyAround(78e-6, 60_000), Beside: m.latencyAround(420e-6, 40_000), Rate: bench.MeanRate(s.Beside)}
+	s.Readers = &bench.Readers{Alone: m.latencyAround(78e-6, 60_000), Beside: m.latencyAround(420e-6, 40_000), Rate: bench.MeanRate(s.BesideReader)}
 }
 
 func (m *maker) readersBesideCopy() *bench.Readers {

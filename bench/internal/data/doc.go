@@ -1,6 +1,6 @@
 // Package data makes the shards that a measurement copies.
 //
-//  1. A Workload says how many files there are, of what sizes, in how many directories.
+//  1. A Workload gives the number of files and directories, and the sizes of the files.
 //     The workload and a seed alone determine the files.
 //  2. Fill makes the contents: the keystream of AES in counter mode, at some GB/s for each
 //     core. No two pieces are equal, and no piece can be compressed. So no drive and no file

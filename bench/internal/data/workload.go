@@ -41,8 +41,8 @@ const (
 func Workloads(size int64) []Workload {
 	few := max(int(size/bytesPerSmall), 10)
 	return []Workload{
-		{"huge", "a few huge files: the rate of bytes", []Group{{"segment", 0, 4, size / 4, size / 4}}},
-		{"many", "many small files in directories: the rate of files", []Group{smallFiles(few)}},
+		{"huge", "a few huge files, to measure bytes a second", []Group{{"segment", 0, 4, size / 4, size / 4}}},
+		{"many", "many small files in directories, to measure files a second", []Group{smallFiles(few)}},
 		{"mixed", "a search shard: some large files and many small ones", []Group{
 			{"segment", 0, 3, size / 6, size / 6}, smallFiles(few / 3)}},
 	}
