@@ -10,8 +10,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// The documentation of ssdbench quotes these costs: about 48 GiB for quick, about 205 GiB
-// and 6 % of the free space for standard.
+// docs/ssdbench.md has these costs: about 48 GiB for quick, about 205 GiB and 6 % of the
+// free space for standard.
 func TestDocumentedCost(t *testing.T) {
 	const free = 1000 * gib
 	for _, c := range []struct {

@@ -10,6 +10,7 @@ import (
 
 	"shard_to_ssd/bench/internal/data"
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/pool"
 	"shard_to_ssd/internal/tree"
 )
@@ -132,7 +133,7 @@ func (s *settings) checkRanges(c *Config) error {
 		message string
 	}{
 		{c.Target == "", "no target directory"},
-		{c.Size < 0 || s.size < minSize, fmt.Sprintf("size %d must be at least %d bytes", s.size, minSize)},
+		{c.Size < 0 || s.size < minSize, fmt.Sprintf("size %s must be at least %s", FormatBytes(s.size), FormatBytes(minSize))},
 		{c.Samples < 0, fmt.Sprintf("samples %d must be at least 1", c.Samples)},
 		{c.Share < 0 || s.share >= 1, fmt.Sprintf("share %v must be at least 0 and less than 1", s.share)},
 		{c.ReadAlone < 0, fmt.Sprintf("reading time %v must not be negative", c.ReadAlone)},
@@ -144,7 +145,7 @@ func (s *settings) checkRanges(c *Config) error {
 	}
 	for _, b := range s.blocks {
 		if b < 128*kib || b > tree.BlockSize || bits.OnesCount64(uint64(b)) != 1 {
-			return fmt.Errorf("%w: block %d must be a power of two from %d to %d", ErrUsage, b, 128*kib, tree.BlockSize)
+			return fmt.Errorf("%w: block %s must be a power of two from %s to %s", ErrUsage, FormatBytes(b), FormatBytes(128*kib), FormatBytes(tree.BlockSize))
 		}
 	}
 	for _, j := range s.jobs {
@@ -171,7 +172,7 @@ const askFraction = 10
 type CostError struct{ Cost }
 
 func (e *CostError) Error() string {
-	return fmt.Sprintf("this run would write %d bytes, more than a tenth of the %d free bytes, and that was not allowed", e.Writes, e.Free)
+	return fmt.Sprintf("this run would write %s, more than a tenth of the free %s, and that was not allowed", humanize.Size(e.Writes), humanize.Size(e.Free))
 }
 
 func (c Cost) fitsSpace() bool { return c.Peak <= c.Free-c.Reserve }

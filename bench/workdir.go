@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
 )
@@ -104,6 +105,6 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("not enough space at %s: a run needs %d bytes, %d are free, and %d of them must stay free",
-		e.Path, e.Need, e.Free, e.Reserve)
+	return fmt.Sprintf("not enough space at %s: the run needs %s, %s are free, and %s of them must stay free",
+		e.Path, humanize.Size(e.Need), humanize.Size(e.Free), humanize.Size(e.Reserve))
 }
