@@ -14,17 +14,17 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// documentedBlock returns docs/manifest.md and its code block of a kind.
+// documentedBlock returns docs/on-disk.md and its code block of a kind.
 func documentedBlock(t *testing.T, kind string) (page, block string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "docs", "manifest.md"))
+	text, err := os.ReadFile(filepath.Join("..", "docs", "on-disk.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, block, begun := strings.Cut(string(text), "```"+kind+"\n")
 	block, _, ended := strings.Cut(block, "```")
 	if !begun || !ended {
-		t.Fatalf("docs/manifest.md has no code block %s", kind)
+		t.Fatalf("docs/on-disk.md has no code block %s", kind)
 	}
 	return string(text), block
 }
@@ -75,11 +75,11 @@ func TestDocumentedManifest(t *testing.T) {
 	putManifest(t, state, bytes.Replace([]byte(want), []byte("manifest 1\n"), []byte("manifest 2\n"), 1))
 	refused := fmt.Sprint(checkManifest(state))
 	if _, word, _ := strings.Cut(refused, "manifest: "); word == "" || !strings.Contains(page, word) {
-		t.Errorf("another version: docs/manifest.md does not have the error %q", refused)
+		t.Errorf("another version: docs/on-disk.md does not have the error %q", refused)
 	}
 	for _, f := range (&Header{}).encodeFields() {
 		if !strings.Contains(page, "| `"+f.Key+"` |") {
-			t.Errorf("docs/manifest.md does not have the key %s", f.Key)
+			t.Errorf("docs/on-disk.md does not have the key %s", f.Key)
 		}
 	}
 }
@@ -99,11 +99,11 @@ func TestDocumentedBounds(t *testing.T) {
 	} {
 		putManifest(t, state, c.text(c.bound+1))
 		if err := checkManifest(state); err == nil || !strings.Contains(err.Error(), strconv.Itoa(c.bound)) || !strings.Contains(page, strconv.Itoa(c.bound)) {
-			t.Errorf("the limit %d is not in docs/manifest.md or not in the error: %v", c.bound, err)
+			t.Errorf("the limit %d is not in docs/on-disk.md or not in the error: %v", c.bound, err)
 		}
 	}
 	if !strings.Contains(page, strconv.Itoa(tree.BlockSize)) {
-		t.Error("docs/manifest.md does not have the block size")
+		t.Error("docs/on-disk.md does not have the block size")
 	}
 }
 
