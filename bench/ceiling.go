@@ -133,7 +133,7 @@ func mkdir(in *sys.File, name string) (*sys.File, error) {
 func bestRate(ceilings []Ceiling, way Way) (rate float64) {
 	for _, c := range ceilings {
 		if c.Way == way {
-			rate = max(rate, median(c.Rates))
+			rate = max(rate, Median(c.Rates))
 		}
 	}
 	return rate

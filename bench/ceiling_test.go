@@ -160,8 +160,8 @@ func compareWithFio(t *testing.T, b *ceilingBench, ours Ceiling) {
 		}
 		ratios = append(ratios, ours.Rates[i]/theirs[i])
 	}
-	percent := 100 * median(ratios)
-	t.Logf("%s: ours %.0f, fio %.0f MB/s: %.1f %%", ours.stepName(), median(ours.Rates)/1e6, median(theirs)/1e6, percent)
+	percent := 100 * Median(ratios)
+	t.Logf("%s: ours %.0f, fio %.0f MB/s: %.1f %%", ours.stepName(), Median(ours.Rates)/1e6, Median(theirs)/1e6, percent)
 	if percent < 90 || percent > 110 {
 		t.Errorf("got %.1f %%, want 90 to 110 %%; ratios %.2f", percent, ratios)
 	}

@@ -116,7 +116,7 @@ func runningMedian(values []float64, width int) []float64 {
 	smooth := make([]float64, len(values))
 	for i := range values {
 		half := min(width/2, i, len(values)-1-i)
-		smooth[i] = median(values[i-half : i+half+1])
+		smooth[i] = Median(values[i-half : i+half+1])
 	}
 	return smooth
 }
@@ -130,7 +130,7 @@ func noiseOf(values, smooth []float64) float64 {
 	for i := range values {
 		distances[i] = math.Abs(values[i] - smooth[i])
 	}
-	return max(2.05*median(distances), minNoise)
+	return max(2.05*Median(distances), minNoise)
 }
 
 // splitter does the binary segmentation of FindCliffs.
@@ -204,7 +204,7 @@ func medianRate(points []Point) float64 {
 	for i, p := range points {
 		rates[i] = p.Rate
 	}
-	return median(rates)
+	return Median(rates)
 }
 
 // worstSecond returns the lowest rate of any second, from consecutive points that cover

@@ -2,9 +2,9 @@ package bench
 
 import "slices"
 
-// median is the middle of some values, of an even number the mean of the two in the
-// middle; 0 of none.
-func median(values []float64) float64 {
+// Median returns the middle value, or the mean of the two middle values if their
+// number is even. The median of no values is 0.
+func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}

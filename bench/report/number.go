@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 
 	"shard_to_ssd/bench"
@@ -83,12 +82,7 @@ func median(values []float64) (float64, bool) {
 	if len(values) == 0 {
 		return 0, false
 	}
-	sorted := slices.Sorted(slices.Values(values))
-	half := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[half], true
-	}
-	return (sorted[half-1] + sorted[half]) / 2, true
+	return bench.Median(values), true
 }
 
 // caseRates returns the rate of each sample.
