@@ -43,7 +43,7 @@ qualify: build ## ssdbench of PROFILE=quick on the disk of TARGET=DIR, and its p
 
 install: build ## programs in DESTDIR PREFIX/bin (PREFIX=/usr/local)
 	install -d '$(DESTDIR)$(PREFIX)/bin'
-	install -m 0755 $(PROGRAMS:%=bin/%) '$(DESTDIR)$(PREFIX)/bin'
+	install -m 0755 $(patsubst %,bin/%,$(filter-out bench-peers,$(PROGRAMS))) '$(DESTDIR)$(PREFIX)/bin'
 
 clean: ## delete what the other targets made
 	rm -rf bin logs

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# bench-peers.sh SIZE ROWS SAMPLES measures shard_to_ssd against other tools, and
-# writes docs/performance.md. As root, on a Debian-like system, installs them; they
-# come as the distribution has them. ROWS (1,2,13) and SAMPLES may be empty. More
-# flags for the program (see it with -h) are taken from BENCH_FLAGS.
+# bench-peers.sh SIZE ROWS SAMPLES measures shard_to_ssd against other tools and writes
+# docs/performance.md. `make bench-peers` builds the programs and runs it. As root, on a
+# Debian-like system, it installs the other tools from the distribution. ROWS (1,2,13) and
+# SAMPLES may be empty. BENCH_FLAGS has more flags for bin/bench-peers, see its --help.
 #
-# Samples are kept in logs/bench-peers.json. After a change of the notes,
+# The samples stay in logs/bench-peers.json. After a change of the notes,
 #   bin/bench-peers --from logs/bench-peers.json
 # writes the report again.
 set -euo pipefail
@@ -16,7 +16,6 @@ cd "$(dirname "$0")/.."
 install_tools
 
 mkdir -p logs
-CGO_ENABLED=0 go build -buildvcs=false -o bin/bench-peers ./bench/peers
 flags=(--size "$1" --raw logs/bench-peers.json)
 repeat="make bench-peers SIZE=$1"
 if [ -n "${2:-}" ]; then
@@ -30,6 +29,6 @@ fi
 if [ -n "${BENCH_FLAGS:-}" ]; then
     repeat+=" BENCH_FLAGS='$BENCH_FLAGS'"
 fi
-# exec, so that signals reach it.
+# exec, so that signals reach bench-peers.
 # shellcheck disable=SC2086 # several flags
 exec bin/bench-peers "${flags[@]}" --repeat "$repeat" ${BENCH_FLAGS:-}

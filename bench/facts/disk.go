@@ -8,34 +8,34 @@ import (
 	"shard_to_ssd/bench"
 )
 
-// disk is a directory of /sys/block, and what is behind it.
+// disk is a directory of /sys/block, and the device behind it.
 type disk struct {
 	root  string // of sysfs, without symbolic links
-	dir   string // the disk, likewise
+	dir   string // the disk, without symbolic links
 	drive string // its device: a controller of NVMe, a SCSI device; "" if it has none
 }
 
-// sector is what sizes are counted in, whatever the drive's own is.
-const sector = 512
+// sectorSize is the unit of sizes in sysfs, independent of the drive's sectors.
+const sectorSize = 512
 
-// deep is more than anybody stacks, so that this ends on any sysfs.
-const deep = 16
+// mostLayers limits the search on a broken sysfs. Real stacks are much lower.
+const mostLayers = 16
 
-// disk goes from what is mounted down to a disk, and notes what it goes through.
-func (r Roots) disk(m mount, f *bench.Facts) (disk, bool) {
-	root, err := filepath.EvalSymlinks(r.sys())
-	dir := r.device(m)
+// findDisk goes from the mounted device down to a disk, and notes the layers between.
+func (o Options) findDisk(m mount, f *bench.Facts) (disk, bool) {
+	root, err := filepath.EvalSymlinks(o.sysPath())
+	dir := o.deviceDir(m)
 	if err != nil || dir == "" {
 		return disk{}, false
 	}
-	for range deep {
+	for range mostLayers {
 		if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
 			dir = filepath.Dir(dir)
 		}
-		if name := layer(dir); name != "" {
+		if name := layerName(dir); name != "" {
 			f.Layers = append(f.Layers, name)
 		}
-		slaves := names(filepath.Join(dir, "slaves"))
+		slaves := entryNames(filepath.Join(dir, "slaves"))
 		if len(slaves) != 1 {
 			break
 		}
@@ -45,28 +45,29 @@ func (r Roots) disk(m mount, f *bench.Facts) (disk, bool) {
 		}
 		dir = next
 	}
-	return disk{root, dir, drive(dir)}, true
+	return disk{root, dir, driveDir(dir)}, true
 }
 
-// layer is what a device that is made of others is.
-func layer(dir string) string {
-	// The device mapper's ids begin with who made it: LVM-, CRYPT-LUKS2-, mpath-.
-	if id := text(filepath.Join(dir, "dm", "uuid")); id != nil {
+// layerName returns the kind of a device that consists of others, "" for a disk.
+func layerName(dir string) string {
+	// An id of the device mapper begins with the program that made it: LVM-,
+	// CRYPT-LUKS2-, mpath-.
+	if id := readText(filepath.Join(dir, "dm", "uuid")); id != nil {
 		kind, _, _ := strings.Cut(*id, "-")
 		return strings.ToLower(kind)
 	}
-	if level := text(filepath.Join(dir, "md", "level")); level != nil {
+	if level := readText(filepath.Join(dir, "md", "level")); level != nil {
 		return *level
 	}
-	if len(names(filepath.Join(dir, "slaves"))) > 0 {
+	if len(entryNames(filepath.Join(dir, "slaves"))) > 0 {
 		return filepath.Base(dir)
 	}
 	return ""
 }
 
-// drive is the device of a disk. With NVMe's multipathing that is a subsystem: its
-// controller, if it has one only.
-func drive(dir string) string {
+// driveDir returns the device of a disk. With NVMe multipathing, that is a subsystem. If
+// the subsystem has only one controller, it returns the controller.
+func driveDir(dir string) string {
 	real, err := filepath.EvalSymlinks(filepath.Join(dir, "device"))
 	if err != nil {
 		return ""
@@ -75,8 +76,8 @@ func drive(dir string) string {
 		return real
 	}
 	var controllers []string
-	for _, name := range names(real) {
-		if bus(name) == "nvme" {
+	for _, name := range entryNames(real) {
+		if busName(name) == "nvme" {
 			controllers = append(controllers, name)
 		}
 	}
@@ -89,42 +90,42 @@ func drive(dir string) string {
 	return real
 }
 
-func (d disk) describe(f *bench.Facts) {
-	f.Device = known(filepath.Base(d.dir))
-	if n := number(filepath.Join(d.dir, "size")); n != nil && *n > 0 {
-		bytes := *n * sector
+func (d disk) addFacts(f *bench.Facts) {
+	f.Device = knownText(filepath.Base(d.dir))
+	if n := readNumber(filepath.Join(d.dir, "size")); n != nil && *n > 0 {
+		bytes := *n * sectorSize
 		f.Capacity = &bytes
 	}
-	d.queue(f)
-	d.identify(f)
-	f.Transport = d.transport()
-	d.link(f)
+	d.addQueue(f)
+	d.addIdentity(f)
+	f.Transport = d.transportName()
+	d.addLink(f)
 }
 
-func (d disk) queue(f *bench.Facts) {
-	if n := number(filepath.Join(d.dir, "queue", "rotational")); n != nil {
-		turns := *n != 0
-		f.Rotational = &turns
+func (d disk) addQueue(f *bench.Facts) {
+	if n := readNumber(filepath.Join(d.dir, "queue", "rotational")); n != nil {
+		rotational := *n != 0
+		f.Rotational = &rotational
 	}
-	if n := number(filepath.Join(d.dir, "queue", "nr_requests")); n != nil {
+	if n := readNumber(filepath.Join(d.dir, "queue", "nr_requests")); n != nil {
 		depth := int(*n)
 		f.QueueDepth = &depth
 	}
-	f.Scheduler = scheduler(text(filepath.Join(d.dir, "queue", "scheduler")))
+	f.Scheduler = activeScheduler(readText(filepath.Join(d.dir, "queue", "scheduler")))
 }
 
-// scheduler is the one in brackets: none [mq-deadline] kyber.
-func scheduler(list *string) *string {
+// activeScheduler returns the scheduler in brackets: none [mq-deadline] kyber.
+func activeScheduler(list *string) *string {
 	if list == nil {
 		return nil
 	}
 	if _, rest, more := strings.Cut(*list, "["); more {
 		if name, _, closed := strings.Cut(rest, "]"); closed {
-			return known(name)
+			return knownText(name)
 		}
 	}
 	if !strings.ContainsAny(*list, " [") {
-		return list // a device that can have one only
+		return list // a device with only one possible scheduler
 	}
 	return nil
 }

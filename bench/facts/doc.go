@@ -1,18 +1,20 @@
-// Package facts finds out what device a directory is on, and on what machine:
+// Package facts describes the device of a directory and the machine:
 //
-//  1. the mount, by its id (statx) in /proc/self/mountinfo: file system, options, and
-//     the number of its block device; of btrfs, the only device of its pool;
-//  2. from there down, through a partition, and through what has one device below it
-//     (LVM, crypt), to a disk. What is made of several disks is where this ends;
-//  3. of the disk what sysfs says: model, firmware, serial, size, queue, transport, the
-//     link of an NVMe or SATA drive, and its thermometer (nvme and drivetemp of hwmon);
-//  4. of the machine what /proc and sysfs say.
+//  1. It finds the mount in /proc/self/mountinfo by its id (statx). That has the file
+//     system, its options, and the number of its block device. For btrfs, it takes the
+//     only device of the pool.
+//  2. From there it goes down to a disk, through a partition and through devices with
+//     one device below them (LVM, crypt). It stops at a device that combines several.
+//  3. It reads the facts of the disk from sysfs: model, firmware, serial number, size,
+//     queue, transport, the link of an NVMe or SATA drive, and its thermometer (nvme and
+//     drivetemp of hwmon).
+//  4. It reads the facts of the machine from /proc and sysfs.
 //
-// What is not there is nil, and so is what cannot be told. Mounts, CPUs, memory and DMI
-// are read by github.com/prometheus/procfs. It also knows block queues and NVMe
-// controllers, but says nothing of any if one file is missing, and kernels differ in
-// which there are: these are read here, a file at a time.
+// A fact is nil if it is absent or unknown. github.com/prometheus/procfs reads mounts,
+// CPUs, memory and DMI. That library also knows block queues and NVMe controllers, but
+// returns nothing if one file is missing, and kernels differ in their files. So this
+// package reads those itself, one file at a time.
 //
-// Facts are the kernel's word: of a drive behind a RAID controller, or in a virtual
-// machine, they are what that shows.
+// The facts are those that the kernel shows. For a drive behind a RAID controller, or
+// in a virtual machine, they describe the device that the controller or host presents.
 package facts

@@ -8,24 +8,25 @@ import (
 	"shard_to_ssd/bench"
 )
 
-// identify asks for model, firmware and serial where each kind of drive has them.
-func (d disk) identify(f *bench.Facts) {
-	// virtio has its serial at the disk, and neither model nor firmware.
-	f.Serial = text(filepath.Join(d.dir, "serial"))
+// addIdentity adds model, firmware and serial number, from the files of each kind of
+// drive.
+func (d disk) addIdentity(f *bench.Facts) {
+	// virtio has its serial number at the disk, and neither model nor firmware.
+	f.Serial = readText(filepath.Join(d.dir, "serial"))
 	if d.drive == "" {
 		return
 	}
-	f.Model = text(filepath.Join(d.drive, "model"))
-	f.Firmware = first(text(filepath.Join(d.drive, "firmware_rev")), text(filepath.Join(d.drive, "rev")))
-	f.Serial = first(f.Serial, text(filepath.Join(d.drive, "serial")), unitSerial(filepath.Join(d.drive, "vpd_pg80")))
-	if id, ok := identity(filepath.Join(d.drive, "vpd_pg89")); ok {
-		f.Model, f.Firmware, f.Serial = id.word(27, 46), id.word(23, 26), id.word(10, 19)
-	} else if vendor := text(filepath.Join(d.drive, "vendor")); f.Model != nil && vendor != nil && *vendor != "ATA" && isSCSI(d.drive) {
+	f.Model = readText(filepath.Join(d.drive, "model"))
+	f.Firmware = firstKnown(readText(filepath.Join(d.drive, "firmware_rev")), readText(filepath.Join(d.drive, "rev")))
+	f.Serial = firstKnown(f.Serial, readText(filepath.Join(d.drive, "serial")), unitSerial(filepath.Join(d.drive, "vpd_pg80")))
+	if id, ok := readATAID(filepath.Join(d.drive, "vpd_pg89")); ok {
+		f.Model, f.Firmware, f.Serial = id.textOfWords(27, 46), id.textOfWords(23, 26), id.textOfWords(10, 19)
+	} else if vendor := readText(filepath.Join(d.drive, "vendor")); f.Model != nil && vendor != nil && *vendor != "ATA" && isSCSI(d.drive) {
 		*f.Model = *vendor + " " + *f.Model
 	}
 }
 
-func first(of ...*string) *string {
+func firstKnown(of ...*string) *string {
 	for _, s := range of {
 		if s != nil {
 			return s
@@ -34,25 +35,27 @@ func first(of ...*string) *string {
 	return nil
 }
 
-// isSCSI is whether a device is named host:channel:target:lun.
+// isSCSI reports whether a device is named host:channel:target:lun.
 func isSCSI(drive string) bool { return strings.Count(filepath.Base(drive), ":") == 3 }
 
-// unitSerial is the serial of a SCSI device: page 0x80 of its vital product data, which
-// has it after a head of 4 bytes.
+// unitSerial returns the serial number of a SCSI device: page 0x80 of its vital product
+// data, after a header of 4 bytes.
 func unitSerial(path string) *string {
 	page, err := os.ReadFile(path)
 	if err != nil || len(page) < 4 {
 		return nil
 	}
-	return known(string(page[4:]))
+	return knownText(string(page[4:]))
 }
 
-// ataID is what an ATA drive says to IDENTIFY DEVICE. SCSI has room for 16 characters
-// of its model and 4 of its firmware only; the kernel keeps the whole (Linux 5.18).
+// ataID is the answer of an ATA drive to IDENTIFY DEVICE. SCSI has room for only 16
+// characters of its model and 4 of its firmware; the kernel keeps the whole answer
+// (Linux 5.18).
 type ataID []byte
 
-// identity is page 0x89, ATA information: IDENTIFY's 512 bytes come after 60 (SAT-5).
-func identity(path string) (ataID, bool) {
+// readATAID reads page 0x89, ATA information, with the 512 bytes of IDENTIFY DEVICE
+// after a header of 60 bytes (SAT-5).
+func readATAID(path string) (ataID, bool) {
 	page, err := os.ReadFile(path)
 	if err != nil || len(page) < 60+512 {
 		return nil, false
@@ -60,41 +63,43 @@ func identity(path string) (ataID, bool) {
 	return page[60:], true
 }
 
-// word is the text of words from first to last. A word has its second character first.
-func (id ataID) word(first, last int) *string {
+// textOfWords returns the text in the words from first to last. The two characters of a
+// word are swapped.
+func (id ataID) textOfWords(first, last int) *string {
 	var s []byte
 	for i := 2 * first; i <= 2*last; i += 2 {
 		s = append(s, id[i+1], id[i])
 	}
-	return known(string(s))
+	return knownText(string(s))
 }
 
-// transport is how the drive is connected, from the way to it through sysfs.
-func (d disk) transport() *string {
+// transportName returns how the drive is connected, from the directories above it in
+// sysfs.
+func (d disk) transportName() *string {
 	for _, dir := range []string{d.drive, d.dir} {
-		for ; d.inside(dir); dir = filepath.Dir(dir) {
-			if name := bus(filepath.Base(dir)); name != "" {
-				return known(name + d.fabric(name))
+		for ; d.isInSysfs(dir); dir = filepath.Dir(dir) {
+			if name := busName(filepath.Base(dir)); name != "" {
+				return knownText(name + d.fabricSuffix(name))
 			}
 		}
 	}
 	return nil
 }
 
-// fabric is how an NVMe drive is reached, if not through PCIe: -tcp, -rdma.
-func (d disk) fabric(bus string) string {
-	by := text(filepath.Join(d.drive, "transport"))
+// fabricSuffix returns how an NVMe drive is connected if not by PCIe: -tcp, -rdma.
+func (d disk) fabricSuffix(bus string) string {
+	by := readText(filepath.Join(d.drive, "transport"))
 	if bus != "nvme" || by == nil || *by == "pcie" {
 		return ""
 	}
 	return "-" + *by
 }
 
-// inside is true of directories below the root of sysfs.
-func (d disk) inside(dir string) bool { return strings.HasPrefix(dir, d.root+"/") }
+// isInSysfs reports whether a directory is below the root of sysfs.
+func (d disk) isInSysfs(dir string) bool { return strings.HasPrefix(dir, d.root+"/") }
 
-// bus is the kind of a directory of sysfs that is named after a bus, "" of others.
-func bus(name string) string {
+// busName returns the bus that a directory of sysfs is named after, "" for other names.
+func busName(name string) string {
 	if strings.HasPrefix(name, "end_device-") {
 		return "sas"
 	}
@@ -102,7 +107,8 @@ func bus(name string) string {
 		return "xen"
 	}
 	switch strings.TrimRight(name, "0123456789") {
-	case name: // the bus itself has no number: there is one thing on it at least
+	case name: // a bus itself has no number, a device on it has one
+		return ""
 	case "nvme":
 		return "nvme"
 	case "ata":
@@ -117,49 +123,49 @@ func bus(name string) string {
 	return ""
 }
 
-// link is the connection of an NVMe drive to PCIe, or of a SATA drive. That of what a
-// SATA controller is plugged into is not the drive's.
-func (d disk) link(f *bench.Facts) {
+// addLink adds the PCIe link of an NVMe drive, or the SATA link of a SATA drive. The PCIe
+// link of a SATA controller is not that of the drive.
+func (d disk) addLink(f *bench.Facts) {
 	if f.Transport == nil {
 		return
 	}
-	for dir := d.drive; d.inside(dir); dir = filepath.Dir(dir) {
+	for dir := d.drive; d.isInSysfs(dir); dir = filepath.Dir(dir) {
 		switch *f.Transport {
 		case "nvme":
 			if _, err := os.Stat(filepath.Join(dir, "current_link_speed")); err == nil {
-				f.LinkSpeed, f.LinkWidth = pcie(dir, "current")
-				f.LinkSpeedMax, f.LinkWidthMax = pcie(dir, "max")
+				f.LinkSpeed, f.LinkWidth = pcieLink(dir, "current")
+				f.LinkSpeedMax, f.LinkWidthMax = pcieLink(dir, "max")
 				return
 			}
 		case "sata":
-			if bus(filepath.Base(dir)) == "sata" {
-				f.LinkSpeed = sata(dir)
+			if busName(filepath.Base(dir)) == "sata" {
+				f.LinkSpeed = sataSpeed(dir)
 				return
 			}
 		}
 	}
 }
 
-func pcie(dir, which string) (speed *string, width *int) {
-	speed = said(text(filepath.Join(dir, which+"_link_speed")))
-	// 0 and 255 are what the kernel says of a link that is not there.
-	if n := number(filepath.Join(dir, which+"_link_width")); n != nil && *n > 0 && *n < 255 {
+func pcieLink(dir, which string) (speed *string, width *int) {
+	speed = knownSpeed(readText(filepath.Join(dir, which+"_link_speed")))
+	// The kernel writes 0 or 255 for a link that does not exist.
+	if n := readNumber(filepath.Join(dir, which+"_link_width")); n != nil && *n > 0 && *n < 255 {
 		lanes := int(*n)
 		width = &lanes
 	}
 	return speed, width
 }
 
-func sata(port string) *string {
+func sataSpeed(port string) *string {
 	links, _ := filepath.Glob(filepath.Join(port, "link*", "ata_link", "link*", "sata_spd"))
 	if len(links) != 1 {
 		return nil // a port multiplier
 	}
-	return said(text(links[0]))
+	return knownSpeed(readText(links[0]))
 }
 
-// said is nil for the kernel's ways of saying that it does not know.
-func said(s *string) *string {
+// knownSpeed returns nil for a speed that the kernel calls unknown.
+func knownSpeed(s *string) *string {
 	if s == nil || strings.Contains(strings.ToLower(*s), "unknown") {
 		return nil
 	}

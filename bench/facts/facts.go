@@ -12,65 +12,68 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// Roots are where the kernel is asked. The zero value is the real ones.
-type Roots struct {
-	Sys  string // "": /sys
-	Proc string // "": /proc
+// Options change where facts are read, and which facts are returned. The zero value is
+// right for a real machine.
+type Options struct {
+	Sys        string // the directory to read instead of /sys; "": /sys
+	Proc       string // the directory to read instead of /proc; "": /proc
+	HideSerial bool   // leaves out the serial number of the drive
 }
 
-func (r Roots) sys(names ...string) string { return below(r.Sys, "/sys", names) }
+func (o Options) sysPath(names ...string) string { return joinBelow(o.Sys, "/sys", names) }
 
-func (r Roots) proc(names ...string) string { return below(r.Proc, "/proc", names) }
+func (o Options) procPath(names ...string) string { return joinBelow(o.Proc, "/proc", names) }
 
-func below(root, usual string, names []string) string {
+func joinBelow(root, usual string, names []string) string {
 	if root == "" {
 		root = usual
 	}
 	return filepath.Join(append([]string{root}, names...)...)
 }
 
-// Look finds the facts of the device below dir, and of the machine. It fails only if
-// dir cannot be opened.
-func Look(at Roots, dir string, hideSerial bool) (bench.Facts, error) {
+// Collect returns the facts of the device below dir, and of the machine. It fails only
+// if dir cannot be opened.
+func Collect(dir string, o Options) (bench.Facts, error) {
 	d, err := sys.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return bench.Facts{}, err
 	}
 	defer d.Close()
-	f := at.machine()
+	f := o.machineFacts()
 	if space, err := d.Space(); err == nil {
 		f.Size, f.Free = &space.Size, &space.Free
 	}
-	m := at.mountOf(d)
-	m.describe(&f)
-	if disk, found := at.disk(m, &f); found {
-		disk.describe(&f)
+	m := o.findMount(d)
+	m.addFacts(&f)
+	if disk, found := o.findDisk(m, &f); found {
+		disk.addFacts(&f)
 	}
-	if hideSerial {
+	if o.HideSerial {
 		f.Serial = nil
 	}
 	return f, nil
 }
 
-// text is what a file of one line says, nil if that is nothing. The kernel pads some
-// with blanks.
-func text(path string) *string {
+// readText returns the contents of a file of one line, or nil if that is absent or
+// empty. The kernel pads some lines with blanks.
+func readText(path string) *string {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil
 	}
-	return known(string(b))
+	return knownText(string(b))
 }
 
-func known(s string) *string {
+// knownText returns the text without padding, or nil if it is empty.
+func knownText(s string) *string {
 	if s = strings.TrimSpace(strings.Trim(s, "\x00")); s == "" {
 		return nil
 	}
 	return &s
 }
 
-func number(path string) *int64 {
-	s := text(path)
+func readNumber(path string) *int64 {
+	s := readText(path)
 	if s == nil {
 		return nil
 	}
@@ -81,8 +84,8 @@ func number(path string) *int64 {
 	return &n
 }
 
-// names are the entries of a directory, none if there is no such.
-func names(dir string) (list []string) {
+// entryNames returns the names in a directory, none if the directory is absent.
+func entryNames(dir string) (list []string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil

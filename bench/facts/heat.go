@@ -11,31 +11,32 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// Thermometer is that of a drive. A nil one knows no temperature.
+// Thermometer reads the temperature of a drive. A nil Thermometer knows no temperature.
 type Thermometer struct{ dir string } // of hwmon
 
-// FindThermometer looks for the one of the drive that dir is on, nil if it has none.
-func FindThermometer(at Roots, dir string) *Thermometer {
+// FindThermometer returns the thermometer of the drive below dir, or nil if the drive
+// has none.
+func FindThermometer(dir string, o Options) *Thermometer {
 	d, err := sys.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil
 	}
 	defer d.Close()
-	var through bench.Facts
-	disk, found := at.disk(at.mountOf(d), &through)
+	var layers bench.Facts
+	disk, found := o.findDisk(o.findMount(d), &layers)
 	if !found || disk.drive == "" {
 		return nil
 	}
-	return disk.thermometer()
+	return disk.findThermometer()
 }
 
-// thermometer looks where kernels of different age have it: at the controller, and
-// before Linux 5.9 at the PCI device.
-func (d disk) thermometer() *Thermometer {
+// findThermometer searches in the places of all kernels: at the controller, and before
+// Linux 5.9 at the PCI device.
+func (d disk) findThermometer() *Thermometer {
 	for _, pattern := range []string{"hwmon*", "hwmon/hwmon*", "device/hwmon/hwmon*"} {
 		dirs, _ := filepath.Glob(filepath.Join(d.drive, pattern))
 		for _, dir := range dirs {
-			name := text(filepath.Join(dir, "name"))
+			name := readText(filepath.Join(dir, "name"))
 			if name != nil && (*name == "nvme" || *name == "drivetemp") {
 				return &Thermometer{dir}
 			}
@@ -44,26 +45,26 @@ func (d disk) thermometer() *Thermometer {
 	return nil
 }
 
-// Read is the temperature now; ok is false if the drive does not say.
-func (t *Thermometer) Read() (heat bench.Heat, ok bool) {
+// ReadHeat returns the temperature now, in degrees Celsius, and whether it is known.
+func (t *Thermometer) ReadHeat() (heat bench.Heat, ok bool) {
 	if t == nil {
 		return heat, false
 	}
-	milli := number(filepath.Join(t.dir, "temp1_input"))
+	milli := readNumber(filepath.Join(t.dir, "temp1_input"))
 	if milli == nil {
 		return heat, false
 	}
 	heat.Celsius = float64(*milli) / 1000
-	if n := number(filepath.Join(t.dir, "temp1_alarm")); n != nil {
+	if n := readNumber(filepath.Join(t.dir, "temp1_alarm")); n != nil {
 		alarm := *n != 0
 		heat.Alarm = &alarm
 	}
 	return heat, true
 }
 
-// Watch reads the temperature whenever there is a tick, until ctx is done or there are
-// no more. Times are from began. What could not be read is left out.
-func (t *Thermometer) Watch(ctx context.Context, began time.Time, ticks <-chan time.Time) (list []bench.Heat) {
+// WatchHeat reads the temperature at each tick, until ctx ends or ticks is closed. Times
+// count from began. It leaves out a temperature that it cannot read.
+func (t *Thermometer) WatchHeat(ctx context.Context, began time.Time, ticks <-chan time.Time) (list []bench.Heat) {
 	if t == nil {
 		return nil
 	}
@@ -75,7 +76,7 @@ func (t *Thermometer) Watch(ctx context.Context, began time.Time, ticks <-chan t
 			if !more {
 				return list
 			}
-			if heat, ok := t.Read(); ok {
+			if heat, ok := t.ReadHeat(); ok {
 				heat.Second = now.Sub(began).Seconds()
 				list = append(list, heat)
 			}

@@ -12,11 +12,11 @@ import (
 	"shard_to_ssd/bench"
 )
 
-func (r Roots) machine() bench.Facts {
+func (o Options) machineFacts() bench.Facts {
 	f := bench.Facts{
-		Kernel: text(r.proc("sys", "kernel", "osrelease")), CPUs: runtime.NumCPU(), Governor: r.governor(),
+		Kernel: readText(o.procPath("sys", "kernel", "osrelease")), CPUs: runtime.NumCPU(), Governor: o.cpuGovernor(),
 	}
-	proc, err := procfs.NewFS(r.proc())
+	proc, err := procfs.NewFS(o.procPath())
 	if err != nil {
 		return f
 	}
@@ -25,36 +25,38 @@ func (r Roots) machine() bench.Facts {
 		f.Memory = &bytes
 	}
 	if cpus, err := proc.CPUInfo(); err == nil && len(cpus) > 0 {
-		f.CPU, f.CPUs = known(cpus[0].ModelName), len(cpus)
-		f.Virtual = r.virtual(slices.Contains(cpus[0].Flags, "hypervisor"))
+		f.CPU, f.CPUs = knownText(cpus[0].ModelName), len(cpus)
+		f.Virtual = o.virtualMachine(slices.Contains(cpus[0].Flags, "hypervisor"))
 	}
 	return f
 }
 
-// governor is that of the CPUs, several if they differ. A virtual machine has none.
-func (r Roots) governor() *string {
-	files, _ := filepath.Glob(r.sys("devices", "system", "cpu", "cpu[0-9]*", "cpufreq", "scaling_governor"))
+// cpuGovernor returns the frequency governor of the CPUs, or several if they differ. A
+// virtual machine has no governor.
+func (o Options) cpuGovernor() *string {
+	files, _ := filepath.Glob(o.sysPath("devices", "system", "cpu", "cpu[0-9]*", "cpufreq", "scaling_governor"))
 	var list []string
 	for _, file := range files {
-		if s := text(file); s != nil {
+		if s := readText(file); s != nil {
 			list = append(list, *s)
 		}
 	}
 	slices.Sort(list)
-	return known(strings.Join(slices.Compact(list), ", "))
+	return knownText(strings.Join(slices.Compact(list), ", "))
 }
 
-// virtual names the virtual machine: Xen by its own word, others by the name that they
-// give the machine. The flag alone is set by all that run on x86.
-func (r Roots) virtual(flag bool) *string {
-	if xen := text(r.sys("hypervisor", "type")); xen != nil {
+// virtualMachine returns the kind of virtual machine, or nil on real hardware. Xen has a
+// file of its own. Other kinds set the CPU flag, at least on x86, and their name is the
+// vendor and product of the machine.
+func (o Options) virtualMachine(flag bool) *string {
+	if xen := readText(o.sysPath("hypervisor", "type")); xen != nil {
 		return xen
 	}
 	if !flag {
 		return nil
 	}
-	unnamed := "a virtual machine that does not say which"
-	s, err := sysfs.NewFS(r.sys())
+	unnamed := "a virtual machine of unknown kind"
+	s, err := sysfs.NewFS(o.sysPath())
 	if err != nil {
 		return &unnamed
 	}
@@ -66,5 +68,5 @@ func (r Roots) virtual(flag bool) *string {
 	if dmi.ProductName != nil {
 		name += " " + *dmi.ProductName
 	}
-	return known(name)
+	return knownText(name)
 }

@@ -12,15 +12,15 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// mount is a line of mountinfo; nil: not known.
+// mount is a line of mountinfo; nil means unknown.
 type mount struct{ *procfs.MountInfo }
 
-func (r Roots) mountOf(d *sys.File) mount {
+func (o Options) findMount(d *sys.File) mount {
 	id, ok, err := d.MountID()
 	if err != nil || !ok {
 		return mount{}
 	}
-	proc, err := procfs.NewFS(r.proc())
+	proc, err := procfs.NewFS(o.procPath())
 	if err != nil {
 		return mount{}
 	}
@@ -36,12 +36,12 @@ func (r Roots) mountOf(d *sys.File) mount {
 	return mount{}
 }
 
-func (m mount) describe(f *bench.Facts) {
+func (m mount) addFacts(f *bench.Facts) {
 	if m.MountInfo == nil {
 		return
 	}
-	f.FileSystem = known(m.FSType)
-	// The library has them as maps, so the order is not the kernel's.
+	f.FileSystem = knownText(m.FSType)
+	// The library returns maps, so the kernel's order is lost.
 	options := map[string]bool{}
 	for _, of := range []map[string]string{m.Options, m.SuperOptions} {
 		for name, value := range of {
@@ -51,22 +51,22 @@ func (m mount) describe(f *bench.Facts) {
 			options[name] = true
 		}
 	}
-	f.Mount = known(strings.Join(slices.Sorted(maps.Keys(options)), ","))
+	f.Mount = knownText(strings.Join(slices.Sorted(maps.Keys(options)), ","))
 }
 
-// device is the directory in sysfs of the block device that is mounted, "" if there is
-// none, as below tmpfs or NFS, or more than one.
-func (r Roots) device(m mount) string {
+// deviceDir returns the directory in sysfs of the mounted block device. It returns "" if
+// there is none, as below tmpfs or NFS, or more than one.
+func (o Options) deviceDir(m mount) string {
 	if m.MountInfo == nil {
 		return ""
 	}
-	path := r.sys("dev", "block", m.MajorMinorVer)
+	path := o.sysPath("dev", "block", m.MajorMinorVer)
 	if m.FSType == "btrfs" {
-		// The number is the file system's own. What it is on is below fs/btrfs.
-		path = r.pool(filepath.Base(m.Source))
+		// The number belongs to the file system. Its devices are below fs/btrfs.
+		path = o.btrfsDevice(filepath.Base(m.Source))
 	}
 	if path == "" {
-		return "" // and not the current directory
+		return "" // EvalSymlinks would take that for the current directory
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -75,16 +75,16 @@ func (r Roots) device(m mount) string {
 	return real
 }
 
-// pool is the device of a btrfs that is on no other than the one named so.
-func (r Roots) pool(name string) string {
-	pools, _ := filepath.Glob(r.sys("fs", "btrfs", "*", "devices"))
+// btrfsDevice returns the device of that name, if it is the only device of its pool.
+func (o Options) btrfsDevice(name string) string {
+	pools, _ := filepath.Glob(o.sysPath("fs", "btrfs", "*", "devices"))
 	for _, pool := range pools {
-		devices := names(pool)
+		devices := entryNames(pool)
 		if len(devices) != 1 {
 			continue
 		}
-		path := r.sys("class", "block", devices[0])
-		mapped := text(filepath.Join(path, "dm", "name"))
+		path := o.sysPath("class", "block", devices[0])
+		mapped := readText(filepath.Join(path, "dm", "name"))
 		if devices[0] == name || mapped != nil && *mapped == name {
 			return path
 		}

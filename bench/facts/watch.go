@@ -9,20 +9,21 @@ import (
 	"shard_to_ssd/bench"
 )
 
-// heatEvery is how often the temperature of the device is read.
-const heatEvery = time.Second
+// heatInterval is the time between two readings of the temperature.
+const heatInterval = time.Second
 
-// Watch finds out what device a directory is on, and its temperature until known is
-// called, which returns all that. It fails only if target cannot be opened.
+// Watch collects the facts of the target's device and of the machine, and then reads the
+// temperature of the device. The returned function ends that and returns all facts. Watch
+// fails only if target cannot be opened. It is meant for bench.Config.Watch.
 func Watch(target string, hideSerial bool) (known func() bench.Facts, err error) {
-	f, err := Look(Roots{}, target, hideSerial)
+	f, err := Collect(target, Options{HideSerial: hideSerial})
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	ticker, heat := time.NewTicker(heatEvery), make(chan []bench.Heat, 1)
+	ticker, heat := time.NewTicker(heatInterval), make(chan []bench.Heat, 1)
 	began := time.Now()
-	go func() { heat <- FindThermometer(Roots{}, target).Watch(ctx, began, ticker.C) }()
+	go func() { heat <- FindThermometer(target, Options{}).WatchHeat(ctx, began, ticker.C) }()
 	return func() bench.Facts {
 		stop()
 		ticker.Stop()
@@ -31,17 +32,18 @@ func Watch(target string, hideSerial bool) (known func() bench.Facts, err error)
 	}, nil
 }
 
-// SameDrive reports whether two paths are on one drive, as far as is known.
+// SameDrive reports whether two paths are on the same drive. It reports false if a drive
+// is unknown.
 func SameDrive(a, b string) bool {
-	x, y := driveOf(a), driveOf(b)
+	x, y := deviceOf(a), deviceOf(b)
 	return x != nil && y != nil && *x == *y
 }
 
-func driveOf(path string) *string {
+func deviceOf(path string) *string {
 	if is, err := os.Stat(path); err == nil && !is.IsDir() {
 		path = filepath.Dir(path)
 	}
-	f, err := Look(Roots{}, path, true)
+	f, err := Collect(path, Options{HideSerial: true})
 	if err != nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Names of contenders that targets speak of.
+// Names of contenders that targets refer to.
 const (
 	ours       = "shard_to_ssd"
 	fioSame    = "fio, the same I/O"
@@ -40,49 +40,50 @@ const (
 type contender struct {
 	name string
 
-	// command is timed. It is run by bash, with -e and pipefail, and finds what it
-	// needs in the variables of [place.env].
+	// command is timed. bash runs it with -e and pipefail, and with the variables of
+	// place.variables.
 	command string
-	// bare commands are run without a shell, which would take longer than they do.
+	// bare commands run without a shell, which would take longer than the command.
 	bare bool
 
 	prepare string // a command before caches are dropped, not timed
-	after   string // another, after each sample
-	check   string // another, after the last sample: is what was made right?
+	after   string // a command after each sample, not timed
+	check   string // a command after the last sample, which fails if the result is wrong
 
-	tools []string // their programs are brought into the page cache before each sample
+	tools []string // programs that are brought into the page cache before each sample
 
-	// around is called before the command. What it returns is called after it, and
-	// adds to the sample.
+	// around is called before the command. It returns a function that is called after
+	// the command and adds to the sample.
 	around func(ctx context.Context, p place) (finish func(*sample) error, err error)
-	// read takes more from what the command wrote.
-	read func(p place, stdout []byte, s *sample) error
+	// parse adds values from the command's output to the sample.
+	parse func(p place, stdout []byte, s *sample) error
 }
 
-// place is where a contender works.
+// place is the set of directories that a contender works in.
 type place struct {
-	source string // the shard that is copied
+	source string // the shard to copy
 	mount  string // the SSD
-	temp   string // neither
-	build  build
+	temp   string // neither source nor SSD
+	build  Build
 }
 
-func (p place) env() map[string]string {
+// variables are the environment variables of command lines.
+func (p place) variables() map[string]string {
 	return map[string]string{
-		"SRC": p.source, "DST": p.ssd(), "LOCKS": filepath.Join(p.mount, "locks"),
-		"MOUNT": p.mount, "TMP": p.temp, "BIN": p.build.path, "LABEL": p.build.label,
+		"SRC": p.source, "DST": p.ssdDir(), "LOCKS": filepath.Join(p.mount, "locks"),
+		"MOUNT": p.mount, "TMP": p.temp, "BIN": p.build.Path, "LABEL": p.build.Label,
 	}
 }
 
-// ssd is the directory that is copied into.
-func (p place) ssd() string { return filepath.Join(p.mount, "ssd") }
+// ssdDir is the directory that contenders copy into.
+func (p place) ssdDir() string { return filepath.Join(p.mount, "ssd") }
 
-// copied is the copy.
-func (p place) copied() string { return filepath.Join(p.ssd(), "shard") }
+// copyPath is the path of the copy.
+func (p place) copyPath() string { return filepath.Join(p.ssdDir(), "shard") }
 
-// makeDirs makes the directories that every contender finds.
+// makeDirs makes the directories that every contender needs.
 func (p place) makeDirs() error {
-	for _, dir := range []string{p.ssd(), filepath.Join(p.mount, "locks"), p.temp} {
+	for _, dir := range []string{p.ssdDir(), filepath.Join(p.mount, "locks"), p.temp} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -90,6 +91,7 @@ func (p place) makeDirs() error {
 	return nil
 }
 
+// Parts of command lines.
 const (
 	ensure  = `"$BIN" -c --json --progress none -l "$LOCKS" -s "$DST" -i a "$SRC"`
 	release = `"$BIN" -r --progress none -l "$LOCKS" -s "$DST" -i a "$SRC"`
@@ -97,13 +99,14 @@ const (
 	synced  = ` && sync -f "$DST"`
 )
 
-// tool is shard_to_ssd, which reads back and syncs by itself.
-func tool() contender {
-	return contender{name: ours, command: ensure, check: equal, read: readTool}
+// ourTool is shard_to_ssd, which reads back and syncs without another command.
+func ourTool() contender {
+	return contender{name: ours, command: ensure, check: equal, parse: parseJSON}
 }
 
-// unverified are the peers, in settings that were tried and are good to them.
-func unverified() []contender {
+// unverifiedPeers are the tools that do not compare the copy, in the fastest settings
+// that were found for them.
+func unverifiedPeers() []contender {
 	peer := func(name, command string, tools ...string) contender {
 		return contender{name: name, command: command + synced, check: equal, tools: tools}
 	}
@@ -117,13 +120,14 @@ func unverified() []contender {
 	}
 }
 
-// rcloneCopy neither lists the destination, which is empty, nor compares checksums
-// at the end. Local copies take several streams for a file only if told so.
+// rcloneCopy does not list the destination, which is empty, and does not compare
+// checksums at the end. rclone uses several streams for a local file only with the
+// option.
 const rcloneCopy = `rclone --config "" copy --transfers 16 --checkers 16 --multi-thread-streams 4 --multi-thread-cutoff 64M ` +
 	`--no-check-dest --ignore-checksum "$SRC" "$DST/shard"`
 
-// verified are the same peers, followed by their own ways to compare.
-func verified() []contender {
+// verifiedPeers are the same tools, followed by their own way to compare.
+func verifiedPeers() []contender {
 	return []contender{
 		{name: cpDiff, tools: []string{"cp", "diff"}, check: equal,
 			command: `cp -a "$SRC" "$DST/"` + synced + ` && echo 3 >/proc/sys/vm/drop_caches && ` + equal},
@@ -134,17 +138,19 @@ func verified() []contender {
 	}
 }
 
-func names(all []contender) (list []string) {
+func contenderNames(all []contender) (list []string) {
 	for _, c := range all {
 		list = append(list, c.name)
 	}
 	return list
 }
 
-// toolResult is what is read of the object that --json prints.
+// toolResult has the fields of the --json object that are used here.
 type toolResult struct {
-	Jobs     int    `json:"jobs"`
-	ReadBack string `json:"read_back"`
+	Jobs     int     `json:"jobs"`
+	Bytes    int64   `json:"bytes"`
+	Seconds  float64 `json:"seconds"`
+	ReadBack string  `json:"read_back"`
 	Engines  map[string]struct {
 		Bytes int64 `json:"bytes"`
 	} `json:"engines"`
@@ -154,43 +160,50 @@ type toolResult struct {
 	} `json:"phases"`
 }
 
-// readTool keeps the phases and what was chosen.
-func readTool(_ place, stdout []byte, s *sample) error {
-	var r toolResult
+func parseToolResult(stdout []byte) (r toolResult, err error) {
 	if err := json.Unmarshal(stdout, &r); err != nil {
-		return fmt.Errorf("read the output of --json: %w", err)
+		return r, fmt.Errorf("read the output of --json: %w", err)
+	}
+	return r, nil
+}
+
+// parseJSON keeps the phases, and the settings that shard_to_ssd chose.
+func parseJSON(_ place, stdout []byte, s *sample) error {
+	r, err := parseToolResult(stdout)
+	if err != nil {
+		return err
 	}
 	for _, phase := range r.Phases {
-		s.set("phase "+phase.Name, phase.Seconds)
+		s.setValue("phase "+phase.Name, phase.Seconds)
 	}
 	s.Chose = fmt.Sprintf("%d jobs, engines %s, read back %s", r.Jobs, strings.Join(slices.Sorted(maps.Keys(r.Engines)), " and "), r.ReadBack)
 	return nil
 }
 
-// cloning copies from the SSD's own file system, and takes the copy away again.
-func cloning() contender {
-	c := tool()
+// cloningTool copies from the SSD's own file system, and removes the copy afterwards.
+func cloningTool() contender {
+	c := ourTool()
 	c.command = `"$BIN" -c --json --progress none -l "$LOCKS" -s "$DST" -i a "$MOUNT/shard"`
 	c.check = `cmp "$MOUNT"/shard/* "$DST"/shard/*`
 	c.after = release
-	c.read = func(p place, stdout []byte, s *sample) error {
-		if err := readTool(p, stdout, s); err != nil {
+	c.parse = func(p place, stdout []byte, s *sample) error {
+		if err := parseJSON(p, stdout, s); err != nil {
 			return err
 		}
 		if !strings.Contains(s.Chose, "engines clone,") {
-			return fmt.Errorf("nothing was cloned, or not all: %s", s.Chose)
+			return fmt.Errorf("not all files were cloned: %s", s.Chose)
 		}
 		return nil
 	}
 	return c
 }
 
-// measuringMemory asks time(1): what wait4 says of a child is never less than what
-// its parent had when it forked.
-func measuringMemory() contender {
-	c := tool()
+// measuredMemory measures with time(1): the peak that wait4 returns for a child is never
+// less than the memory that its parent had at the fork.
+func measuredMemory() contender {
+	c := ourTool()
 	c.command = `command time -f %M -o "$TMP/peak" ` + ensure
-	c.read = func(p place, stdout []byte, s *sample) error {
+	c.parse = func(p place, stdout []byte, s *sample) error {
 		text, err := os.ReadFile(filepath.Join(p.temp, "peak"))
 		if err != nil {
 			return err
@@ -199,28 +212,29 @@ func measuringMemory() contender {
 		if err != nil {
 			return err
 		}
-		s.set("peak", float64(peak*kib))
-		return readTool(p, stdout, s)
+		s.setValue("peak", float64(peak*kib))
+		return parseJSON(p, stdout, s)
 	}
 	return c
 }
 
-// watchingCache copies while a part of the source is in the page cache.
-func watchingCache(c contender) contender {
+// measuredCache copies while a part of the source is in the page cache.
+func measuredCache(c contender) contender {
 	c.around = watchCache
 	return c
 }
 
-// slowSource are the copy, and its source alone.
-func slowSource() []contender {
+// slowSourceReaders are the copy, and a program that only reads the source.
+func slowSourceReaders() []contender {
 	return []contender{
-		tool(),
+		ourTool(),
 		{name: readAlone, command: `find "$SRC" -type f -exec cat {} + >/dev/null`, tools: []string{"find", "cat"}},
 	}
 }
 
-// calls take milliseconds. The first two undo each other, for each build by itself.
-func calls() []contender {
+// shortCalls take milliseconds. Of the first two, each undoes the other. Builds do not
+// meet, since each has a user of its own.
+func shortCalls() []contender {
 	return []contender{
 		{name: present, bare: true, command: `$BIN -c --progress none -l $LOCKS -s $DST -i b$LABEL $SRC`},
 		{name: others, bare: true, command: `$BIN -r --progress none -l $LOCKS -s $DST -i b$LABEL $SRC`},
@@ -228,23 +242,24 @@ func calls() []contender {
 	}
 }
 
-// removals delete a fresh copy, and sync.
-func removals() []contender {
+// removalTools delete a fresh copy, and sync.
+func removalTools() []contender {
 	const gone = `test ! -e "$DST/shard"`
 	return []contender{
-		{name: removeLast, prepare: ensure, command: release + synced, check: gone, around: watchName},
-		{name: rmRF, prepare: ensure, command: `rm -rf "$DST/shard"` + synced, check: gone, around: watchName, tools: []string{"rm"}},
+		{name: removeLast, prepare: ensure, command: release + synced, check: gone, around: watchRemoval},
+		{name: rmRF, prepare: ensure, command: `rm -rf "$DST/shard"` + synced, check: gone, around: watchRemoval, tools: []string{"rm"}},
 	}
 }
 
-// scrubs compare what is on the SSD with its sums; rclone with the source.
-func scrubs() []contender {
+// scrubTools compare the copy on the SSD with its checksums; rclone compares it with
+// the source.
+func scrubTools() []contender {
 	return []contender{
-		{name: scrub, command: `"$BIN" --verify --json --progress none -l "$LOCKS" -s "$DST" "$SRC"`, read: readTool},
+		{name: scrub, command: `"$BIN" --verify --json --progress none -l "$LOCKS" -s "$DST" "$SRC"`, parse: parseJSON},
 		{name: xxhsum, command: `cd "$DST/shard" && xxhsum -c --quiet "$DST/.shard_to_ssd/shard/sums.xxh64"`, tools: []string{"xxhsum"}},
 		{name: checking, command: `rclone --config "" check --download --checkers 16 "$SRC" "$DST/shard"`, tools: []string{"rclone"}},
 	}
 }
 
-// uses reports whether the timed command has the variable.
-func (c contender) uses(variable string) bool { return strings.Contains(c.command, variable) }
+// usesVariable reports whether the timed command refers to the variable.
+func (c contender) usesVariable(variable string) bool { return strings.Contains(c.command, variable) }

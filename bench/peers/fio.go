@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"encoding/json"
@@ -8,68 +8,67 @@ import (
 	"strings"
 )
 
-// fioSettings are the block size and the depth that shard_to_ssd uses, for each of
-// reading and writing.
-type fioSettings struct {
-	Block string // as fio has it: 4M
-	Depth int
+// FioSettings are the I/O settings of fio. They should be those of shard_to_ssd.
+type FioSettings struct {
+	Block string // as fio writes it: 4M
+	Depth int    // of reading and of writing each
 }
 
-// fioOf does the I/O of a copy of large files and nothing else: reads the source
-// and writes the destination at once, in files as large and as many, then reads
-// the destination. The sync at the end of writing is in its time.
-func fioOf(w workload, f fioSettings) contender {
-	command := f.command(w) +
-		`--name=source --rw=read --filename="` + filesIn("$SRC", w) + `" ` +
-		`--name=copy --rw=write --fallocate=native --end_fsync=1 --filename="` + filesIn("$DST", w) + `" ` +
-		`--name=back --stonewall --rw=read --filename="` + filesIn("$DST", w) + `"`
-	return contender{name: fioSame, command: command, tools: []string{"fio"}, check: sameSizes, read: readFio(w.bytes(), "source", "copy", "back")}
+// fioCopy does the I/O of a copy of large files and nothing else. It reads the source
+// and writes the destination at the same time, in as many files of the same size. Then
+// it reads the destination. The sync after the last write is part of its time.
+func fioCopy(w workload, f FioSettings) contender {
+	command := f.commonOptions(w) +
+		`--name=source --rw=read --filename="` + fioFiles("$SRC", w) + `" ` +
+		`--name=copy --rw=write --fallocate=native --end_fsync=1 --filename="` + fioFiles("$DST", w) + `" ` +
+		`--name=back --stonewall --rw=read --filename="` + fioFiles("$DST", w) + `"`
+	return contender{name: fioSame, command: command, tools: []string{"fio"}, check: sameSizes, parse: parseFio(w.totalBytes(), "source", "copy", "back")}
 }
 
-// fioReadOf reads the copy of large files, and nothing else.
-func fioReadOf(w workload, f fioSettings) contender {
-	command := f.command(w) + `--name=back --rw=read --filename="` + filesIn("$DST/shard", w) + `"`
-	return contender{name: fioRead, command: command, tools: []string{"fio"}, read: readFio(w.bytes(), "back")}
+// fioReadBack reads the copy of large files, and nothing else.
+func fioReadBack(w workload, f FioSettings) contender {
+	command := f.commonOptions(w) + `--name=back --rw=read --filename="` + fioFiles("$DST/shard", w) + `"`
+	return contender{name: fioRead, command: command, tools: []string{"fio"}, parse: parseFio(w.totalBytes(), "back")}
 }
 
-// command is what all of fio's jobs have in common. Its memory is in huge pages, as that of
-// shard_to_ssd is: with those of 4 KiB it reads at half the rate here.
-func (f fioSettings) command(w workload) string {
+// commonOptions are the options of all jobs. The memory is in huge pages, as in
+// shard_to_ssd: with pages of 4 KiB fio reads at half the rate here.
+func (f FioSettings) commonOptions(w workload) string {
 	return fmt.Sprintf(`GLIBC_TUNABLES=glibc.malloc.hugetlb=1 fio --iomem_align=2m --output-format=json --output="$TMP/fio.json" `+
 		`--name=global --direct=1 --ioengine=libaio --bs=%s --iodepth=%d --size=%d --file_service_type=sequential `,
-		f.Block, f.Depth, w.bytes())
+		f.Block, f.Depth, w.totalBytes())
 }
 
-// filesIn are the files of a workload as fio takes them.
-func filesIn(dir string, w workload) string {
+// fioFiles lists the files of a workload in the form of fio's --filename.
+func fioFiles(dir string, w workload) string {
 	var files []string
 	for _, b := range w.batches {
-		for file := range b.all() {
+		for file := range b.allFiles() {
 			files = append(files, dir+"/"+file.path)
 		}
 	}
 	return strings.Join(files, ":")
 }
 
-// sameSizes is all that fio's copy has in common with the source.
+// sameSizes compares names and sizes: fio writes other data than the source has.
 const sameSizes = `cmp <(cd "$SRC" && find . -type f -printf '%p %s\n' | sort) <(cd "$DST" && find . -type f -printf '%p %s\n' | sort)`
 
-// readFio takes the times of the jobs from fio's own report: starting it, and its
-// making of files, take some tenths of a second that are no I/O.
-func readFio(bytes int64, jobs ...string) func(place, []byte, *sample) error {
+// parseFio takes the times of the jobs from fio's report. The wall time of the process
+// would be some tenths of a second more, because fio starts and creates files.
+func parseFio(bytes int64, jobs ...string) func(place, []byte, *sample) error {
 	return func(p place, _ []byte, s *sample) error {
 		text, err := os.ReadFile(filepath.Join(p.temp, "fio.json"))
 		if err != nil {
 			return err
 		}
 		times, err := fioSeconds(text, bytes, jobs)
-		// The source is read and the copy written at once.
+		// Reading the source and writing the copy overlap.
 		s.Wall = max(times["source"], times["copy"]) + times["back"]
 		return err
 	}
 }
 
-// fioSeconds are the times of the jobs, each of which must have moved all bytes.
+// fioSeconds returns the times of the jobs. Each job must have moved all bytes.
 func fioSeconds(text []byte, bytes int64, jobs []string) (map[string]float64, error) {
 	type side struct {
 		Runtime float64 `json:"runtime"` // milliseconds
@@ -90,13 +89,13 @@ func fioSeconds(text []byte, bytes int64, jobs []string) (map[string]float64, er
 	for _, job := range report.Jobs {
 		moved := job.Read.Bytes + job.Write.Bytes
 		if job.Error != 0 || moved != bytes {
-			return nil, fmt.Errorf("fio: job %s: error %d, moved %d bytes, wanted %d", job.Name, job.Error, moved, bytes)
+			return nil, fmt.Errorf("fio: job %s: got error %d and %d bytes, want no error and %d bytes", job.Name, job.Error, moved, bytes)
 		}
 		times[job.Name] = (job.Read.Runtime + job.Write.Runtime) / 1000
 	}
 	for _, job := range jobs {
 		if _, ok := times[job]; !ok {
-			return nil, fmt.Errorf("fio: no job %s in its report of %d", job, len(report.Jobs))
+			return nil, fmt.Errorf("fio: its report of %d jobs lacks job %s", len(report.Jobs), job)
 		}
 	}
 	return times, nil

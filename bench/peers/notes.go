@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"fmt"
@@ -6,11 +6,12 @@ import (
 	"strings"
 )
 
-// notes are what people say of rows, by number; 0 is about all of them.
+// notes are texts that people wrote about rows, by row number. Number 0 has the notes
+// about all rows.
 type notes map[int][]string
 
-// parseNotes reads Markdown with a heading "## Row N" for each row. What comes
-// before the first is about all.
+// parseNotes reads Markdown with a heading "## Row N" for each row. Text before the
+// first heading is about all rows.
 func parseNotes(text string) (notes, error) {
 	n, row := notes{}, 0
 	var lines []string
@@ -30,19 +31,19 @@ func parseNotes(text string) (notes, error) {
 		number, ok := strings.CutPrefix(heading, "Row ")
 		var err error
 		if row, err = strconv.Atoi(strings.TrimSpace(number)); !ok || err != nil {
-			return nil, fmt.Errorf("notes: heading %q: wanted \"## Row N\"", line)
+			return nil, fmt.Errorf("notes: got heading %q, want \"## Row N\"", line)
 		}
 	}
 	flush()
 	return n, nil
 }
 
-// add takes a note of the command line, ROW=text.
-func (n notes) add(text string) error {
+// addNote adds a note of the form ROW=text.
+func (n notes) addNote(text string) error {
 	number, body, ok := strings.Cut(text, "=")
 	row, err := strconv.Atoi(number)
 	if !ok || err != nil {
-		return fmt.Errorf("note %q: wanted ROW=text", text)
+		return fmt.Errorf("got note %q, want ROW=text", text)
 	}
 	n[row] = append(n[row], body)
 	return nil

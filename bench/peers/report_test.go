@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"os"
@@ -11,23 +11,23 @@ import (
 
 // oneRow is a table of three contenders, of which one failed.
 func oneRow() (row, map[string]*series) {
-	w := workload{"2 × 1 GiB", []batch{same("f", 2, gib)}}
-	lanes := at(w, "ext4", contender{name: "a"}, contender{name: "b | b"}, contender{name: "c"}, contender{name: "d"})
+	w := workload{"2 × 1 GiB", []batch{equalFiles("f", 2, gib)}}
+	lanes := freshLanes(w, "ext4", contender{name: "a"}, contender{name: "b | b"}, contender{name: "c"}, contender{name: "d"})
 	r := row{3, "a race", []table{{
 		title: "2 × 1 GiB on ext4", lanes: lanes, quantity: seconds,
 		targets: []target{atMost(1.2, "a", "b | b"), atMost(0.4, "a", "b | b"), atMost(1, "a", "c")},
 	}}}
 	return r, map[string]*series{
-		lanes[0].key(): {Samples: []sample{{Wall: 3}, {Wall: 1, Chose: "16 jobs"}, {Wall: 2}}},
-		lanes[1].key(): {Samples: []sample{{Wall: 5}, {Wall: 4}, {Wall: 3}}},
-		lanes[2].key(): {Samples: []sample{{Wall: 1}}, Failed: "c: exit status 1"},
+		lanes[0].resultKey(): {Samples: []sample{{Wall: 3}, {Wall: 1, Chose: "16 jobs"}, {Wall: 2}}},
+		lanes[1].resultKey(): {Samples: []sample{{Wall: 5}, {Wall: 4}, {Wall: 3}}},
+		lanes[2].resultKey(): {Samples: []sample{{Wall: 1}}, Failed: "c: exit status 1"},
 	}
 }
 
 func TestRowInTheReport(t *testing.T) {
 	r, results := oneRow()
 	var out strings.Builder
-	r.write(&out, results, []string{"Why it is so."})
+	r.writeSection(&out, results, []string{"Why it is so."})
 	const want = `
 ## Row 3: a race
 
@@ -58,11 +58,11 @@ func TestRatio(t *testing.T) {
 		"0.50": {of(1), of(2)}, "1000.00": {of(1000), of(1)}, "> 1000": {of(1001), of(1)},
 		"–": {of(1), of(0)}, "0.00": {of(0), of(1)},
 	} {
-		if got := ratio(pair[0], pair[1]); got != want {
+		if got := formatRatio(pair[0], pair[1]); got != want {
 			t.Errorf("%v to %v: %q, wanted %q", pair[0].median, pair[1].median, got, want)
 		}
 	}
-	if got := ratio(of(1), line{median: 1, samples: 1, failed: "it fell"}); got != "–" {
+	if got := formatRatio(of(1), line{median: 1, samples: 1, failed: "it fell"}); got != "–" {
 		t.Errorf("to one that failed: %q", got)
 	}
 }
@@ -75,7 +75,7 @@ func TestSummary(t *testing.T) {
 | 3 | a race: 2 × 1 GiB on ext4 | a at most 0.40 × b \| b | 0.50 × | **missed** |
 | 3 | a race: 2 × 1 GiB on ext4 | a at most 1.00 × c | – | **not measured** |
 `
-	if diff := cmp.Diff(want, summary([]row{r}, results)); diff != "" {
+	if diff := cmp.Diff(want, targetsTable([]row{r}, results)); diff != "" {
 		t.Errorf("wanted -, got +:\n%s", diff)
 	}
 }
@@ -90,13 +90,13 @@ func TestEverything(t *testing.T) {
 | 3 | 2 × 1 GiB on ext4, time | c | failed | | 1 | |
 | 3 | 2 × 1 GiB on ext4, time | d | not measured | | | |
 `
-	if diff := cmp.Diff(want, everything([]row{r}, results)); diff != "" {
+	if diff := cmp.Diff(want, linesTable([]row{r}, results)); diff != "" {
 		t.Errorf("wanted -, got +:\n%s", diff)
 	}
-	if err := (record{Results: results}).failed(); err == nil || !strings.Contains(err.Error(), "c failed: c: exit status 1") {
+	if err := (record{Results: results}).failures(); err == nil || !strings.Contains(err.Error(), "c failed: c: exit status 1") {
 		t.Errorf("a contender failed, and the error is %v", err)
 	}
-	if err := (record{}).failed(); err != nil {
+	if err := (record{}).failures(); err != nil {
 		t.Error(err)
 	}
 }
@@ -105,7 +105,7 @@ func TestEverything(t *testing.T) {
 func TestCloningIsCloning(t *testing.T) {
 	for engines, good := range map[string]bool{`"clone":{"bytes":5}`: true, `"direct":{"bytes":5}`: false, `"clone":{"bytes":4},"direct":{"bytes":1}`: false} {
 		var s sample
-		if err := cloning().read(place{}, []byte(`{"jobs":16,"read_back":"clone","engines":{`+engines+`},"phases":[{"name":"clone","seconds":0.001}]}`), &s); (err == nil) != good {
+		if err := cloningTool().parse(place{}, []byte(`{"jobs":16,"read_back":"clone","engines":{`+engines+`},"phases":[{"name":"clone","seconds":0.001}]}`), &s); (err == nil) != good {
 			t.Errorf("%s: %v", engines, err)
 		}
 	}
@@ -113,30 +113,30 @@ func TestCloningIsCloning(t *testing.T) {
 
 // The report of samples that were kept is the report of those that were just taken.
 func TestReportWrittenAgain(t *testing.T) {
-	o := options{raw: filepath.Join(t.TempDir(), "raw.json")}
+	o := Config{Raw: filepath.Join(t.TempDir(), "raw.json")}
 	r := record{
 		Repeat: "make bench-peers SIZE=tiny", Size: "tiny", Samples: 1, Rows: []int{10}, Labels: []string{"old"},
-		Fio: fioSettings{"4M", 16}, Facts: []fact{{"kernel", "6 | 7"}}, Results: map[string]*series{},
+		Fio: FioSettings{"4M", 16}, Facts: []fact{{"kernel", "6 | 7"}}, Results: map[string]*series{},
 	}
-	rows, _, err := r.rows(r.builds())
+	rows, _, err := r.selectedRows(r.recordedBuilds())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, l := range rows[0].tables[0].lanes {
-		r.Results[l.key()] = &series{Samples: []sample{{Wall: float64(i+1) / 1000}}}
+		r.Results[l.resultKey()] = &series{Samples: []sample{{Wall: float64(i+1) / 1000}}}
 	}
-	first, err := report(r, notes{10: {"A note."}})
+	first, err := formatReport(r, notes{10: {"A note."}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.save(r); err != nil {
+	if err := o.saveRecord(r); err != nil {
 		t.Fatal(err)
 	}
-	again, err := load(o.raw)
+	again, err := loadRecord(o.Raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := report(again, notes{10: {"A note."}})
+	second, err := formatReport(again, notes{10: {"A note."}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,13 +159,13 @@ func TestReportWrittenAgain(t *testing.T) {
 
 func TestLoadRefusesNonsense(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raw.json")
-	if _, err := load(path); err == nil {
+	if _, err := loadRecord(path); err == nil {
 		t.Error("a file that is not there: wanted an error")
 	}
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := load(path); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := loadRecord(path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("half an object: got %v, wanted an error with the path", err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"regexp"
@@ -12,7 +12,7 @@ func replace(text string, pairs ...string) string { return strings.NewReplacer(p
 // Every label that a target speaks of is a line of its table: otherwise it would
 // never be judged.
 func TestTargetsSpeakOfTheirTables(t *testing.T) {
-	rows := allRows(full(), fioSettings{"4M", 16})
+	rows := allRows(fullSize(), FioSettings{"4M", 16})
 	for i, r := range rows {
 		if r.number != i+1 {
 			t.Errorf("row %d is called %d", i+1, r.number)
@@ -21,11 +21,11 @@ func TestTargetsSpeakOfTheirTables(t *testing.T) {
 		for _, table := range r.tables {
 			medians := map[string]float64{}
 			for _, l := range table.lanes {
-				medians[table.label(l)] = 1
+				medians[table.labelOf(l)] = 1
 			}
 			for _, target := range table.targets {
 				targets++
-				if v := target.judge(medians); v.state == "not measured" {
+				if v := target.compareWith(medians); v.state == "not measured" {
 					t.Errorf("row %d, %s: %q is never judged", r.number, table.title, target.want)
 				}
 			}
@@ -41,17 +41,17 @@ func TestTargetsSpeakOfTheirTables(t *testing.T) {
 
 // Lanes of one key are measured once, for all rows: they must be the same.
 func TestKeysTellLanesApart(t *testing.T) {
-	for _, s := range []sizes{full(), standard(), quick(), tiny()} {
+	for _, s := range []sizes{fullSize(), standardSize(), quickSize(), tinySize()} {
 		seen, labels := map[string]lane{}, map[string]bool{}
-		for _, r := range allRows(s, fioSettings{"4M", 16}) {
+		for _, r := range allRows(s, FioSettings{"4M", 16}) {
 			for i, table := range r.tables {
 				for _, l := range table.lanes {
-					if other, ok := seen[l.key()]; ok && (other.contender.command != l.contender.command || other.setting != l.setting ||
+					if other, ok := seen[l.resultKey()]; ok && (other.contender.command != l.contender.command || other.setting != l.setting ||
 						other.workload.name != l.workload.name || other.kind != l.kind) {
-						t.Errorf("size %s: two lanes have the key %s", s.Name, l.key())
+						t.Errorf("size %s: two lanes have the key %s", s.Name, l.resultKey())
 					}
-					seen[l.key()] = l
-					label := strings.Join([]string{r.title, string(rune('0' + i)), table.label(l)}, "|")
+					seen[l.resultKey()] = l
+					label := strings.Join([]string{r.title, string(rune('0' + i)), table.labelOf(l)}, "|")
 					if labels[label] {
 						t.Errorf("size %s: row %d has two lines %s", s.Name, r.number, label)
 					}
@@ -69,14 +69,14 @@ func TestChosen(t *testing.T) {
 		}
 		return numbers
 	}
-	all := func() []row { return allRows(tiny(), fioSettings{}) }
-	if rows, err := chosen(all(), nil); err != nil || len(rows) != 15 {
+	all := func() []row { return allRows(tinySize(), FioSettings{}) }
+	if rows, err := selectRows(all(), nil); err != nil || len(rows) != 15 {
 		t.Errorf("no numbers: got %v, %v, wanted all", numbersOf(rows), err)
 	}
-	if rows, err := chosen(all(), []int{12, 3}); err != nil || !slices.Equal(numbersOf(rows), []int{3, 12}) {
+	if rows, err := selectRows(all(), []int{12, 3}); err != nil || !slices.Equal(numbersOf(rows), []int{3, 12}) {
 		t.Errorf("12 and 3: got %v, %v", numbersOf(rows), err)
 	}
-	if _, err := chosen(all(), []int{3, 16}); err == nil {
+	if _, err := selectRows(all(), []int{3, 16}); err == nil {
 		t.Error("16: wanted an error")
 	}
 }
@@ -84,22 +84,22 @@ func TestChosen(t *testing.T) {
 // Another build is in turn with the first wherever shard_to_ssd runs, and nowhere
 // else.
 func TestOtherBuilds(t *testing.T) {
-	rows := withBuilds(allRows(tiny(), fioSettings{"4M", 16}), []build{{"", "/new"}, {"old", "/old"}})
+	rows := withBuilds(allRows(tinySize(), FioSettings{"4M", 16}), []Build{{"", "/new"}, {"old", "/old"}})
 	var got []string
 	for _, l := range rows[0].tables[0].lanes {
-		got = append(got, l.name()+" "+l.build.path)
+		got = append(got, l.contenderName()+" "+l.build.Path)
 	}
 	if want := []string{"shard_to_ssd /new", "shard_to_ssd (old) /old", "fio, the same I/O /new"}; !slices.Equal(got, want) {
 		t.Errorf("row 1: got %q, wanted %q", got, want)
 	}
 	first := rows[12].tables[0]
-	if got := first.label(first.lanes[1]); got != "50 files of 1 kB (old)" {
+	if got := first.labelOf(first.lanes[1]); got != "50 files of 1 kB (old)" {
 		t.Errorf("row 13: the second line is %q", got)
 	}
 }
 
 func TestTurns(t *testing.T) {
-	rows, err := chosen(allRows(tiny(), fioSettings{"4M", 16}), []int{1, 2, 6, 7, 10, 13})
+	rows, err := selectRows(allRows(tinySize(), FioSettings{"4M", 16}), []int{1, 2, 6, 7, 10, 13})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,38 +136,38 @@ func TestSamplesOfSettings(t *testing.T) {
 		{setting{samples: 3}, 2},
 		{setting{samples: 100, warm: true}, 100},
 	} {
-		if got := c.setting.count(2); got != c.want {
+		if got := c.setting.sampleCount(2); got != c.want {
 			t.Errorf("%+v of 2: got %d, wanted %d", c.setting, got, c.want)
 		}
 	}
 }
 
 func TestPeakCountsWhatIsKept(t *testing.T) {
-	s := tiny()
-	a, b := workload{"a", []batch{same("a", 1, gib)}}, workload{"b", []batch{same("b", 1, 2*gib)}}
+	s := tinySize()
+	a, b := workload{"a", []batch{equalFiles("a", 1, gib)}}, workload{"b", []batch{equalFiles("b", 1, 2*gib)}}
 	turns := []turn{
-		{name: "1", lanes: at(a, "ext4", tool())},
-		{name: "2", lanes: at(b, "ext4", tool())},
-		{name: "3", lanes: at(a, "xfs", tool())}, // a is kept through turn 2
+		{name: "1", lanes: freshLanes(a, "ext4", ourTool())},
+		{name: "2", lanes: freshLanes(b, "ext4", ourTool())},
+		{name: "3", lanes: freshLanes(a, "xfs", ourTool())}, // a is kept through turn 2
 	}
-	got, name := peakOf(turns, s)
-	if want := turns[1].disk(s) + sourceDisk(a) + sourceDisk(b); got != want || name != "2" {
+	got, name := peakDiskSpace(turns, s)
+	if want := turns[1].diskSize(s) + sourceDiskSize(a) + sourceDiskSize(b); got != want || name != "2" {
 		t.Errorf("got %d for %s, wanted %d for 2", got, name, want)
 	}
-	if got, _ := peakOf(turns[1:], s); got != turns[1].disk(s)+sourceDisk(b) { // a is not there yet
-		t.Errorf("without turn 1: got %d, wanted %d", got, turns[1].disk(s)+sourceDisk(b))
+	if got, _ := peakDiskSpace(turns[1:], s); got != turns[1].diskSize(s)+sourceDiskSize(b) { // a is not there yet
+		t.Errorf("without turn 1: got %d, wanted %d", got, turns[1].diskSize(s)+sourceDiskSize(b))
 	}
 }
 
 func TestSizes(t *testing.T) {
 	for name, want := range map[string]int64{"full": gib, "0.25": 256 * mib, "2": 2 * gib, "0.001": 4 * mib} {
-		s, err := sizesOf(name)
+		s, err := parseSize(name)
 		if err != nil || s.Segment != want {
 			t.Errorf("%s: got %d, %v, wanted %d", name, s.Segment, err, want)
 		}
 	}
 	for _, name := range []string{"", "huge", "0", "-1", "NaN", "1e9"} {
-		if s, err := sizesOf(name); err == nil {
+		if s, err := parseSize(name); err == nil {
 			t.Errorf("%q: got %+v, wanted an error", name, s)
 		}
 	}
@@ -175,9 +175,9 @@ func TestSizes(t *testing.T) {
 
 // The variables of command lines are those that there are.
 func TestCommandsUseKnownVariables(t *testing.T) {
-	env := place{}.env()
+	env := place{}.variables()
 	variable := regexp.MustCompile(`\$\{?([A-Z]+)`)
-	for _, r := range allRows(tiny(), fioSettings{"4M", 16}) {
+	for _, r := range allRows(tinySize(), FioSettings{"4M", 16}) {
 		for _, table := range r.tables {
 			for _, l := range table.lanes {
 				c := l.contender

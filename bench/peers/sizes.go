@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"fmt"
@@ -11,32 +11,32 @@ const (
 	gib = int64(1) << 30
 )
 
-// sizes are how much of everything there is. Bytes are logical; of sparse files a
-// part is stored.
+// sizes are the sizes of all workloads. Bytes are the sizes of files; a sparse file needs
+// less space than its size.
 type sizes struct {
 	Name    string
-	Samples int // of each lane, unless a row says otherwise
-	Calls   int // samples of what takes milliseconds
+	Samples int // of each lane, except in rows with a number of their own
+	Calls   int // samples of calls that take milliseconds
 
-	Segments             int   // of the big set
-	Segment, One         int64 // bytes of each, and of the one large file
+	Segments             int   // of several large files
+	Segment, One         int64 // bytes of each segment, and of one large file
 	Small, SmallDirs     int
 	MixedSegments        int
 	MixedSegment         int64
 	MixedSmall           int
-	Slow                 int64 // bytes that come through the slow source
+	Slow                 int64 // bytes in the slow source
 	SlowFiles            int
-	Sparse               int64 // the file that memory is measured with
-	Many                 int   // files that memory is measured with
+	Sparse               int64 // bytes of the file for the memory of large files
+	Many                 int   // files for the memory of many files
 	GrowFiles            [3]int
 	GrowBytes            [3]int64
-	GrowStored           int64 // one of so many bytes is no hole
-	Reading, ReadMiB     int   // seconds that a reader is measured alone, and of what file it reads
-	JournalMiB, SlackMiB int64 // of the SSD's ext4; room beyond what is copied
-	Reduced              bool  // smaller than the targets are about
+	GrowStored           int64 // one in so many bytes is data, the others are holes
+	Reading, ReadMiB     int   // seconds of reading without a copy; size of the file that is read
+	JournalMiB, SlackMiB int64 // of the SSD's ext4; space on the SSD besides the copy
+	Reduced              bool  // smaller than the sizes that the targets are for
 }
 
-func full() sizes {
+func fullSize() sizes {
 	return sizes{
 		Name: "full", Samples: 5, Calls: 100,
 		Segments: 4, Segment: gib, One: 4 * gib,
@@ -49,7 +49,7 @@ func full() sizes {
 	}
 }
 
-func standard() sizes {
+func standardSize() sizes {
 	return sizes{
 		Name: "standard", Samples: 5, Calls: 100,
 		Segments: 4, Segment: 512 * mib, One: 2 * gib,
@@ -62,7 +62,7 @@ func standard() sizes {
 	}
 }
 
-func quick() sizes {
+func quickSize() sizes {
 	return sizes{
 		Name: "quick", Samples: 3, Calls: 50,
 		Segments: 4, Segment: 96 * mib, One: 384 * mib,
@@ -75,8 +75,8 @@ func quick() sizes {
 	}
 }
 
-// tiny is for the test of this program: its numbers mean nothing.
-func tiny() sizes {
+// tinySize is for tests of this package. Its numbers are meaningless.
+func tinySize() sizes {
 	return sizes{
 		Name: "tiny", Samples: 1, Calls: 3,
 		Segments: 4, Segment: 4 * mib, One: 12 * mib,
@@ -89,22 +89,22 @@ func tiny() sizes {
 	}
 }
 
-// sizesOf takes a name, or a factor of the full size such as 0.25.
-func sizesOf(name string) (sizes, error) {
-	for _, s := range []sizes{full(), standard(), quick(), tiny()} {
+// parseSize accepts a name, or a factor of the full size such as 0.25.
+func parseSize(name string) (sizes, error) {
+	for _, s := range []sizes{fullSize(), standardSize(), quickSize(), tinySize()} {
 		if s.Name == name {
 			return s, nil
 		}
 	}
 	factor, err := strconv.ParseFloat(name, 64)
 	if err != nil || !(factor >= 0.001 && factor <= 100) {
-		return sizes{}, fmt.Errorf("size %q: wanted tiny, quick, standard, full, or a factor of full from 0.001 to 100", name)
+		return sizes{}, fmt.Errorf("got size %q, want tiny, quick, standard, full, or a factor of full from 0.001 to 100", name)
 	}
-	return full().times(name, factor), nil
+	return fullSize().scaledBy(name, factor), nil
 }
 
-func (s sizes) times(name string, factor float64) sizes {
-	// Whole blocks: fio leaves out what is not one.
+func (s sizes) scaledBy(name string, factor float64) sizes {
+	// fio moves whole blocks only.
 	bytes := func(n int64) int64 { return roundUp(int64(float64(n)*factor), 4*mib) }
 	count := func(n int) int { return max(int(float64(n)*factor), 10) }
 	s.Name, s.Reduced = name, factor < 1

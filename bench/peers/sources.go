@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sources are the workloads that are made and mounted, by name. A workload is made
-// once, and kept as long as turns need it.
+// sources are the workloads that exist on mounted disks, by name. A workload is made
+// once, and kept while later turns need it.
 type sources struct {
 	dir   string // images and mount points
 	sizes sizes
@@ -23,13 +23,13 @@ type source struct {
 	mount string
 }
 
-// get is the directory of the shard, on a file system that nothing can change.
-func (s *sources) get(ctx context.Context, w workload) (string, error) {
+// shardOf returns the directory of the workload, on a read-only file system.
+func (s *sources) shardOf(ctx context.Context, w workload) (string, error) {
 	made, ok := s.live[w.name]
 	if !ok {
 		s.log("making %s", w.name)
 		var err error
-		if made, err = s.create(ctx, w); err != nil {
+		if made, err = s.makeSource(ctx, w); err != nil {
 			return "", fmt.Errorf("make %q: %w", w.name, err)
 		}
 		s.live[w.name] = made
@@ -37,41 +37,41 @@ func (s *sources) get(ctx context.Context, w workload) (string, error) {
 	return filepath.Join(made.mount, "shard"), nil
 }
 
-func (s *sources) create(ctx context.Context, w workload) (made source, err error) {
+func (s *sources) makeSource(ctx context.Context, w workload) (made source, err error) {
 	mount, err := os.MkdirTemp(s.dir, "source")
 	if err != nil {
 		return source{}, err
 	}
-	d, err := newDisk(ctx, s.dir, sourceDisk(w))
+	d, err := newDisk(ctx, s.dir, sourceDiskSize(w))
 	if err != nil {
 		return source{}, err
 	}
 	defer func() {
 		if err != nil {
-			_ = d.close()
+			_ = d.detach() // the first error counts
 		}
 	}()
-	k := kindOf("ext4", s.sizes)
-	k.mkfs = append(k.mkfs, "-O", "^has_journal", "-m", "0") // it is written once, and then only read
-	k.mkfs = without(k.mkfs, "-J")
-	if err := d.format(ctx, k, w.files()); err != nil {
+	f := fileSystemOf("ext4", s.sizes)
+	f.mkfs = append(f.mkfs, "-O", "^has_journal", "-m", "0") // it is written once, then only read
+	f.mkfs = withoutOption(f.mkfs, "-J")
+	if err := d.makeFileSystem(ctx, f, w.fileCount()); err != nil {
 		return source{}, err
 	}
-	if err := d.mount(mount, k.name, k.mount, 0); err != nil {
+	if err := d.mountAt(mount, f.name, f.mount, 0); err != nil {
 		return source{}, err
 	}
-	if err := w.create(filepath.Join(mount, "shard")); err != nil {
-		_ = unmount(mount)
+	if err := w.createShard(filepath.Join(mount, "shard")); err != nil {
+		_ = unmountBusy(mount) // the first error counts
 		return source{}, err
 	}
-	if err := unmount(mount); err != nil {
+	if err := unmountBusy(mount); err != nil {
 		return source{}, err
 	}
-	return source{d, mount}, d.mount(mount, k.name, "", unix.MS_RDONLY)
+	return source{d, mount}, d.mountAt(mount, f.name, "", unix.MS_RDONLY)
 }
 
-// without drops an option and its value.
-func without(args []string, option string) (rest []string) {
+// withoutOption returns the arguments without an option and its value.
+func withoutOption(args []string, option string) (rest []string) {
 	for i := 0; i < len(args); i++ {
 		if args[i] == option {
 			i++
@@ -82,8 +82,8 @@ func without(args []string, option string) (rest []string) {
 	return rest
 }
 
-// keep drops all but these.
-func (s *sources) keep(wanted []workload) error {
+// keepOnly unmounts and frees all sources except these.
+func (s *sources) keepOnly(wanted []workload) error {
 	names := map[string]bool{}
 	for _, w := range wanted {
 		names[w.name] = true
@@ -92,10 +92,10 @@ func (s *sources) keep(wanted []workload) error {
 		if names[name] {
 			continue
 		}
-		if err := unmount(made.mount); err != nil {
+		if err := unmountBusy(made.mount); err != nil {
 			return err
 		}
-		if err := made.disk.close(); err != nil {
+		if err := made.disk.detach(); err != nil {
 			return err
 		}
 		delete(s.live, name)

@@ -1,12 +1,14 @@
-package main
+package peers
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"shard_to_ssd/bench"
 )
 
-// line is a lane in a table: what was measured of it.
+// line is a lane in a table, with its results.
 type line struct {
 	label       string
 	median      float64
@@ -16,11 +18,11 @@ type line struct {
 	chose       string
 }
 
-// linesOf are the lines of a table, in its order.
+// linesOf returns the lines of a table, in the order of its lanes.
 func linesOf(t table, results map[string]*series) (lines []line) {
 	for _, l := range t.lanes {
-		x := line{label: t.label(l)}
-		if s := results[l.key()]; s != nil {
+		x := line{label: t.labelOf(l)}
+		if s := results[l.resultKey()]; s != nil {
 			x.failed = s.Failed
 			var values []float64
 			for _, sample := range s.Samples {
@@ -28,7 +30,7 @@ func linesOf(t table, results map[string]*series) (lines []line) {
 				x.chose = sample.Chose
 			}
 			if x.samples = len(values); x.samples > 0 {
-				x.median, x.least, x.most = median(values), slices.Min(values), slices.Max(values)
+				x.median, x.least, x.most = bench.Median(values), slices.Min(values), slices.Max(values)
 			}
 		}
 		lines = append(lines, x)
@@ -36,7 +38,7 @@ func linesOf(t table, results map[string]*series) (lines []line) {
 	return lines
 }
 
-// mediansOf are those of lines that were measured and did not fail.
+// mediansOf returns the medians of lines that were measured and did not fail, by label.
 func mediansOf(lines []line) map[string]float64 {
 	medians := map[string]float64{}
 	for _, x := range lines {
@@ -47,19 +49,19 @@ func mediansOf(lines []line) map[string]float64 {
 	return medians
 }
 
-// text is a table in Markdown. Ratios are to its first line.
-func (t table) text(lines []line) string {
+// formatTable returns a table in Markdown. Ratios compare with its first line.
+func (t table) formatTable(lines []line) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "| %s, %s | median | min – max | samples | ratio |\n|---|--:|--:|--:|--:|\n", t.quantity.name, t.quantity.unit)
 	for _, x := range lines {
-		fmt.Fprintln(&out, t.cells(x, lines[0], ""))
+		fmt.Fprintln(&out, t.formatLine(x, lines[0], ""))
 	}
 	return out.String()
 }
 
-// cells are those of a line, the median with its unit.
-func (t table) cells(x, first line, unit string) string {
-	label, q := cell(x.label), t.quantity
+// formatLine returns a line as cells of Markdown. The median gets the unit, if any.
+func (t table) formatLine(x, first line, unit string) string {
+	label, q := escapeCell(x.label), t.quantity
 	if unit != "" {
 		unit = " " + unit
 	}
@@ -69,14 +71,15 @@ func (t table) cells(x, first line, unit string) string {
 	case x.samples == 0:
 		return fmt.Sprintf("| %s | not measured | | | |", label)
 	}
-	return fmt.Sprintf("| %s | %s%s | %s – %s | %d | %s |", label, q.text(x.median), unit, q.text(x.least), q.text(x.most), x.samples, ratio(x, first))
+	return fmt.Sprintf("| %s | %s%s | %s – %s | %d | %s |", label, q.formatValue(x.median), unit,
+		q.formatValue(x.least), q.formatValue(x.most), x.samples, formatRatio(x, first))
 }
 
-// cell keeps a name such as tar | tar from ending the cell that it is in.
-func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+// escapeCell keeps a name such as tar | tar from ending its cell.
+func escapeCell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
-// ratio is what a line has for each one of the first, which may be nearly nothing.
-func ratio(x, first line) string {
+// formatRatio compares the medians of a line and of the first line, which may be 0.
+func formatRatio(x, first line) string {
 	if first.samples == 0 || first.failed != "" || first.median == 0 {
 		return "–"
 	}
@@ -86,39 +89,39 @@ func ratio(x, first line) string {
 	return fmt.Sprintf("%.2f", x.median/first.median)
 }
 
-// everything is one table of all that was measured: a line for each lane of each row.
-func everything(rows []row, results map[string]*series) string {
+// linesTable returns one table with the lines of all tables of all rows.
+func linesTable(rows []row, results map[string]*series) string {
 	var out strings.Builder
 	out.WriteString("| row | work | contender | median | min – max | samples | ratio |\n|--:|---|---|--:|--:|--:|--:|\n")
 	for _, r := range rows {
 		for _, t := range r.tables {
 			lines := linesOf(t, results)
 			for _, x := range lines {
-				fmt.Fprintf(&out, "| %d | %s, %s %s |\n", r.number, t.title, t.quantity.name, strings.TrimSuffix(t.cells(x, lines[0], t.quantity.unit), " |"))
+				fmt.Fprintf(&out, "| %d | %s, %s %s |\n", r.number, t.title, t.quantity.name, strings.TrimSuffix(t.formatLine(x, lines[0], t.quantity.unit), " |"))
 			}
 		}
 	}
 	return out.String()
 }
 
-// summary is one line for each target of all rows.
-func summary(rows []row, results map[string]*series) string {
+// targetsTable returns one table with a line for each target of all rows.
+func targetsTable(rows []row, results map[string]*series) string {
 	var out strings.Builder
 	out.WriteString("| row | work | target | measured | |\n|--:|---|---|--:|---|\n")
 	for _, r := range rows {
 		for _, t := range r.tables {
 			medians := mediansOf(linesOf(t, results))
 			for _, target := range t.targets {
-				v := target.judge(medians)
-				fmt.Fprintf(&out, "| %d | %s: %s | %s | %s | %s |\n", r.number, r.title, t.title, cell(v.want), v.got, v.emphasised())
+				v := target.compareWith(medians)
+				fmt.Fprintf(&out, "| %d | %s: %s | %s | %s | %s |\n", r.number, r.title, t.title, escapeCell(v.want), v.got, v.emphasisedState())
 			}
 		}
 	}
 	return out.String()
 }
 
-// emphasised makes what was not met stand out.
-func (v verdict) emphasised() string {
+// emphasisedState makes a target that was not met stand out.
+func (v verdict) emphasisedState() string {
 	if v.state == "met" {
 		return v.state
 	}

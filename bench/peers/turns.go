@@ -1,32 +1,32 @@
-package main
+package peers
 
 import (
 	"cmp"
 	"slices"
 )
 
-// turn is a number of lanes that are run in turn.
+// turn is a group of lanes that alternate: each takes one sample, then each the next.
 type turn struct {
 	name    string
 	lanes   []lane
 	samples int
 }
 
-// turnsOf gathers the lanes of all rows, each once. The order is that of the rows.
+// turnsOf gathers the lanes of all rows, each once, in the order of the rows.
 func turnsOf(rows []row, samples int) (turns []turn) {
 	index, seen := map[string]int{}, map[string]bool{}
 	for _, r := range rows {
 		for _, t := range r.tables {
 			for _, l := range t.lanes {
-				if seen[l.key()] {
+				if seen[l.resultKey()] {
 					continue
 				}
-				seen[l.key()] = true
-				i, ok := index[l.turn()]
+				seen[l.resultKey()] = true
+				i, ok := index[l.turnName()]
 				if !ok {
 					i = len(turns)
-					index[l.turn()] = i
-					turns = append(turns, turn{name: l.turn(), samples: l.setting.count(samples)})
+					index[l.turnName()] = i
+					turns = append(turns, turn{name: l.turnName(), samples: l.setting.sampleCount(samples)})
 				}
 				turns[i].lanes = append(turns[i].lanes, l)
 			}
@@ -35,24 +35,25 @@ func turnsOf(rows []row, samples int) (turns []turn) {
 	return turns
 }
 
-// count is how many samples a setting takes; of what is slow no more than of the
-// rest.
-func (s setting) count(samples int) int {
+// sampleCount returns how many samples a setting takes. A slow setting takes at most as
+// many as the others.
+func (s setting) sampleCount(samples int) int {
 	switch {
 	case s.samples == 0:
 		return samples
-	case s.warm: // milliseconds
+	case s.warm: // these take milliseconds
 		return s.samples
 	}
 	return min(s.samples, samples)
 }
 
-// disk is how large a disk must be that takes what one of the lanes copies: twice,
-// if the source is on it as well. It is rounded, so that the next turn can use it.
-func (t turn) disk(s sizes) int64 {
+// diskSize returns the size of a disk that has room for the copy of any lane: for two,
+// if the SSD has the source as well. It is rounded up, so that the next turn can use the
+// same disk.
+func (t turn) diskSize(s sizes) int64 {
 	var need int64
 	for _, l := range t.lanes {
-		n := l.workload.space()
+		n := l.workload.diskSpace()
 		if l.setting.ready != "" {
 			n *= 2
 		}
@@ -61,20 +62,21 @@ func (t turn) disk(s sizes) int64 {
 	return roundUp(need+need/10+s.SlackMiB*mib, 256*mib)
 }
 
-// sourceDisk is how large the disk of a source must be.
-func sourceDisk(w workload) int64 {
-	return roundUp(w.space()+w.space()/10+int64(w.files())*512+64*mib, mib)
+// sourceDiskSize returns the size of the disk for a source.
+func sourceDiskSize(w workload) int64 {
+	return roundUp(w.diskSpace()+w.diskSpace()/10+int64(w.fileCount())*512+64*mib, mib)
 }
 
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
 
-// peakOf is the most disk space that the turns take at once, and which of them.
-func peakOf(turns []turn, s sizes) (need int64, name string) {
+// peakDiskSpace returns the most disk space that is used at one time, and the name of
+// the turn that uses it.
+func peakDiskSpace(turns []turn, s sizes) (need int64, name string) {
 	for i, t := range turns {
-		n := t.disk(s)
-		for _, w := range sourcesOf(turns[i:]) {
-			if neededBefore(turns[:i+1], w) {
-				n += sourceDisk(w)
+		n := t.diskSize(s)
+		for _, w := range workloadsOnDisk(turns[i:]) {
+			if isOnDisk(turns[:i+1], w) {
+				n += sourceDiskSize(w)
 			}
 		}
 		if n > need {
@@ -84,8 +86,8 @@ func peakOf(turns []turn, s sizes) (need int64, name string) {
 	return need, name
 }
 
-// sourcesOf are the workloads that are on a disk, in order, each once.
-func sourcesOf(turns []turn) (all []workload) {
+// workloadsOnDisk returns the workloads that need a disk, each once, sorted by name.
+func workloadsOnDisk(turns []turn) (all []workload) {
 	for _, t := range turns {
 		for _, l := range t.lanes {
 			if !l.setting.slow {
@@ -98,6 +100,6 @@ func sourcesOf(turns []turn) (all []workload) {
 	return slices.CompactFunc(all, func(a, b workload) bool { return a.name == b.name })
 }
 
-func neededBefore(turns []turn, w workload) bool {
-	return slices.ContainsFunc(sourcesOf(turns), func(x workload) bool { return x.name == w.name })
+func isOnDisk(turns []turn, w workload) bool {
+	return slices.ContainsFunc(workloadsOnDisk(turns), func(x workload) bool { return x.name == w.name })
 }

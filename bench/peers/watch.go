@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"bytes"
@@ -12,46 +12,47 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/sys"
 )
 
-// watchCache reads every fourth file of the source into the page cache, as a
-// service would have it there. Afterwards it counts what is there of these, and of
-// all other files of the source and of the directory on the SSD, whatever they are for.
+// watchCache reads every fourth file of the source into the page cache, as a service
+// would. After the command it counts the bytes of these files that are still cached. It
+// also counts the cached bytes of all other files of the source and of the SSD.
 func watchCache(_ context.Context, p place) (func(*sample) error, error) {
 	var used, unused []string
-	err := files(p.source, func(path string) error {
+	err := walkFiles(p.source, func(path string) error {
 		if (len(used)+len(unused))%4 != 0 {
 			unused = append(unused, path)
 			return nil
 		}
 		used = append(used, path)
-		return readAll(path)
+		return readWhole(path)
 	})
 	if err != nil {
 		return nil, err
 	}
-	before, err := cached(used)
+	before, err := cachedBytes(used)
 	if err != nil {
 		return nil, err
 	}
 	return func(s *sample) error {
-		after, err := cached(used)
+		after, err := cachedBytes(used)
 		if err != nil {
 			return err
 		}
-		if err := files(p.ssd(), func(path string) error { unused = append(unused, path); return nil }); err != nil {
+		if err := walkFiles(p.ssdDir(), func(path string) error { unused = append(unused, path); return nil }); err != nil {
 			return err
 		}
-		left, err := cached(unused)
-		s.set("cache kept", float64(after)/float64(max(before, 1)))
-		s.set("cache left", float64(left))
+		left, err := cachedBytes(unused)
+		s.setValue("cache kept", float64(after)/float64(max(before, 1)))
+		s.setValue("cache left", float64(left))
 		return err
 	}, nil
 }
 
-// files calls do with the path of every regular file.
-func files(dir string, do func(path string) error) error {
+// walkFiles calls do with the path of every regular file.
+func walkFiles(dir string, do func(path string) error) error {
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
@@ -60,7 +61,7 @@ func files(dir string, do func(path string) error) error {
 	})
 }
 
-func readAll(path string) error {
+func readWhole(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -70,8 +71,8 @@ func readAll(path string) error {
 	return err
 }
 
-// cached is how many bytes of these files are in the page cache.
-func cached(paths []string) (bytes int64, err error) {
+// cachedBytes returns how many bytes of these files are in the page cache.
+func cachedBytes(paths []string) (bytes int64, err error) {
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -86,19 +87,19 @@ func cached(paths []string) (bytes int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		bytes += min(n, info.Size()) // pages are counted whole
+		bytes += min(n, info.Size()) // the kernel counts whole pages
 	}
 	return bytes, nil
 }
 
-// watchName measures after how long the name of the copy is gone.
-func watchName(_ context.Context, p place) (func(*sample) error, error) {
+// watchRemoval measures when the name of the copy disappears.
+func watchRemoval(_ context.Context, p place) (func(*sample) error, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
 	events := os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, p.ssd(), unix.IN_MOVED_FROM|unix.IN_DELETE); err != nil {
+	if _, err := unix.InotifyAddWatch(fd, p.ssdDir(), unix.IN_MOVED_FROM|unix.IN_DELETE); err != nil {
 		events.Close()
 		return nil, os.NewSyscallError("inotify_add_watch", err)
 	}
@@ -118,14 +119,16 @@ func watchName(_ context.Context, p place) (func(*sample) error, error) {
 		}
 	}()
 	return func(s *sample) error {
-		// The event is older than the end of the command: it is there, if at all.
-		events.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // inotify can be polled
+		// The event came before the command ended: if there is one, it can be read now.
+		if err := events.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			return errs.Join(err, events.Close())
+		}
 		after, ok := <-gone
 		events.Close()
 		if !ok {
-			return fmt.Errorf("watch %s: its name was never taken away", p.copied())
+			return fmt.Errorf("watch %s: no event for the removal of its name", p.copyPath())
 		}
-		s.set("gone", after.Seconds())
+		s.setValue("gone", after.Seconds())
 		return nil
 	}, nil
 }

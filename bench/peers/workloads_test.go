@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"os"
@@ -13,10 +13,10 @@ import (
 )
 
 func TestWorkloadsAreTheSameEveryTime(t *testing.T) {
-	w := workload{"w", []batch{same("segment", 2, 3*mib+5), smallFiles("small", 3, 20)}}
+	w := workload{"w", []batch{equalFiles("segment", 2, 3*mib+5), smallFiles("small", 3, 20)}}
 	a, b := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	for _, dir := range []string{a, b} {
-		if err := w.create(dir); err != nil {
+		if err := w.createShard(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -25,7 +25,7 @@ func TestWorkloadsAreTheSameEveryTime(t *testing.T) {
 	var count int
 	var bytes int64
 	parents := map[string]bool{}
-	err := files(a, func(path string) error {
+	err := walkFiles(a, func(path string) error {
 		info, err := os.Stat(path)
 		count, bytes = count+1, bytes+info.Size()
 		if parent := filepath.Base(filepath.Dir(path)); parent != "a" {
@@ -39,17 +39,17 @@ func TestWorkloadsAreTheSameEveryTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if count != w.files() || bytes != w.bytes() || len(parents) != 3 {
-		t.Errorf("%d files of %d bytes in %d directories, wanted %d of %d in 3", count, bytes, len(parents), w.files(), w.bytes())
+	if count != w.fileCount() || bytes != w.totalBytes() || len(parents) != 3 {
+		t.Errorf("%d files of %d bytes in %d directories, wanted %d of %d in 3", count, bytes, len(parents), w.fileCount(), w.totalBytes())
 	}
 }
 
 func TestSparseWorkload(t *testing.T) {
-	huge := same("huge", 1, 4*sparseUnit)
+	huge := equalFiles("huge", 1, 4*sparseUnit)
 	huge.stored = 4
 	w := workload{"sparse", []batch{huge}}
 	dir := filepath.Join(t.TempDir(), "w")
-	if err := w.create(dir); err != nil {
+	if err := w.createShard(dir); err != nil {
 		t.Fatal(err)
 	}
 	var st unix.Stat_t
@@ -59,7 +59,7 @@ func TestSparseWorkload(t *testing.T) {
 	if stored := st.Blocks * 512; st.Size != 4*sparseUnit || stored < sparseUnit || stored > sparseUnit+mib {
 		t.Errorf("%d bytes, %d stored, wanted %d and a quarter of it", st.Size, stored, 4*sparseUnit)
 	}
-	if got := w.space(); got < sparseUnit || got > sparseUnit+mib {
+	if got := w.diskSpace(); got < sparseUnit || got > sparseUnit+mib {
 		t.Errorf("space: got %d, wanted about %d", got, sparseUnit)
 	}
 }
@@ -67,7 +67,7 @@ func TestSparseWorkload(t *testing.T) {
 // Noise must not be something that a disk can make smaller.
 func TestNoiseHasNoPattern(t *testing.T) {
 	buf := make([]byte, mib+3)
-	noise(buf, seeded("x"))
+	fillNoise(buf, seededRandom("x"))
 	var counts [256]int
 	for _, b := range buf {
 		counts[b]++
@@ -84,30 +84,15 @@ func TestNoiseHasNoPattern(t *testing.T) {
 func TestBucketKeepsItsRate(t *testing.T) {
 	b := bucket{rate: 1_000_000}
 	now := time.Unix(1000, 0)
-	if got, want := b.reserve(100_000, now), 100*time.Millisecond-late; got != want {
+	if got, want := b.reserveBytes(100_000, now), 100*time.Millisecond-mostBehind; got != want {
 		t.Errorf("the first 100 ms of bytes: got %v, wanted %v", got, want)
 	}
-	if got, want := b.reserve(100_000, now), 200*time.Millisecond-late; got != want {
+	if got, want := b.reserveBytes(100_000, now), 200*time.Millisecond-mostBehind; got != want {
 		t.Errorf("somebody else's, at once: got %v, wanted %v", got, want)
 	}
 	now = now.Add(10 * time.Second) // nothing is saved up
-	if got, want := b.reserve(100_000, now), 100*time.Millisecond-late; got != want {
+	if got, want := b.reserveBytes(100_000, now), 100*time.Millisecond-mostBehind; got != want {
 		t.Errorf("after a pause: got %v, wanted %v", got, want)
-	}
-}
-
-func TestStrangers(t *testing.T) {
-	const mounts = `/dev/vda / ext4 rw 0 0
-tmpfs /dev/shm tmpfs rw 0 0
-/dev/loop3 /tmp/test/ext4 ext4 rw 0 0
-/dev/loop4 /tmp/with\040space xfs rw 0 0
-/dev/vdb /tmp/images ext4 rw 0 0
-tmpfs /dev/shm/test/tmpfs tmpfs rw 0 0
-/dev/loop0 /snap/tool squashfs ro 0 0
-`
-	got := strangers(mounts, "/tmp/images/here")
-	if want := []string{"/tmp/test/ext4", "/tmp/with space", "/dev/shm/test/tmpfs"}; !slices.Equal(got, want) {
-		t.Errorf("got %q, wanted %q", got, want)
 	}
 }
 
@@ -116,7 +101,7 @@ func TestNotes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.add("3=Also this = that."); err != nil {
+	if err := n.addNote("3=Also this = that."); err != nil {
 		t.Fatal(err)
 	}
 	for row, want := range map[int][]string{0: {"Of all."}, 3: {"Slow.\nBecause.", "Also this = that."}, 12: {"x"}} {
@@ -130,7 +115,7 @@ func TestNotes(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"3", "x=y", ""} {
-		if err := n.add(text); err == nil {
+		if err := n.addNote(text); err == nil {
 			t.Errorf("--note %q: wanted an error", text)
 		}
 	}

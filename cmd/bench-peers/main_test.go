@@ -12,42 +12,42 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// builds are this program and shard_to_ssd.
-func builds(t *testing.T) (peers, bin string) {
+// buildPrograms builds this program and shard_to_ssd.
+func buildPrograms(t *testing.T) (peers, bin string) {
 	t.Helper()
 	dir := t.TempDir()
-	peers, bin = filepath.Join(dir, "peers"), filepath.Join(dir, "shard_to_ssd")
+	peers, bin = filepath.Join(dir, "bench-peers"), filepath.Join(dir, "shard_to_ssd")
 	testkit.Command(t, "go", "build", "-buildvcs=false", "-o", peers, ".")
 	testkit.Command(t, "go", "build", "-buildvcs=false", "-o", bin, "shard_to_ssd/cmd/shard_to_ssd")
 	return peers, bin
 }
 
-// need is what the rows below run.
-func need(t *testing.T) {
+// needTools skips the test if a tool of the rows below is missing.
+func needTools(t *testing.T) {
 	testkit.NeedRoot(t)
 	testkit.Need(t, "fio", "rclone", "fpsync", "fpart", "rsync", "time", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs")
 }
 
-// inMemory is a directory for images: what they hold is not worth a disk.
-func inMemory(t *testing.T) string {
+// memoryDir makes a directory in memory, which is enough for tiny images.
+func memoryDir(t *testing.T) string {
 	t.Helper()
-	return testkit.Mount(t, "tmpfs", 5*gib/4)
+	return testkit.Mount(t, "tmpfs", 5<<28)
 }
 
-// Everything works, on some MB: every contender of these rows does what it should,
-// and all targets are judged. The numbers mean nothing.
+// On some MB, every contender of these rows does its work, and all targets are compared.
+// The numbers are meaningless.
 func TestTinyRun(t *testing.T) {
-	need(t)
-	peers, bin := builds(t)
+	needTools(t)
+	peers, bin := buildPrograms(t)
 	for _, c := range []struct {
-		name   string
-		flags  []string
-		judged int
+		name     string
+		flags    []string
+		compared int
 	}{
 		{"rows of all kinds", []string{"--rows", "1,4,5,7,9,10,11,12,14,15"}, 20},
 		{"two builds", []string{"--rows", "8,10", "--also", "same=" + bin}, 4},
 	} {
-		dir, report := inMemory(t), filepath.Join(t.TempDir(), "report.md")
+		dir, report := memoryDir(t), filepath.Join(t.TempDir(), "report.md")
 		flags := append(c.flags, "--size", "tiny", "--keep-caches", "--dir", dir, "-o", report, "--bin", bin)
 		out := testkit.Command(t, peers, flags...)
 		text, err := os.ReadFile(report)
@@ -59,22 +59,22 @@ func TestTinyRun(t *testing.T) {
 				t.Errorf("%s: %s", c.name, line)
 			}
 		}
-		if judged := strings.Count(string(text), " met |") + strings.Count(string(text), "**missed** |"); judged != c.judged {
-			t.Errorf("%s: %d targets were judged, wanted %d", c.name, judged, c.judged)
+		if compared := strings.Count(string(text), " met |") + strings.Count(string(text), "**missed** |"); compared != c.compared {
+			t.Errorf("%s: got %d targets compared, want %d", c.name, compared, c.compared)
 		}
-		nothingLeft(t, dir)
+		requireEmpty(t, dir)
 		if t.Failed() {
 			t.Log(out)
 		}
 	}
 }
 
-// nothingLeft checks that the directory is empty, and no disk of it attached or
+// requireEmpty checks that the directory is empty, and that no disk in it is attached or
 // mounted.
-func nothingLeft(t *testing.T, dir string) {
+func requireEmpty(t *testing.T, dir string) {
 	t.Helper()
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-		t.Errorf("left in the directory: %v, %v", entries, err)
+		t.Errorf("the directory: got entries %v, %v, want none", entries, err)
 	}
 	if disks := testkit.Command(t, "losetup", "-a"); strings.Contains(disks, dir) {
 		t.Errorf("disks are still attached:\n%s", disks)
@@ -85,12 +85,12 @@ func nothingLeft(t *testing.T, dir string) {
 	}
 }
 
-// What cannot work is refused before anything is made.
+// Wrong command lines fail before anything is made.
 func TestRefusals(t *testing.T) {
-	need(t)
+	needTools(t)
 	testkit.Need(t, "setpriv")
-	peers, bin := builds(t)
-	small := testkit.Mount(t, "tmpfs", mib)
+	peers, bin := buildPrograms(t)
+	small := testkit.Mount(t, "tmpfs", 1<<20)
 	for _, c := range []struct {
 		name   string
 		argv   []string
@@ -99,40 +99,40 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"not root", []string{"setpriv", "--reuid", "65534", "--clear-groups", peers}, 1, "need root"},
 		{"no room", []string{peers, "--size", "tiny", "--rows", "10", "--bin", bin, "--dir", small}, 1, `"calls, ext4" needs`},
-		{"no such row", []string{peers, "--rows", "16", "--bin", bin}, 1, "row 16: wanted 1 to 15"},
-		{"no such size", []string{peers, "--size", "huge", "--bin", bin}, 1, `size "huge": wanted`},
+		{"no such row", []string{peers, "--rows", "16", "--bin", bin}, 1, "got row 16, want 1 to 15"},
+		{"no such size", []string{peers, "--size", "huge", "--bin", bin}, 1, `got size "huge", want`},
 		{"no such program", []string{peers, "--rows", "1", "--bin", "/none/shard_to_ssd"}, 1, "/none/shard_to_ssd is not installed"},
-		{"a build without a label", []string{peers, "--also", bin}, 2, "wanted label=path"},
+		{"a build without a label", []string{peers, "--also", bin}, 2, "want label=path"},
 		{"an argument", []string{peers, "quick"}, 2, `argument "quick"`},
 		{"no such flag", []string{peers, "--fast"}, 2, "--fast"},
 	} {
 		cmd := exec.CommandContext(t.Context(), c.argv[0], c.argv[1:]...)
-		cmd.Dir = small // where they would write a report
+		cmd.Dir = small // a report would be here
 		out, _ := cmd.CombinedOutput()
 		if got := cmd.ProcessState.ExitCode(); got != c.status || !strings.Contains(string(out), c.want) {
-			t.Errorf("%s: got status %d, %s, wanted %d, %q", c.name, got, out, c.status, c.want)
+			t.Errorf("%s: got status %d, %s, want %d, %q", c.name, got, out, c.status, c.want)
 		}
 	}
 	if entries, err := os.ReadDir(small); err != nil || len(entries) > 0 {
-		t.Errorf("left behind: %v, %v", entries, err)
+		t.Errorf("after the refusals: got entries %v, %v, want none", entries, err)
 	}
 }
 
-// However it ends while a contender copies, no disk and no mount is left; of
-// SIGKILL a directory is, with nothing in it that takes space.
+// If it is interrupted while a contender copies, no disk and no mount is left. SIGKILL
+// leaves a directory, with nothing in it that takes space.
 func TestInterruptedRun(t *testing.T) {
-	need(t)
-	peers, _ := builds(t)
+	needTools(t)
+	peers, _ := buildPrograms(t)
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
-		dir := inMemory(t)
+		dir := memoryDir(t)
 		cmd := exec.CommandContext(t.Context(), peers, "--size", "tiny", "--rows", "7", "--keep-caches",
-			"--dir", dir, "-o", filepath.Join(t.TempDir(), "report.md"), "--bin", hanging(t))
+			"--dir", dir, "-o", filepath.Join(t.TempDir(), "report.md"), "--bin", hangingProgram(t))
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		awaitHanging(t, cmd)
 		if disks := testkit.Command(t, "losetup", "-a"); !strings.Contains(disks, dir) {
-			t.Fatalf("no disk is attached while it copies:\n%s", disks)
+			t.Fatalf("got no attached disk during the copy:\n%s", disks)
 		}
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
@@ -140,33 +140,33 @@ func TestInterruptedRun(t *testing.T) {
 		_ = cmd.Wait()
 		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
 		if signal == syscall.SIGKILL {
-			detached(t, dir)
+			awaitDetached(t, dir)
 			continue
 		}
 		if status.ExitStatus() != 130 {
-			t.Errorf("%v: got %v, wanted status 130", signal, cmd.ProcessState)
+			t.Errorf("%v: got %v, want status 130", signal, cmd.ProcessState)
 		}
-		nothingLeft(t, dir)
+		requireEmpty(t, dir)
 	}
 }
 
-// hanging is a program in the place of shard_to_ssd that never ends, and says in a
-// FIFO beside it that it runs.
-func hanging(t *testing.T) string {
+// hangingProgram makes a program that replaces shard_to_ssd and never ends. It reports in
+// a FIFO beside it that it runs.
+func hangingProgram(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hanging")
 	testkit.Command(t, "mkfifo", path+".runs")
-	script := "#!/bin/sh\n[ \"$1\" = --version ] && exit\necho >\"$0.runs\"\nexec sleep 600 # it is killed\n"
+	script := "#!/bin/sh\n[ \"$1\" = --version ] && exit\necho >\"$0.runs\"\nexec sleep 600 # until it is killed\n"
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// awaitHanging waits until the program given with --bin runs.
+// awaitHanging waits until the program of --bin runs.
 func awaitHanging(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	runs, err := os.OpenFile(cmd.Args[len(cmd.Args)-1]+".runs", os.O_RDWR, 0) // does not wait for a writer
+	runs, err := os.OpenFile(cmd.Args[len(cmd.Args)-1]+".runs", os.O_RDWR, 0) // O_RDONLY would wait for a writer
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,8 +179,8 @@ func awaitHanging(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// detached waits until the kernel has cleaned up after a process that could not.
-func detached(t *testing.T, dir string) {
+// awaitDetached waits until the kernel has detached the disks of a killed process.
+func awaitDetached(t *testing.T, dir string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
 		disks := testkit.Command(t, "losetup", "-a")
@@ -193,6 +193,6 @@ func detached(t *testing.T, dir string) {
 	}
 	images, err := filepath.Glob(filepath.Join(dir, "*", "*.img"))
 	if err != nil || len(images) > 0 {
-		t.Errorf("images are left: %q, %v", images, err)
+		t.Errorf("got images %q, %v, want none", images, err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package peers
 
 import (
 	"math"
@@ -7,31 +7,6 @@ import (
 	"strings"
 	"testing"
 )
-
-func TestMedian(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   float64
-	}{
-		{[]float64{3}, 3},
-		{[]float64{3, 1, 2}, 2},
-		{[]float64{4, 1, 3, 2}, 2.5},
-		{[]float64{100, 1, 1, 1, 100}, 1},
-	} {
-		before := append([]float64{}, c.values...)
-		if got := median(c.values); got != c.want {
-			t.Errorf("median of %v: got %v, wanted %v", c.values, got, c.want)
-		}
-		for i := range before {
-			if before[i] != c.values[i] {
-				t.Errorf("median sorted its argument: %v, was %v", c.values, before)
-			}
-		}
-	}
-	if got := median(nil); !math.IsNaN(got) {
-		t.Errorf("median of nothing: got %v, wanted NaN", got)
-	}
-}
 
 func TestTargets(t *testing.T) {
 	percent := quantity{unit: "%", digits: 1}
@@ -48,16 +23,16 @@ func TestTargets(t *testing.T) {
 		{"faster than the fastest", fasterBy(1.3, "a", "", "b", "c"), map[string]float64{"a": 10, "b": 20, "c": 13}, "1.30 ×", "met"},
 		{"not faster than one", fasterBy(1.3, "a", "", "b", "c"), map[string]float64{"a": 10, "b": 12, "c": 90}, "1.20 ×", "missed"},
 		{"one missing may have been the fastest", fasterBy(1.3, "a", "", "b", "c"), map[string]float64{"a": 10, "b": 20}, "–", "not measured"},
-		{"below", below(1, "a", percent), map[string]float64{"a": 1}, "1.0 %", "met"},
-		{"not below", below(1, "a", percent), map[string]float64{"a": 1.2}, "1.2 %", "missed"},
-		{"NaN is no number below", below(1, "a", percent), map[string]float64{"a": math.NaN()}, "–", "not measured"},
-		{"above", above(99, "a", percent), map[string]float64{"a": 99.5}, "99.5 %", "met"},
-		{"not above", above(99, "a", percent), map[string]float64{"a": 50}, "50.0 %", "missed"},
-		{"flat", flat(1.15, "a", "b", "c"), map[string]float64{"a": 10, "b": 11.5, "c": 11}, "1.15 ×", "met"},
-		{"falling is not flat", flat(1.15, "a", "b", "c"), map[string]float64{"a": 12, "b": 11, "c": 10}, "1.20 ×", "missed"},
-		{"flat, one missing", flat(1.15, "a", "b", "c"), map[string]float64{"a": 12, "b": 11}, "–", "not measured"},
+		{"below", medianAtMost(1, "a", percent), map[string]float64{"a": 1}, "1.0 %", "met"},
+		{"not below", medianAtMost(1, "a", percent), map[string]float64{"a": 1.2}, "1.2 %", "missed"},
+		{"NaN is no number below", medianAtMost(1, "a", percent), map[string]float64{"a": math.NaN()}, "–", "not measured"},
+		{"above", medianAtLeast(99, "a", percent), map[string]float64{"a": 99.5}, "99.5 %", "met"},
+		{"not above", medianAtLeast(99, "a", percent), map[string]float64{"a": 50}, "50.0 %", "missed"},
+		{"flat", spreadAtMost(1.15, "a", "b", "c"), map[string]float64{"a": 10, "b": 11.5, "c": 11}, "1.15 ×", "met"},
+		{"falling is not flat", spreadAtMost(1.15, "a", "b", "c"), map[string]float64{"a": 12, "b": 11, "c": 10}, "1.20 ×", "missed"},
+		{"flat, one missing", spreadAtMost(1.15, "a", "b", "c"), map[string]float64{"a": 12, "b": 11}, "–", "not measured"},
 	} {
-		v := c.target.judge(c.medians)
+		v := c.target.compareWith(c.medians)
 		if v.got != c.got || v.state != c.state {
 			t.Errorf("%s: got %s, %s, wanted %s, %s", c.name, v.got, v.state, c.got, c.state)
 		}
@@ -65,7 +40,7 @@ func TestTargets(t *testing.T) {
 }
 
 func TestQuantities(t *testing.T) {
-	w := workload{"w", []batch{same("f", 4, gib/2)}} // 2 GiB in 4 files
+	w := workload{"w", []batch{equalFiles("f", 4, gib/2)}} // 2 GiB in 4 files
 	s := sample{Wall: 3, CPU: 1, Values: map[string]float64{
 		"peak": 100 * float64(mib), "cache left": float64(gib / 50), "cache kept": 0.5, "gone": 0.02,
 		"phase copy": 0.01, "phase copy and read back": 0.02, "phase plan": 5,
@@ -81,7 +56,7 @@ func TestQuantities(t *testing.T) {
 			t.Errorf("%s, %s: got %v, wanted %v", c.quantity.name, c.quantity.unit, got, c.want)
 		}
 	}
-	s.set("phase clone", 0.004)
+	s.setValue("phase clone", 0.004)
 	if got := copyPhase.of(w, s); got != 4 {
 		t.Errorf("copy phase, with a phase for cloning: got %v ms, wanted 4", got)
 	}
@@ -116,24 +91,9 @@ func TestFioSeconds(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got sample
-		err := readFio(8, strings.Fields(c.jobs)...)(p, nil, &got)
+		err := parseFio(8, strings.Fields(c.jobs)...)(p, nil, &got)
 		if (err != nil) != (c.want == 0) || got.Wall != c.want {
 			t.Errorf("%s: got %v, %v, wanted %v", c.name, got.Wall, err, c.want)
-		}
-	}
-}
-
-// The percentile is that of the reads, also of a fio that a signal has ended.
-func TestFioP99(t *testing.T) {
-	const report = `{"jobs": [{"read": {"clat_ns": {"percentile": {"50.000000": 80000, "99.000000": 123456}}}}]}`
-	for _, text := range []string{report, "\nfio: terminating on signal 2\n" + report} {
-		if got, err := fioP99([]byte(text)); err != nil || got != 123.456 {
-			t.Errorf("got %v, %v", got, err)
-		}
-	}
-	for _, text := range []string{"", "{}", `{"jobs": [{"read": {}}]}`, report[:40]} {
-		if got, err := fioP99([]byte(text)); err == nil {
-			t.Errorf("%q: got %v, wanted an error", text, got)
 		}
 	}
 }

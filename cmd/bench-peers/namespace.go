@@ -11,15 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace says that this process has its mounts for itself.
-const inNamespace = "SHARD_TO_SSD_BENCH_NAMESPACE"
+// namespaceVariable is set in the environment of a process that has its own mount
+// namespace.
+const namespaceVariable = "SHARD_TO_SSD_BENCH_NAMESPACE"
 
-// ownNamespace starts the program once more in a mount namespace of its own, which
-// ends with it: also after SIGKILL nothing stays mounted. Only a thread can unshare,
-// and the threads that Go has by then would stay outside: hence the exec.
-func ownNamespace(dir string) error {
-	if os.Getenv(inNamespace) != "" {
-		return os.Unsetenv(inNamespace)
+// enterNamespace starts the program again in a mount namespace of its own. The namespace
+// ends with the process, so that no mount is left even after SIGKILL. The program must
+// start again because unshare affects only one thread, and Go has others by then.
+func enterNamespace(dir string) error {
+	if os.Getenv(namespaceVariable) != "" {
+		return os.Unsetenv(namespaceVariable)
 	}
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
@@ -28,25 +29,25 @@ func ownNamespace(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("separate the mount namespace: %w", err)
 	}
-	if err := detachStrangers(dir); err != nil {
+	if err := detachTemporary(dir); err != nil {
 		return err
 	}
 	self, err := os.Executable()
 	if err == nil {
-		err = syscall.Exec(self, os.Args, append(os.Environ(), inNamespace+"=1"))
+		err = syscall.Exec(self, os.Args, append(os.Environ(), namespaceVariable+"=1"))
 	}
 	return fmt.Errorf("start again in a mount namespace: %w", err)
 }
 
-// detachStrangers lets go of temporary mounts that others have made, here only.
-// Where their unmounting does not reach this namespace, it would keep their disks
-// and their memory for hours.
-func detachStrangers(dir string) error {
+// detachTemporary detaches temporary mounts of other processes, in this namespace only.
+// If an unmount of theirs did not propagate to this namespace, it would keep their disks
+// and memory for hours.
+func detachTemporary(dir string) error {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return err
 	}
-	for _, at := range slices.Backward(strangers(string(mounts), dir)) {
+	for _, at := range slices.Backward(temporaryMounts(string(mounts), dir)) {
 		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL {
 			return &os.PathError{Op: "detach", Path: at, Err: err}
 		}
@@ -54,9 +55,9 @@ func detachStrangers(dir string) error {
 	return nil
 }
 
-// strangers are the mount points below temporary directories, but for those that
-// dir is in.
-func strangers(mounts, dir string) (list []string) {
+// temporaryMounts returns the mount points below temporary directories, except those
+// that contain dir.
+func temporaryMounts(mounts, dir string) (list []string) {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	for line := range strings.Lines(mounts) {
 		fields := strings.Fields(line)
