@@ -54,8 +54,8 @@ func (m mount) addFacts(f *bench.Facts) {
 	f.Mount = knownText(strings.Join(slices.Sorted(maps.Keys(options)), ","))
 }
 
-// deviceDir returns the directory in sysfs of the mounted block device. It returns "" if
-// there is none, as below tmpfs or NFS, or more than one.
+// deviceDir returns the directory in sysfs of the mounted block device. It returns "" without
+// a device, as below tmpfs or NFS, and for more than one.
 func (o Options) deviceDir(m mount) string {
 	if m.MountInfo == nil {
 		return ""

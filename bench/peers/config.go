@@ -90,8 +90,8 @@ func (c Config) measureRows(ctx context.Context) (r record, err error) {
 	}
 	r.Versions = versionsOf(ctx, c.Builds)
 	start := time.Now()
-	log := func(format string, args ...any) {
-		fmt.Fprintf(c.Progress, "%6.0f s: %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
+	log := func(format string, args ...any) { // nothing depends on its lines
+		_, _ = fmt.Fprintf(c.Progress, "%6.0f s: %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
 	}
 	b := runner{
 		sizes: s, dir: dir, results: r.Results, log: log, keepCaches: c.KeepCaches,

@@ -232,8 +232,8 @@ func slowSourceReaders() []contender {
 	}
 }
 
-// shortCalls take milliseconds. Of the first two, each undoes the other. Builds do not
-// meet, since each has a user of its own.
+// shortCalls take milliseconds. The first two undo each other, and each build has a user
+// of its own.
 func shortCalls() []contender {
 	return []contender{
 		{name: present, bare: true, command: `$BIN -c --progress none -l $LOCKS -s $DST -i b$LABEL $SRC`},

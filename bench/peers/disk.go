@@ -123,8 +123,8 @@ type fileSystem struct {
 }
 
 // fileSystemOf returns the options for ext4, xfs or btrfs. No work may be left for the
-// background: no lazy initialisation of inode tables, no discards. (The journal of ext4
-// is not zeroed, and the kernel does not do that later.) The size of the journal is
+// background: no lazy initialisation of inode tables, no discards. The journal of ext4
+// is not zeroed, and the kernel does not do that later. The size of the journal is
 // given, because a small disk would get a journal of a few MiB.
 func fileSystemOf(name string, s sizes) fileSystem {
 	switch name {

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// oneRow is a table of three contenders, of which one failed.
+// oneRow returns a row with a table, and results of three contenders. One of them failed.
 func oneRow() (row, map[string]*series) {
 	w := workload{"2 × 1 GiB", []batch{equalFiles("f", 2, gib)}}
 	lanes := freshLanes(w, "ext4", contender{name: "a"}, contender{name: "b | b"}, contender{name: "c"}, contender{name: "d"})
@@ -48,7 +48,7 @@ func TestRowInTheReport(t *testing.T) {
 Why it is so.
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
-		t.Errorf("wanted -, got +:\n%s", diff)
+		t.Errorf("want -, got +:\n%s", diff)
 	}
 }
 
@@ -59,15 +59,15 @@ func TestRatio(t *testing.T) {
 		"–": {of(1), of(0)}, "0.00": {of(0), of(1)},
 	} {
 		if got := formatRatio(pair[0], pair[1]); got != want {
-			t.Errorf("%v to %v: %q, wanted %q", pair[0].median, pair[1].median, got, want)
+			t.Errorf("ratio of %v to %v: got %q, want %q", pair[0].median, pair[1].median, got, want)
 		}
 	}
 	if got := formatRatio(of(1), line{median: 1, samples: 1, failed: "it fell"}); got != "–" {
-		t.Errorf("to one that failed: %q", got)
+		t.Errorf("ratio to a failed line: got %q, want –", got)
 	}
 }
 
-func TestSummary(t *testing.T) {
+func TestTargetsTable(t *testing.T) {
 	r, results := oneRow()
 	const want = `| row | work | target | measured | |
 |--:|---|---|--:|---|
@@ -76,12 +76,12 @@ func TestSummary(t *testing.T) {
 | 3 | a race: 2 × 1 GiB on ext4 | a at most 1.00 × c | – | **not measured** |
 `
 	if diff := cmp.Diff(want, targetsTable([]row{r}, results)); diff != "" {
-		t.Errorf("wanted -, got +:\n%s", diff)
+		t.Errorf("want -, got +:\n%s", diff)
 	}
 }
 
-// All that was measured is in one table, and what failed is an error.
-func TestEverything(t *testing.T) {
+// One table has all results, and an error names the contenders that failed.
+func TestLinesTable(t *testing.T) {
 	r, results := oneRow()
 	const want = `| row | work | contender | median | min – max | samples | ratio |
 |--:|---|---|--:|--:|--:|--:|
@@ -91,27 +91,27 @@ func TestEverything(t *testing.T) {
 | 3 | 2 × 1 GiB on ext4, time | d | not measured | | | |
 `
 	if diff := cmp.Diff(want, linesTable([]row{r}, results)); diff != "" {
-		t.Errorf("wanted -, got +:\n%s", diff)
+		t.Errorf("want -, got +:\n%s", diff)
 	}
 	if err := (record{Results: results}).failures(); err == nil || !strings.Contains(err.Error(), "c failed: c: exit status 1") {
-		t.Errorf("a contender failed, and the error is %v", err)
+		t.Errorf("with a failed contender: got %v, want its error", err)
 	}
 	if err := (record{}).failures(); err != nil {
 		t.Error(err)
 	}
 }
 
-// A copy that moved data is no sample of a clone.
+// A copy that moved data fails as a sample of a clone.
 func TestCloningIsCloning(t *testing.T) {
 	for engines, good := range map[string]bool{`"clone":{"bytes":5}`: true, `"direct":{"bytes":5}`: false, `"clone":{"bytes":4},"direct":{"bytes":1}`: false} {
 		var s sample
 		if err := cloningTool().parse(place{}, []byte(`{"jobs":16,"read_back":"clone","engines":{`+engines+`},"phases":[{"name":"clone","seconds":0.001}]}`), &s); (err == nil) != good {
-			t.Errorf("%s: %v", engines, err)
+			t.Errorf("engines %s: got %v, want an error: %v", engines, err, !good)
 		}
 	}
 }
 
-// The report of samples that were kept is the report of those that were just taken.
+// The report of saved samples is the same as the first report.
 func TestReportWrittenAgain(t *testing.T) {
 	o := Config{Raw: filepath.Join(t.TempDir(), "raw.json")}
 	r := record{
@@ -160,12 +160,12 @@ func TestReportWrittenAgain(t *testing.T) {
 func TestLoadRefusesNonsense(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raw.json")
 	if _, err := loadRecord(path); err == nil {
-		t.Error("a file that is not there: wanted an error")
+		t.Error("an absent file: got nil, want an error")
 	}
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := loadRecord(path); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("half an object: got %v, wanted an error with the path", err)
+		t.Errorf("half an object: got %v, want an error with the path", err)
 	}
 }

@@ -7,15 +7,13 @@ import (
 	"testing"
 )
 
-func replace(text string, pairs ...string) string { return strings.NewReplacer(pairs...).Replace(text) }
-
-// Every label that a target speaks of is a line of its table: otherwise it would
-// never be judged.
-func TestTargetsSpeakOfTheirTables(t *testing.T) {
+// Every label of a target is a line of its table. Otherwise the target would never be
+// compared.
+func TestTargetsNameTheirLines(t *testing.T) {
 	rows := allRows(fullSize(), FioSettings{"4M", 16})
 	for i, r := range rows {
 		if r.number != i+1 {
-			t.Errorf("row %d is called %d", i+1, r.number)
+			t.Errorf("got number %d for row %d", r.number, i+1)
 		}
 		targets := 0
 		for _, table := range r.tables {
@@ -26,21 +24,21 @@ func TestTargetsSpeakOfTheirTables(t *testing.T) {
 			for _, target := range table.targets {
 				targets++
 				if v := target.compareWith(medians); v.state == "not measured" {
-					t.Errorf("row %d, %s: %q is never judged", r.number, table.title, target.want)
+					t.Errorf("row %d, %s: target %q is never compared", r.number, table.title, target.want)
 				}
 			}
 		}
 		if targets == 0 {
-			t.Errorf("row %d has no target", r.number)
+			t.Errorf("row %d: got no target, want one", r.number)
 		}
 	}
 	if len(rows) != 15 {
-		t.Errorf("%d rows, wanted 15", len(rows))
+		t.Errorf("got %d rows, want 15", len(rows))
 	}
 }
 
-// Lanes of one key are measured once, for all rows: they must be the same.
-func TestKeysTellLanesApart(t *testing.T) {
+// Lanes with the same key are measured once, for all rows. So they must be the same.
+func TestKeysDistinguishLanes(t *testing.T) {
 	for _, s := range []sizes{fullSize(), standardSize(), quickSize(), tinySize()} {
 		seen, labels := map[string]lane{}, map[string]bool{}
 		for _, r := range allRows(s, FioSettings{"4M", 16}) {
@@ -62,7 +60,7 @@ func TestKeysTellLanesApart(t *testing.T) {
 	}
 }
 
-func TestChosen(t *testing.T) {
+func TestSelectRows(t *testing.T) {
 	numbersOf := func(rows []row) (numbers []int) {
 		for _, r := range rows {
 			numbers = append(numbers, r.number)
@@ -71,18 +69,17 @@ func TestChosen(t *testing.T) {
 	}
 	all := func() []row { return allRows(tinySize(), FioSettings{}) }
 	if rows, err := selectRows(all(), nil); err != nil || len(rows) != 15 {
-		t.Errorf("no numbers: got %v, %v, wanted all", numbersOf(rows), err)
+		t.Errorf("no numbers: got %v, %v, want all", numbersOf(rows), err)
 	}
 	if rows, err := selectRows(all(), []int{12, 3}); err != nil || !slices.Equal(numbersOf(rows), []int{3, 12}) {
-		t.Errorf("12 and 3: got %v, %v", numbersOf(rows), err)
+		t.Errorf("12 and 3: got %v, %v, want 3 and 12", numbersOf(rows), err)
 	}
 	if _, err := selectRows(all(), []int{3, 16}); err == nil {
-		t.Error("16: wanted an error")
+		t.Error("row 16: got nil, want an error")
 	}
 }
 
-// Another build is in turn with the first wherever shard_to_ssd runs, and nowhere
-// else.
+// Another build runs in turn with the first, in lanes of shard_to_ssd only.
 func TestOtherBuilds(t *testing.T) {
 	rows := withBuilds(allRows(tinySize(), FioSettings{"4M", 16}), []Build{{"", "/new"}, {"old", "/old"}})
 	var got []string
@@ -90,11 +87,11 @@ func TestOtherBuilds(t *testing.T) {
 		got = append(got, l.contenderName()+" "+l.build.Path)
 	}
 	if want := []string{"shard_to_ssd /new", "shard_to_ssd (old) /old", "fio, the same I/O /new"}; !slices.Equal(got, want) {
-		t.Errorf("row 1: got %q, wanted %q", got, want)
+		t.Errorf("row 1: got %q, want %q", got, want)
 	}
 	first := rows[12].tables[0]
 	if got := first.labelOf(first.lanes[1]); got != "50 files of 1 kB (old)" {
-		t.Errorf("row 13: the second line is %q", got)
+		t.Errorf("row 13: got second line %q, want that of the old build", got)
 	}
 }
 
@@ -121,11 +118,11 @@ func TestTurns(t *testing.T) {
 		{"growth of bytes, ext4", 3, 3},
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("got  %v\nwanted %v", got, want)
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }
 
-// A row that takes few samples takes no more than were asked for.
+// A setting with few samples takes at most the requested number.
 func TestSamplesOfSettings(t *testing.T) {
 	for _, c := range []struct {
 		setting setting
@@ -137,25 +134,25 @@ func TestSamplesOfSettings(t *testing.T) {
 		{setting{samples: 100, warm: true}, 100},
 	} {
 		if got := c.setting.sampleCount(2); got != c.want {
-			t.Errorf("%+v of 2: got %d, wanted %d", c.setting, got, c.want)
+			t.Errorf("%+v of 2: got %d, want %d", c.setting, got, c.want)
 		}
 	}
 }
 
-func TestPeakCountsWhatIsKept(t *testing.T) {
+func TestPeakCountsKeptSources(t *testing.T) {
 	s := tinySize()
 	a, b := workload{"a", []batch{equalFiles("a", 1, gib)}}, workload{"b", []batch{equalFiles("b", 1, 2*gib)}}
 	turns := []turn{
 		{name: "1", lanes: freshLanes(a, "ext4", ourTool())},
 		{name: "2", lanes: freshLanes(b, "ext4", ourTool())},
-		{name: "3", lanes: freshLanes(a, "xfs", ourTool())}, // a is kept through turn 2
+		{name: "3", lanes: freshLanes(a, "xfs", ourTool())}, // a stays on its disk during turn 2
 	}
 	got, name := peakDiskSpace(turns, s)
 	if want := turns[1].diskSize(s) + sourceDiskSize(a) + sourceDiskSize(b); got != want || name != "2" {
-		t.Errorf("got %d for %s, wanted %d for 2", got, name, want)
+		t.Errorf("got %d for %s, want %d for 2", got, name, want)
 	}
-	if got, _ := peakDiskSpace(turns[1:], s); got != turns[1].diskSize(s)+sourceDiskSize(b) { // a is not there yet
-		t.Errorf("without turn 1: got %d, wanted %d", got, turns[1].diskSize(s)+sourceDiskSize(b))
+	if got, _ := peakDiskSpace(turns[1:], s); got != turns[1].diskSize(s)+sourceDiskSize(b) { // a does not exist yet
+		t.Errorf("without turn 1: got %d, want %d", got, turns[1].diskSize(s)+sourceDiskSize(b))
 	}
 }
 
@@ -163,17 +160,17 @@ func TestSizes(t *testing.T) {
 	for name, want := range map[string]int64{"full": gib, "0.25": 256 * mib, "2": 2 * gib, "0.001": 4 * mib} {
 		s, err := parseSize(name)
 		if err != nil || s.Segment != want {
-			t.Errorf("%s: got %d, %v, wanted %d", name, s.Segment, err, want)
+			t.Errorf("%s: got %d, %v, want %d", name, s.Segment, err, want)
 		}
 	}
 	for _, name := range []string{"", "huge", "0", "-1", "NaN", "1e9"} {
 		if s, err := parseSize(name); err == nil {
-			t.Errorf("%q: got %+v, wanted an error", name, s)
+			t.Errorf("%q: got %+v, want an error", name, s)
 		}
 	}
 }
 
-// The variables of command lines are those that there are.
+// Command lines use only variables that exist.
 func TestCommandsUseKnownVariables(t *testing.T) {
 	env := place{}.variables()
 	variable := regexp.MustCompile(`\$\{?([A-Z]+)`)

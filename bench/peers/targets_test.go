@@ -22,10 +22,10 @@ func TestTargets(t *testing.T) {
 		{"at most, not itself", atMost(1.05, "a", "b"), map[string]float64{"b": 1}, "–", "not measured"},
 		{"faster than the fastest", fasterBy(1.3, "a", "", "b", "c"), map[string]float64{"a": 10, "b": 20, "c": 13}, "1.30 ×", "met"},
 		{"not faster than one", fasterBy(1.3, "a", "", "b", "c"), map[string]float64{"a": 10, "b": 12, "c": 90}, "1.20 ×", "missed"},
-		{"one missing may have been the fastest", fasterBy(1.3, "a", "", "b", "c"), map[string]float64{"a": 10, "b": 20}, "–", "not measured"},
+		{"a missing one could be the fastest", fasterBy(1.3, "a", "", "b", "c"), map[string]float64{"a": 10, "b": 20}, "–", "not measured"},
 		{"below", medianAtMost(1, "a", percent), map[string]float64{"a": 1}, "1.0 %", "met"},
 		{"not below", medianAtMost(1, "a", percent), map[string]float64{"a": 1.2}, "1.2 %", "missed"},
-		{"NaN is no number below", medianAtMost(1, "a", percent), map[string]float64{"a": math.NaN()}, "–", "not measured"},
+		{"NaN is not below", medianAtMost(1, "a", percent), map[string]float64{"a": math.NaN()}, "–", "not measured"},
 		{"above", medianAtLeast(99, "a", percent), map[string]float64{"a": 99.5}, "99.5 %", "met"},
 		{"not above", medianAtLeast(99, "a", percent), map[string]float64{"a": 50}, "50.0 %", "missed"},
 		{"flat", spreadAtMost(1.15, "a", "b", "c"), map[string]float64{"a": 10, "b": 11.5, "c": 11}, "1.15 ×", "met"},
@@ -34,7 +34,7 @@ func TestTargets(t *testing.T) {
 	} {
 		v := c.target.compareWith(c.medians)
 		if v.got != c.got || v.state != c.state {
-			t.Errorf("%s: got %s, %s, wanted %s, %s", c.name, v.got, v.state, c.got, c.state)
+			t.Errorf("%s: got %s, %s, want %s, %s", c.name, v.got, v.state, c.got, c.state)
 		}
 	}
 }
@@ -53,18 +53,22 @@ func TestQuantities(t *testing.T) {
 		{cacheLeft, 1}, {cacheKept, 50}, {gone, 20}, {copyPhase, 30},
 	} {
 		if got := c.quantity.of(w, s); math.Abs(got-c.want) > 1e-6*c.want {
-			t.Errorf("%s, %s: got %v, wanted %v", c.quantity.name, c.quantity.unit, got, c.want)
+			t.Errorf("%s, %s: got %v, want %v", c.quantity.name, c.quantity.unit, got, c.want)
 		}
 	}
 	s.setValue("phase clone", 0.004)
 	if got := copyPhase.of(w, s); got != 4 {
-		t.Errorf("copy phase, with a phase for cloning: got %v ms, wanted 4", got)
+		t.Errorf("copy phase, with a phase for cloning: got %v ms, want 4", got)
 	}
 	for _, q := range []quantity{peak, cacheLeft, cacheKept, gone, copyPhase} {
 		if got := q.of(w, sample{Wall: 3}); !math.IsNaN(got) {
-			t.Errorf("%s of a sample without it: got %v, wanted NaN", q.name, got)
+			t.Errorf("%s of a sample without it: got %v, want NaN", q.name, got)
 		}
 	}
+}
+
+func replaceAll(text string, pairs ...string) string {
+	return strings.NewReplacer(pairs...).Replace(text)
 }
 
 func TestFioSeconds(t *testing.T) {
@@ -72,16 +76,16 @@ func TestFioSeconds(t *testing.T) {
 		{"jobname": "source", "error": 0, "read": {"runtime": 2000, "io_bytes": 8}, "write": {"runtime": 0, "io_bytes": 0}},
 		{"jobname": "copy", "error": 0, "read": {"runtime": 0, "io_bytes": 0}, "write": {"runtime": 3000, "io_bytes": 8}},
 		{"jobname": "back", "error": %ERROR%, "read": {"runtime": 1500, "io_bytes": %BACK%}, "write": {"runtime": 0, "io_bytes": 0}}]}`
-	whole := replace(report, "%ERROR%", "0", "%BACK%", "8")
+	whole := replaceAll(report, "%ERROR%", "0", "%BACK%", "8")
 	for _, c := range []struct {
 		name string
 		text string
 		jobs string
 		want float64 // 0: an error
 	}{
-		{"the slower of two, and back", whole, "source copy back", 4.5},
-		{"a job failed", replace(report, "%ERROR%", "5", "%BACK%", "8"), "source copy back", 0},
-		{"not all was read back", replace(report, "%ERROR%", "0", "%BACK%", "4"), "source copy back", 0},
+		{"the slower of two, then reading back", whole, "source copy back", 4.5},
+		{"a job failed", replaceAll(report, "%ERROR%", "5", "%BACK%", "8"), "source copy back", 0},
+		{"read back in part", replaceAll(report, "%ERROR%", "0", "%BACK%", "4"), "source copy back", 0},
 		{"a job is missing", `{"jobs": []}`, "back", 0},
 		{"another job is missing", whole, "source copy back more", 0},
 		{"no JSON", "fio: cannot open", "back", 0},
@@ -93,7 +97,7 @@ func TestFioSeconds(t *testing.T) {
 		var got sample
 		err := parseFio(8, strings.Fields(c.jobs)...)(p, nil, &got)
 		if (err != nil) != (c.want == 0) || got.Wall != c.want {
-			t.Errorf("%s: got %v, %v, wanted %v", c.name, got.Wall, err, c.want)
+			t.Errorf("%s: got %v, %v, want %v", c.name, got.Wall, err, c.want)
 		}
 	}
 }

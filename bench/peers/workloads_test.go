@@ -12,7 +12,7 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-func TestWorkloadsAreTheSameEveryTime(t *testing.T) {
+func TestWorkloadsAreReproducible(t *testing.T) {
 	w := workload{"w", []batch{equalFiles("segment", 2, 3*mib+5), smallFiles("small", 3, 20)}}
 	a, b := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	for _, dir := range []string{a, b} {
@@ -31,7 +31,7 @@ func TestWorkloadsAreTheSameEveryTime(t *testing.T) {
 		if parent := filepath.Base(filepath.Dir(path)); parent != "a" {
 			parents[parent] = true
 			if info.Size() < 1_000 || info.Size() > 20_000 {
-				t.Errorf("%s: %d bytes, wanted 1,000 to 20,000", path, info.Size())
+				t.Errorf("%s: got %d bytes, want 1,000 to 20,000", path, info.Size())
 			}
 		}
 		return err
@@ -40,7 +40,7 @@ func TestWorkloadsAreTheSameEveryTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	if count != w.fileCount() || bytes != w.totalBytes() || len(parents) != 3 {
-		t.Errorf("%d files of %d bytes in %d directories, wanted %d of %d in 3", count, bytes, len(parents), w.fileCount(), w.totalBytes())
+		t.Errorf("got %d files of %d bytes in %d directories, want %d of %d in 3", count, bytes, len(parents), w.fileCount(), w.totalBytes())
 	}
 }
 
@@ -57,14 +57,14 @@ func TestSparseWorkload(t *testing.T) {
 		t.Fatal(err)
 	}
 	if stored := st.Blocks * 512; st.Size != 4*sparseUnit || stored < sparseUnit || stored > sparseUnit+mib {
-		t.Errorf("%d bytes, %d stored, wanted %d and a quarter of it", st.Size, stored, 4*sparseUnit)
+		t.Errorf("got %d bytes, %d stored, want %d and a quarter of it", st.Size, stored, 4*sparseUnit)
 	}
 	if got := w.diskSpace(); got < sparseUnit || got > sparseUnit+mib {
-		t.Errorf("space: got %d, wanted about %d", got, sparseUnit)
+		t.Errorf("disk space: got %d, want about %d", got, sparseUnit)
 	}
 }
 
-// Noise must not be something that a disk can make smaller.
+// A disk must not be able to compress the noise.
 func TestNoiseHasNoPattern(t *testing.T) {
 	buf := make([]byte, mib+3)
 	fillNoise(buf, seededRandom("x"))
@@ -73,50 +73,50 @@ func TestNoiseHasNoPattern(t *testing.T) {
 		counts[b]++
 	}
 	if least, most := slices.Min(counts[:]), slices.Max(counts[:]); least < 3500 || most > 4700 {
-		t.Errorf("a byte occurs %d times, another %d: wanted about 4096 each", least, most)
+		t.Errorf("got %d to %d of each byte, want about 4096", least, most)
 	}
 	if string(buf[:4096]) == string(buf[4096:8192]) {
-		t.Error("two blocks are the same")
+		t.Error("got two equal blocks, want different ones")
 	}
 }
 
-// The bucket is asked as by a reader, with the clock in the test's hand.
+// The test gives the times, instead of a clock.
 func TestBucketKeepsItsRate(t *testing.T) {
 	b := bucket{rate: 1_000_000}
 	now := time.Unix(1000, 0)
 	if got, want := b.reserveBytes(100_000, now), 100*time.Millisecond-mostBehind; got != want {
-		t.Errorf("the first 100 ms of bytes: got %v, wanted %v", got, want)
+		t.Errorf("the first 100 ms of bytes: got %v, want %v", got, want)
 	}
 	if got, want := b.reserveBytes(100_000, now), 200*time.Millisecond-mostBehind; got != want {
-		t.Errorf("somebody else's, at once: got %v, wanted %v", got, want)
+		t.Errorf("another reader at the same time: got %v, want %v", got, want)
 	}
-	now = now.Add(10 * time.Second) // nothing is saved up
+	now = now.Add(10 * time.Second) // an idle bucket saves nothing up
 	if got, want := b.reserveBytes(100_000, now), 100*time.Millisecond-mostBehind; got != want {
-		t.Errorf("after a pause: got %v, wanted %v", got, want)
+		t.Errorf("after a pause: got %v, want %v", got, want)
 	}
 }
 
 func TestNotes(t *testing.T) {
-	n, err := parseNotes("Of all.\n\n## Row 3\n\nSlow.\nBecause.\n## Row 12\nx\n")
+	n, err := parseNotes("About all.\n\n## Row 3\n\nSlow.\nBecause.\n## Row 12\nx\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.addNote("3=Also this = that."); err != nil {
+	if err := n.addNote("3=More: this = that."); err != nil {
 		t.Fatal(err)
 	}
-	for row, want := range map[int][]string{0: {"Of all."}, 3: {"Slow.\nBecause.", "Also this = that."}, 12: {"x"}} {
+	for row, want := range map[int][]string{0: {"About all."}, 3: {"Slow.\nBecause.", "More: this = that."}, 12: {"x"}} {
 		if !slices.Equal(n[row], want) {
-			t.Errorf("row %d: got %q, wanted %q", row, n[row], want)
+			t.Errorf("row %d: got %q, want %q", row, n[row], want)
 		}
 	}
 	for _, text := range []string{"## Rows\n", "## Row x\n", "## 3\n"} {
 		if _, err := parseNotes(text); err == nil {
-			t.Errorf("%q: wanted an error", text)
+			t.Errorf("%q: got nil, want an error", text)
 		}
 	}
 	for _, text := range []string{"3", "x=y", ""} {
 		if err := n.addNote(text); err == nil {
-			t.Errorf("--note %q: wanted an error", text)
+			t.Errorf("--note %q: got nil, want an error", text)
 		}
 	}
 }
