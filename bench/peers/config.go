@@ -85,7 +85,7 @@ func (c Config) measureRows(ctx context.Context) (r record, err error) {
 		return r, err
 	}
 	defer func() { err = errs.Join(err, os.RemoveAll(dir)) }()
-	if r.Facts, err = environmentOf(dir); err != nil {
+	if r.Facts, err = environmentOf(ctx, dir); err != nil {
 		return r, err
 	}
 	r.Versions = versionsOf(ctx, c.Builds)

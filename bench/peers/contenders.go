@@ -176,7 +176,11 @@ func parseJSON(_ place, stdout []byte, s *sample) error {
 	for _, phase := range r.Phases {
 		s.setValue("phase "+phase.Name, phase.Seconds)
 	}
-	s.Chose = fmt.Sprintf("%d jobs, engines %s, read back %s", r.Jobs, strings.Join(slices.Sorted(maps.Keys(r.Engines)), " and "), r.ReadBack)
+	s.Chose = fmt.Sprintf("%d jobs, ", r.Jobs)
+	if engines := slices.Sorted(maps.Keys(r.Engines)); len(engines) > 0 { // --verify has none
+		s.Chose += fmt.Sprintf("engines %s, ", strings.Join(engines, " and "))
+	}
+	s.Chose += "read back " + r.ReadBack
 	return nil
 }
 

@@ -19,7 +19,7 @@ import (
 type fact struct{ What, Value string }
 
 // environmentOf describes the machine, and the disk with the images.
-func environmentOf(dir string) ([]fact, error) {
+func environmentOf(ctx context.Context, dir string) ([]fact, error) {
 	f, err := facts.Collect(dir, facts.Options{HideSerial: true})
 	if err != nil {
 		return nil, err
@@ -31,10 +31,19 @@ func environmentOf(dir string) ([]fact, error) {
 		{"CPU", fmt.Sprintf("%s, %s", orUnknown(f.CPU), humanize.Count(f.CPUs, "core"))},
 		{"memory", memorySize(f)},
 		{"touching free memory", touchMemory()},
-		{"virtual machine", orElse(f.Virtual, "not detected")},
+		{"virtual machine", virtualMachine(ctx, f)},
 		{"disk", describeDevice(f)},
 		{"file system below the images", orUnknown(f.FileSystem) + " " + orUnknown(f.Mount)},
 	}, nil
+}
+
+// virtualMachine asks systemd, which recognizes more kinds than package facts.
+func virtualMachine(ctx context.Context, f bench.Facts) string {
+	kind := firstLine(ctx, "systemd-detect-virt", "--vm")
+	if kind == "unknown" || kind == "none" || strings.Contains(kind, " ") {
+		return orElse(f.Virtual, "not detected")
+	}
+	return kind
 }
 
 func orUnknown(s *string) string { return orElse(s, "unknown") }
