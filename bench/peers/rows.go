@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// row is a group of tables about one promise. The number stays the same over time.
+// row is a group of tables about one promise. Notes refer to its number, so the number
+// must not change.
 type row struct {
 	number int
 	title  string

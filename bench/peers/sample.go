@@ -43,7 +43,7 @@ func namedValue(name string, factor float64) func(workload, sample) float64 {
 	}
 }
 
-// The quantities of rows. They are constants, except for the language.
+// The quantities of rows. They never change; Go has no constants of this type.
 var (
 	seconds      = quantity{"time", "s", 2, func(_ workload, s sample) float64 { return s.Wall }}
 	milliseconds = quantity{"time", "ms", 2, func(_ workload, s sample) float64 { return s.Wall * 1000 }}

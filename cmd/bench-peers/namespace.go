@@ -17,7 +17,7 @@ const namespaceVariable = "SHARD_TO_SSD_BENCH_NAMESPACE"
 
 // enterNamespace starts the program again in a mount namespace of its own. The namespace
 // ends with the process, so that no mount is left even after SIGKILL. The program must
-// start again because unshare affects only one thread, and Go has others by then.
+// start again because unshare affects only one thread, and Go has started others.
 func enterNamespace(dir string) error {
 	if os.Getenv(namespaceVariable) != "" {
 		return os.Unsetenv(namespaceVariable)
