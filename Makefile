@@ -30,7 +30,7 @@ torture: ## breaks the program everywhere for TIME=30m, and counts how often
 bench-peers: build ## against other tools and fio: SIZE=quick|standard|full, ROWS=1,2, SAMPLES=5
 	scripts/bench-peers.sh '$(SIZE)' '$(ROWS)' '$(SAMPLES)'
 
-lint: ## gofmt, go vet, staticcheck, govulncheck
+lint: ## gofmt, go vet, staticcheck, errcheck, govulncheck
 	scripts/lint.sh
 
 demo: build ## two services share a sample shard, step by step
