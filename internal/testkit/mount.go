@@ -126,7 +126,7 @@ func mayMount() bool {
 	if err := unix.Capget(&header, &data[0]); err != nil {
 		return false
 	}
-	return isRoot() && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+	return isRoot() && !checkOnly() && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 func isRoot() bool { return os.Geteuid() == 0 }
@@ -147,19 +147,24 @@ func Command(t testing.TB, name string, args ...string) string {
 }
 
 // Need skips the test if a tool is not installed, and names the Debian package of the
-// tool. With SHARD_TO_SSD_TESTS=all the test fails instead.
+// tool. With SHARD_TO_SSD_TESTS=all the test fails instead. With
+// SHARD_TO_SSD_TESTS=check the test is always skipped, so that the same tests run on
+// every machine.
 func Need(t testing.TB, tools ...string) {
 	t.Helper()
+	if checkOnly() {
+		t.Skip("needs tools: " + strings.Join(tools, " "))
+	}
 	if tool := missingTool(tools...); tool != "" {
 		forgo(t, installHint(tool))
 	}
 }
 
 // NeedRoot skips the test if it does not run as root. With SHARD_TO_SSD_TESTS=all the
-// test fails instead.
+// test fails instead. With SHARD_TO_SSD_TESTS=check the test is always skipped.
 func NeedRoot(t testing.TB) {
 	t.Helper()
-	if !isRoot() {
+	if !isRoot() || checkOnly() {
 		forgo(t, "needs root")
 	}
 }
@@ -236,4 +241,5 @@ func forgo(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-func wantAll() bool { return os.Getenv("SHARD_TO_SSD_TESTS") == "all" }
+func wantAll() bool   { return os.Getenv("SHARD_TO_SSD_TESTS") == "all" }
+func checkOnly() bool { return os.Getenv("SHARD_TO_SSD_TESTS") == "check" }

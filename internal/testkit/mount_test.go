@@ -50,6 +50,7 @@ func TestNeed(t *testing.T) {
 	absent := func(t testing.TB) { Need(t, "sh", "no-such-tool") }
 	for _, c := range []struct{ tests, want string }{
 		{"", "skip: no-such-tool is not installed: apt-get install no-such-tool"},
+		{"check", "skip: needs tools: sh no-such-tool"},
 		{"all", "fatal: no-such-tool is not installed"},
 	} {
 		t.Setenv("SHARD_TO_SSD_TESTS", c.tests)
@@ -62,6 +63,18 @@ func TestNeed(t *testing.T) {
 	}
 	if got := debianPackage("mkfs.xfs"); got != "xfsprogs" {
 		t.Errorf("package of mkfs.xfs: got %q, want xfsprogs", got)
+	}
+}
+
+func TestNeedRootInCheck(t *testing.T) {
+	t.Setenv("SHARD_TO_SSD_TESTS", "check")
+	for name, need := range map[string]func(testing.TB){
+		"NeedRoot": func(t testing.TB) { NeedRoot(t) },
+		"Mount":    func(t testing.TB) { Mount(t, "tmpfs", 1<<20) },
+	} {
+		if j := runRecorded(t, need); !strings.HasPrefix(j.end, "skip: ") {
+			t.Errorf("%s: got %q, want a skipped test", name, j.end)
+		}
 	}
 }
 
