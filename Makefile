@@ -13,7 +13,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 PROGRAMS := $(notdir $(wildcard cmd/*))
 
 .DEFAULT_GOAL := build
-.PHONY: build test torture bench-peers lint demo qualify install clean help
+.PHONY: build check test torture bench-peers lint demo qualify install clean help
 
 # Static, so that a program runs on any host, whatever its libc; no paths of the
 # build host inside. The version comes from git describe, not from Go's own stamp,
@@ -21,7 +21,10 @@ PROGRAMS := $(notdir $(wildcard cmd/*))
 build: ## static programs in bin/ (what `make` does)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X "main.version=$(VERSION)"' -o bin/ ./cmd/...
 
-test: ## all tests, with -race; as root installs what they drive
+check: ## gofmt, vet, lint, and the tests that need no root and no other tool; under a minute
+	scripts/check.sh
+
+test: ## all tests, with -race; as root installs the tools that they drive
 	scripts/test.sh
 
 torture: ## breaks the program everywhere for TIME=30m, and counts how often

@@ -11,19 +11,6 @@ cd "$(dirname "$0")/.."
 
 . scripts/tools.sh
 
-# run_tests LOG ARGS... runs go test. The log gets everything; shown are the lines
-# of packages, and all that a failed package said.
-run_tests() {
-    local log=$1
-    shift
-    echo "go test $*"
-    go test -v -count=1 "$@" 2>&1 </dev/null | tee "$log" | awk '
-        /^ok  \t/ || /^\?   \t/ || /^\t.*coverage: / { print; fflush(); lines = 0; next }
-        { line[lines++] = $0 }
-        /^FAIL/ { for (i = 0; i < lines; i++) print line[i]; fflush(); lines = 0 }
-        END { for (i = 0; i < lines; i++) print line[i] }'
-}
-
 # report_skipped names the tests that were skipped.
 report_skipped() {
     local skipped

@@ -1,6 +1,7 @@
-# Sourced by the scripts that run tests: what these drive is installed, or named.
+# Functions of the scripts that run tests: they install the tools that tests drive,
+# or name them, and run go test.
 
-# mkfs is not in everybody's PATH.
+# Debian's su leaves mkfs out of PATH.
 export PATH="$PATH:/usr/sbin:/sbin"
 
 all() { [ "${SHARD_TO_SSD_TESTS:-}" = all ]; }
@@ -34,4 +35,16 @@ install_tools() {
         echo "left out, not root: tests that mount file systems, change owners or set trusted attributes"
         if all; then return 1; fi
     fi
+}
+
+# run_tests LOG ARGS... runs go test. The log gets all output. Shown are one line for
+# each package, and the whole output of a package that failed.
+run_tests() {
+    local log=$1
+    shift
+    go test -v -count=1 "$@" 2>&1 </dev/null | tee "$log" | awk '
+        /^ok  \t/ || /^\?   \t/ || /^\t.*coverage: / { print; fflush(); lines = 0; next }
+        { line[lines++] = $0 }
+        /^FAIL/ { for (i = 0; i < lines; i++) print line[i]; fflush(); lines = 0 }
+        END { for (i = 0; i < lines; i++) print line[i] }'
 }
