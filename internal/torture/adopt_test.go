@@ -12,19 +12,20 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// Three ways in which half a shard comes to lie beside a manifest that was right
-// before. In each the next -c publishes all of it, and the manifest of before does
-// not vouch for the half:
+// Half a shard can lie next to a manifest of a complete one in three ways. In each, the
+// next -c publishes the complete shard, and does not rely on the old manifest:
 //
-//  1. the older script is killed in its removal;
-//  2. it is killed in the copy after that;
-//  3. the tool is killed while it replaces what that has left.
+//  1. the older script is killed during a removal,
+//  2. it is killed during the copy after that,
+//  3. this tool is killed while it replaces the leftovers.
 //
-// On ext4, which gives the inode numbers of the deleted shard to the next one.
+// The tests run on ext4, which gives the inode numbers of a deleted shard to the next
+// one.
 
-// deadly kills the older script at the change of a tree numbered OLD_KILL, from 0.
-// A copied file is half there then. With OLD_EMPTIED that file is emptied before:
-// an older script that writes the list of users before it removes.
+// deadly makes the older script kill itself at its change of the tree with the number
+// OLD_KILL, from 0; a copy is then half done. With OLD_EMPTIED the script first empties
+// the user file, like an older version that writes the list of users before it removes
+// the shard.
 const deadly = `
 import os, shutil, signal
 
@@ -58,7 +59,7 @@ count(shutil, "copyfile", half)
 count(shutil, "copystat")
 `
 
-// older is the older script, which can be killed.
+// older is the older script, with kills.
 type older struct{ script, dir string }
 
 func newOlder(t testing.TB) *older {
@@ -68,15 +69,15 @@ func newOlder(t testing.TB) *older {
 	return o
 }
 
-// killed runs it to its change of a tree numbered at; it says whether it came to
-// that. Emptied: with the list of users already written.
-func (o *older) killed(h *host, mode, id string, at int, emptied bool) (bool, error) {
+// runKilled runs the script up to its change number at, and reports whether it was
+// killed there. With emptied, the list of users is already written.
+func (o *older) runKilled(h *host, mode, id string, at int, emptied bool) (bool, error) {
 	c := exec.Command(o.script, mode, "-l", h.locks, "-s", h.ssd, "-i", id, h.source)
 	c.Env = append(os.Environ(), "PYTHONPATH="+o.dir, fmt.Sprint("OLD_KILL=", at))
 	if emptied {
 		c.Env = append(c.Env, "OLD_EMPTIED="+h.userFile())
 	}
-	switch out := run(c); out.status {
+	switch out := runCommand(c); out.status {
 	case 0:
 		return false, nil
 	case 137:
@@ -86,10 +87,10 @@ func (o *older) killed(h *host, mode, id string, at int, emptied bool) (bool, er
 	}
 }
 
-// never is a change that no script comes to.
+// never is the number of a change that no script reaches.
 const never = 1 << 20
 
-// halves is where the three ways are tried.
+// halves is the place of the three ways.
 type halves struct {
 	*host
 	older *older
@@ -104,39 +105,39 @@ func newHalves(t *testing.T, bin string) *halves {
 	return h
 }
 
-// copy has the tool copy the shard, or register another user of it.
-func (h *halves) copy(id string) error {
-	if o := run(h.command("-c", id)); o.status != 0 {
+// copyShard makes the tool copy the shard, or register another user.
+func (h *halves) copyShard(id string) error {
+	if o := runCommand(h.command("-c", id)); o.status != 0 {
 		return fmt.Errorf("copy: %v", o)
 	}
 	return nil
 }
 
-// firstWay kills the removal of the only user's shard at a change, and has another
-// user copy. more is false when the removal was through.
+// firstWay kills the removal of the only user's shard at a change, and then another
+// user copies. more is false if the removal ended before that change.
 func (h *halves) firstWay(at int, emptied bool) (more bool, err error) {
-	if err := h.copy("a"); err != nil {
+	if err := h.copyShard("a"); err != nil {
 		return false, err
 	}
-	killed, err := h.older.killed(h.host, "-r", "a", at, emptied)
+	killed, err := h.older.runKilled(h.host, "-r", "a", at, emptied)
 	if err != nil {
 		return false, err
 	}
 	_, gone := os.Lstat(h.host.published())
-	atTop := len(names(h.host.published())) < len(names(h.source))
-	o := run(h.command("-c", "b"))
+	atTop := len(namesIn(h.host.published())) < len(namesIn(h.source))
+	o := runCommand(h.command("-c", "b"))
 	switch {
 	case killed && !emptied && gone == nil && atTop:
-		return true, h.refusedHalf(o)
+		return true, h.checkHalfRefused(o)
 	case o.status != 0:
-		return false, fmt.Errorf("the copy after: %v", o)
+		return false, fmt.Errorf("the next copy: %v", o)
 	case killed && !emptied && gone == nil && at > 0:
-		// The list of users was left as it was: it says that somebody needs the
-		// shard as it is. What is gone further down only --verify sees.
-		if o := run(h.command("--verify", "")); o.status != 3 {
-			return false, fmt.Errorf("verify of half a shard that has users: %v", o)
+		// The list of users is unchanged, so a user needs the shard as it is. Only
+		// --verify can detect missing files below the top directory.
+		if o := runCommand(h.command("--verify", "")); o.status != 3 {
+			return false, fmt.Errorf("verify of half a shard with users: %v", o)
 		}
-		return true, h.removed("b", "a")
+		return true, h.removeShard("b", "a")
 	case killed && strings.Contains(o.err, "Starting copy") != (at > 0):
 		return false, fmt.Errorf("after %d changes: %v", at, o)
 	}
@@ -144,84 +145,84 @@ func (h *halves) firstWay(at int, emptied bool) (more bool, err error) {
 	if killed && !emptied {
 		users = []string{"a", "b"}
 	}
-	return killed, errors.Join(h.sound(users), h.recovers())
+	return killed, errors.Join(h.checkSound(users), h.checkRecovery())
 }
 
-// refusedHalf wants nobody registered for half a shard that has a user, and the way
-// out that the error names.
-func (h *halves) refusedHalf(o outcome) error {
+// checkHalfRefused checks that no user is registered for half a shard that has a user,
+// and that the remedy in the error works.
+func (h *halves) checkHalfRefused(o outcome) error {
 	if o.status != 3 || !strings.Contains(o.err, "is not whole any more") || !strings.Contains(o.err, ": missing") {
-		return fmt.Errorf("half a shard that has a user: %v", o)
+		return fmt.Errorf("half a shard with a user: %v", o)
 	}
-	if err := h.usersAmong([]string{"a"}); err != nil {
+	if err := h.checkUsersAmong([]string{"a"}); err != nil {
 		return err
 	}
 	count("halves with users that were refused", 1)
-	if o := run(h.command("-r", "a")); o.status != 0 {
+	if o := runCommand(h.command("-r", "a")); o.status != 0 {
 		return fmt.Errorf("removal of half a shard: %v", o)
 	}
-	return h.recovers()
+	return h.checkRecovery()
 }
 
-func (h *halves) removed(ids ...string) error {
+func (h *halves) removeShard(ids ...string) error {
 	for _, id := range ids {
-		if o := run(h.command("-r", id)); o.status != 0 {
+		if o := runCommand(h.command("-r", id)); o.status != 0 {
 			return fmt.Errorf("removal by %s: %v", id, o)
 		}
 	}
-	return h.traceless()
+	return h.checkTraceless()
 }
 
-// half leaves half a copy of the older script, of so many changes, without users,
-// beside the manifest of what it has removed. more is false when the copy was
-// through.
-func (h *halves) half(at int, removalKilled bool) (more bool, err error) {
-	if err := h.copy("a"); err != nil {
+// leaveHalf leaves half a copy of the older script, after at changes, without users,
+// next to the manifest of the removed shard. more is false if the copy ended before
+// that change.
+func (h *halves) leaveHalf(at int, removalKilled bool) (more bool, err error) {
+	if err := h.copyShard("a"); err != nil {
 		return false, err
 	}
 	end := never
-	if removalKilled { // after its last change of the shard, before the user file goes
-		if end, err = h.changes(); err != nil {
+	if removalKilled { // after its last change of the shard, before it deletes the user file
+		if end, err = h.countChanges(); err != nil {
 			return false, err
 		}
 	}
-	killed, err := h.older.killed(h.host, "-r", "a", end, removalKilled)
+	killed, err := h.older.runKilled(h.host, "-r", "a", end, removalKilled)
 	if err != nil || killed != removalKilled {
-		return false, fmt.Errorf("killed: %v, wanted %v, %w", killed, removalKilled, err)
+		return false, fmt.Errorf("got killed %v, want %v: %w", killed, removalKilled, err)
 	}
-	if _, err := os.Stat(filepath.Join(h.state(), "manifest")); err != nil {
+	if _, err := os.Stat(filepath.Join(h.stateDir(), "manifest")); err != nil {
 		return false, err
 	}
-	return h.older.killed(h.host, "-c", "c", at, false)
+	return h.older.runKilled(h.host, "-c", "c", at, false)
 }
 
-// changes is how many it takes to remove the shard.
-func (h *halves) changes() (n int, err error) {
+// countChanges returns the number of changes of a removal.
+func (h *halves) countChanges() (n int, err error) {
 	err = filepath.WalkDir(h.host.published(), func(string, os.DirEntry, error) error { n++; return nil })
 	return n, err
 }
 
-// secondWay kills the copy that comes after the removal.
+// secondWay kills the copy that follows the removal.
 func (h *halves) secondWay(at int, removalKilled bool) (more bool, err error) {
-	more, err = h.half(at, removalKilled)
+	more, err = h.leaveHalf(at, removalKilled)
 	if err != nil {
 		return false, err
 	}
-	if !more { // registered by the older script
-		return false, errors.Join(h.copy("b"), h.sound([]string{"c", "b"}), h.removed("c", "b"))
+	if !more { // the older script has registered
+		return false, errors.Join(h.copyShard("b"), h.checkSound([]string{"c", "b"}), h.removeShard("c", "b"))
 	}
-	return true, errors.Join(h.copy("b"), h.sound([]string{"b"}), h.recovers())
+	return true, errors.Join(h.copyShard("b"), h.checkSound([]string{"b"}), h.checkRecovery())
 }
 
 // thirdWay kills the tool while it replaces such a half.
 func (h *halves) thirdWay(at int, fault string) (killed bool, err error) {
-	if _, err := h.half(at, false); err != nil {
+	if _, err := h.leaveHalf(at, false); err != nil {
 		return false, err
 	}
 	was := testkit.Snapshot(h.host.published())
 	c := h.command("-c", "b")
 	c.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT="+fault)
-	o := run(c)
+	o := runCommand(c)
 	if o.status != 0 && o.status != 137 {
 		return false, fmt.Errorf("%v", o)
 	}
@@ -230,18 +231,18 @@ func (h *halves) thirdWay(at int, fault string) (killed bool, err error) {
 		return false, err
 	}
 	if len(users) > 0 || len(testkit.Diff(was, testkit.Snapshot(h.host.published()))) > 0 {
-		if err := h.sound(nil, []string{"b"}); err != nil {
+		if err := h.checkSound(nil, []string{"b"}); err != nil {
 			return false, fmt.Errorf("%w\n%v", err, o)
 		}
 	}
-	return o.status == 137, h.recovers()
+	return o.status == 137, h.checkRecovery()
 }
 
 func TestOlderRemovalKilled(t *testing.T) {
 	h := newHalves(t, program(t))
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		for _, emptied := range []bool{true, false} {
-			adoptions(t, r, "older removal killed", 6, func(at int) (bool, error) { return h.firstWay(at, emptied) })
+			tryAdoptions(t, r, "older removal killed", 6, func(at int) (bool, error) { return h.firstWay(at, emptied) })
 		}
 	})
 }
@@ -250,7 +251,7 @@ func TestOlderCopyKilled(t *testing.T) {
 	h := newHalves(t, program(t))
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		for _, removalKilled := range []bool{true, false} {
-			adoptions(t, r, "older copy killed", 9, func(at int) (bool, error) { return h.secondWay(at, removalKilled) })
+			tryAdoptions(t, r, "older copy killed", 9, func(at int) (bool, error) { return h.secondWay(at, removalKilled) })
 		}
 	})
 }
@@ -258,7 +259,7 @@ func TestOlderCopyKilled(t *testing.T) {
 func TestReplacementKilled(t *testing.T) {
 	h := newHalves(t, faulty(t))
 	rounds(t, 0.06, func(t *testing.T, r *round) {
-		adoptions(t, r, "replacement killed", 90, func(at int) (bool, error) {
+		tryAdoptions(t, r, "replacement killed", 90, func(at int) (bool, error) {
 			fault := fmt.Sprintf("kill-%s@%d", []string{"before", "after"}[r.IntN(2)], at+1)
 			killed, err := h.thirdWay(1+r.IntN(6), fault)
 			if err != nil {
@@ -269,9 +270,9 @@ func TestReplacementKilled(t *testing.T) {
 	})
 }
 
-// sweep tries at 0, 1, 2, ... as long as there is more to come; in a bounded round
-// steps of up to step.
-func adoptions(t *testing.T, r *round, kind string, step int, try func(at int) (more bool, err error)) {
+// tryAdoptions calls try with 0, 1, 2 and so on, until there is nothing more. A bounded
+// round takes random steps of at most step.
+func tryAdoptions(t *testing.T, r *round, kind string, step int, try func(at int) (more bool, err error)) {
 	t.Helper()
 	for at := 0; ; {
 		more, err := try(at)

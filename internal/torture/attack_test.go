@@ -19,18 +19,18 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// canary is in every file that the tool must not read for anybody.
+// canary is the content of files that the tool must never copy or print.
 const canary = "CANARY-which-nobody-may-see"
 
-// patience is how long a call may take before it counts as hanging.
+// patience is the time after which a call counts as hanging.
 const patience = 30 * time.Second
 
-// scene is a host with a victim: a directory outside of everything, with names
-// like those in the shard, so that a path that is followed into it finds something.
+// scene is a host with a victim: a directory outside, with the same names as in the
+// shard, so that a path that is redirected into it finds files.
 type scene struct {
 	*host
 	base, victim string
-	planted      bool // a hard link to a secret is in the source: what is copied is as secret
+	planted      bool // the source has a hard link to a secret: the copy has the owner and mode of the secret
 }
 
 func newScene(t *testing.T) *scene {
@@ -57,17 +57,17 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// published has the shard copied for the user a.
-func (s *scene) publish(t *testing.T) {
+// publishShard copies the shard for the user a.
+func (s *scene) publishShard(t *testing.T) {
 	t.Helper()
-	if o := run(s.command("-c", "a")); o.status != 0 {
+	if o := runCommand(s.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
 }
 
-// held runs a command that stops itself where the fault says, does something
-// meanwhile, and lets it go on. reached is false if it never came there.
-func held(c *exec.Cmd, fault string, meanwhile func() error) (o outcome, reached bool, err error) {
+// runHeld runs a command that stops itself at the fault, runs meanwhile, and continues
+// the command. reached is false if the command ended before the fault.
+func runHeld(c *exec.Cmd, fault string, meanwhile func() error) (o outcome, reached bool, err error) {
 	var streams [2]*os.File
 	for i := range streams {
 		if streams[i], err = os.CreateTemp("", "held"); err != nil {
@@ -113,12 +113,12 @@ func held(c *exec.Cmd, fault string, meanwhile func() error) (o outcome, reached
 	return o, reached, err
 }
 
-// calls are the system calls that a command makes, each with its path.
-func calls(t *testing.T, c *exec.Cmd) []string {
+// callsOf returns the system calls of a command, each with its path.
+func callsOf(t *testing.T, c *exec.Cmd) []string {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
 	c.Env = append(c.Environ(), "SHARD_TO_SSD_FAULT_LOG="+log)
-	if o := run(c); o.status != 0 {
+	if o := runCommand(c); o.status != 0 {
 		t.Fatal(o)
 	}
 	text, err := os.ReadFile(log)
@@ -128,9 +128,10 @@ func calls(t *testing.T, c *exec.Cmd) []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// moments are the calls before and after which an attack comes: an eighth of them,
-// so that eight rounds take all, or some of those that have to do with a name.
-func (r *round) moments(calls []string, name string, some int) (faults []string) {
+// attackMoments returns faults before and after calls. A complete round takes an eighth
+// of the calls, so that eight rounds take all of them. A bounded round takes some calls
+// on the name.
+func (r *round) attackMoments(calls []string, name string, some int) (faults []string) {
 	const rounds = 8
 	var near []string
 	for i, call := range calls {
@@ -150,12 +151,12 @@ func (r *round) moments(calls []string, name string, some int) (faults []string)
 	return faults
 }
 
-// leaves out all but one in n kinds of attack, if there is not time for all.
+// leavesOut leaves out, in a bounded round, all but one in n kinds of attack.
 func (r *round) leavesOut(n int) bool { return !r.full && r.IntN(n) > 0 }
 
-// swap puts what make makes in the place of name below root; what was there is
-// moved out of sight.
-func (s *scene) swap(name string, make func(root, name string) testkit.Step) func(root string) error {
+// swapName puts the result of make in the place of a name below root. The old entry is
+// moved out of the way.
+func (s *scene) swapName(name string, make func(root, name string) testkit.Step) func(root string) error {
 	return func(root string) error {
 		aside := filepath.Join(s.base, "aside")
 		err := os.Mkdir(aside, 0o700)
@@ -166,7 +167,7 @@ func (s *scene) swap(name string, make func(root, name string) testkit.Step) fun
 			err = make(root, name)(root)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed by now
+			return nil // the name was removed before
 		}
 		return err
 	}
@@ -182,45 +183,45 @@ func hardLinkTo(target string) func(root, name string) testkit.Step {
 	}
 }
 
-func fifo(_, name string) testkit.Step { return testkit.FIFO(name) }
-func dir(_, name string) testkit.Step  { return testkit.Content(name+"/x", "x") }
+func makeFIFO(_, name string) testkit.Step { return testkit.FIFO(name) }
+func makeDir(_, name string) testkit.Step  { return testkit.Content(name+"/x", "x") }
 
-// treeSwaps are what a user who may write into a tree can do to it; the first word
-// of each is the name that he swaps.
+// treeSwaps are attacks by a user who may write to a tree. The first word of each is
+// the name that it swaps.
 func (s *scene) treeSwaps() map[string]func(root string) error {
 	return map[string]func(root string) error{
-		"dir link":     s.swap("dir", linkTo(s.victim+"/dir")),
-		"dir/sub link": s.swap("dir/sub", linkTo(s.victim+"/dir/sub")),
-		"file link":    s.swap("file", linkTo(s.victim+"/file")),
-		"large link":   s.swap("large", linkTo(s.victim+"/large")),
-		"large FIFO":   s.swap("large", fifo),
+		"dir link":     s.swapName("dir", linkTo(s.victim+"/dir")),
+		"dir/sub link": s.swapName("dir/sub", linkTo(s.victim+"/dir/sub")),
+		"file link":    s.swapName("file", linkTo(s.victim+"/file")),
+		"large link":   s.swapName("large", linkTo(s.victim+"/large")),
+		"large FIFO":   s.swapName("large", makeFIFO),
 		"file hard link": func(root string) error {
 			s.planted = true
-			return s.swap("file", hardLinkTo(s.victim+"/file"))(root)
+			return s.swapName("file", hardLinkTo(s.victim+"/file"))(root)
 		},
-		"dir/inner FIFO": s.swap("dir/inner", fifo),
-		"file directory": s.swap("file", dir),
-		"dir FIFO":       s.swap("dir", fifo),
+		"dir/inner FIFO": s.swapName("dir/inner", makeFIFO),
+		"file directory": s.swapName("file", makeDir),
+		"dir FIFO":       s.swapName("dir", makeFIFO),
 	}
 }
 
-// attacked runs a command with an attack at a moment, and wants the victim as it
-// was, its secrets nowhere, and an end with a word.
-func (s *scene) attacked(c *exec.Cmd, fault string, attack func() error, allowed ...string) error {
+// checkAttacked runs a command with an attack at a moment. The victim must not change,
+// its secrets must not appear anywhere, and the command must end with a message.
+func (s *scene) checkAttacked(c *exec.Cmd, fault string, attack func() error, allowed ...string) error {
 	before := testkit.Snapshot(s.victim)
-	o, reached, err := held(c, fault, attack)
+	o, reached, err := runHeld(c, fault, attack)
 	if !reached {
-		count("attacks that came too late", 1)
+		count("attacks that were too late", 1)
 	}
 	count("attacks", 1)
 	for _, line := range testkit.Diff(before, testkit.Snapshot(s.victim)) {
-		// A hard link changes the ctime by itself.
+		// A hard link changes the ctime.
 		if !strings.Contains(line, ": ctime: ") {
 			err = errors.Join(err, fmt.Errorf("the victim: %s", line))
 		}
 	}
 	for _, place := range []string{s.ssd, s.locks} {
-		err = errors.Join(err, s.leaked(place))
+		err = errors.Join(err, s.checkNoLeak(place))
 	}
 	if strings.Contains(o.out+o.err, canary) {
 		err = errors.Join(err, errors.New("the secret is in a message"))
@@ -229,7 +230,7 @@ func (s *scene) attacked(c *exec.Cmd, fault string, attack func() error, allowed
 		err = errors.Join(err, errors.New("it panicked"))
 	}
 	if (o.status != 0) != strings.Contains(o.err, "ERROR:") {
-		err = errors.Join(err, errors.New("the status does not go with the messages"))
+		err = errors.Join(err, errors.New("the status does not match the messages"))
 	}
 	if err != nil {
 		return fmt.Errorf("%w\n%s %s: %v", err, fault, strings.Join(c.Args, " "), o)
@@ -237,10 +238,10 @@ func (s *scene) attacked(c *exec.Cmd, fault string, attack func() error, allowed
 	return nil
 }
 
-// leaked finds the secret below dir. A hard link that the attacker has put there
-// himself is the victim's own file. A copy of one that he has put into the source has
-// its owner and mode: nobody can read that who could not read the secret.
-func (s *scene) leaked(dir string) error {
+// checkNoLeak reports an error if the secret is below dir. A hard link by the attacker
+// is the victim's own file. A copy of a hard link in the source has the owner and mode
+// of the secret, so that a user who could not read the secret cannot read the copy.
+func (s *scene) checkNoLeak(dir string) error {
 	own := map[uint64]bool{}
 	for _, fact := range testkit.Snapshot(s.victim) {
 		own[fact.Ino] = true

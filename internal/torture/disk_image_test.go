@@ -13,18 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sectorSize is what the disks write whole, in bytes. Nothing smaller can be torn:
-// that is what locking/log.go says it takes for granted.
+// sectorSize is the unit, in bytes, that the disks write atomically. Nothing smaller
+// can be torn, as locking/log.go assumes.
 const sectorSize = 4096
 
-// sectors are the contents of a disk; those that are all zeros are left out. The
-// bytes of a sector never change, a write puts others in their place: so a copy of
-// the map is a copy of the disk.
+// sectors is the content of a disk without the sectors of zeros. The bytes of a sector
+// never change, since a write replaces them. So a copy of the map is a copy of the
+// disk.
 type sectors map[int64]*[sectorSize]byte
 
 var zeros [sectorSize]byte
 
-func (s sectors) put(at int64, data *[sectorSize]byte) {
+func (s sectors) putSector(at int64, data *[sectorSize]byte) {
 	if *data == zeros {
 		delete(s, at)
 	} else {
@@ -32,16 +32,15 @@ func (s sectors) put(at int64, data *[sectorSize]byte) {
 	}
 }
 
-// disk is a disk in memory with a write cache: what was written reads back at
-// once, and is on the platters after the next flush. It is a file of a FUSE file
-// system below a loop device, which passes each flush on as an fsync, and reads
-// and writes past the page cache.
+// disk is a disk in memory with a write cache. Written data can be read at once, and is
+// on the platters after the next flush. It is a file on FUSE below a loop device, which
+// passes each flush on as an fsync, and which does not use the page cache.
 type disk struct {
 	fs.Inode
 	supply   *supply
 	now      sectors
 	platters sectors
-	cache    []sectorWrite // in order, since the last flush
+	cache    []sectorWrite // since the last flush, in order
 }
 
 type sectorWrite struct {
@@ -49,27 +48,26 @@ type sectorWrite struct {
 	data *[sectorSize]byte
 }
 
-// diskSize is the smallest that mkfs.xfs takes, about, in bytes.
+// diskSize is about the smallest size that mkfs.xfs takes, in bytes.
 const diskSize = 320 << 20
 
-// supply is the power of all disks of a machine: it fails for all of them in one
+// supply is the power of all disks of a machine. It fails for all of them at the same
 // moment.
 type supply struct {
 	mu    sync.Mutex
 	disks []*disk
 }
 
-// cut is what is on the platters if the power goes now. Of what was in the write
-// caches, those sectors are there that keep says yes to: a disk writes them in the
-// order that it likes.
-func (p *supply) cut(keep func() bool) (left []sectors) {
+// cutPower returns the contents of the platters if the power is cut now. A disk writes
+// the sectors of its cache in any order: keep decides which of them were written.
+func (p *supply) cutPower(keep func() bool) (left []sectors) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, d := range p.disks {
 		s := maps.Clone(d.platters)
 		for _, w := range d.cache {
 			if keep() {
-				s.put(w.at, w.data)
+				s.putSector(w.at, w.data)
 			}
 		}
 		left = append(left, s)
@@ -77,7 +75,7 @@ func (p *supply) cut(keep func() bool) (left []sectors) {
 	return left
 }
 
-func always() bool { return true }
+func keepAll() bool { return true }
 
 func (d *disk) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	out.Mode, out.Size, out.Blksize = unix.S_IFREG|0o600, diskSize, sectorSize
@@ -105,14 +103,14 @@ func (d *disk) Read(_ context.Context, _ fs.FileHandle, buf []byte, off int64) (
 
 func (d *disk) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
 	if off%sectorSize != 0 || len(data)%sectorSize != 0 {
-		return 0, syscall.EINVAL // the loop device says that its sectors are this large
+		return 0, syscall.EINVAL // the loop device promises this sector size
 	}
 	d.supply.mu.Lock()
 	defer d.supply.mu.Unlock()
 	for n := 0; n < len(data); n += sectorSize {
 		w := sectorWrite{(off + int64(n)) / sectorSize, new([sectorSize]byte)}
 		copy(w.data[:], data[n:])
-		d.now.put(w.at, w.data)
+		d.now.putSector(w.at, w.data)
 		d.cache = append(d.cache, w)
 	}
 	return uint32(len(data)), 0
@@ -122,13 +120,13 @@ func (d *disk) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	d.supply.mu.Lock()
 	defer d.supply.mu.Unlock()
 	for _, w := range d.cache {
-		d.platters.put(w.at, w.data)
+		d.platters.putSector(w.at, w.data)
 	}
 	d.cache = nil
 	return 0
 }
 
-// rack is the FUSE file system that the disks are files of.
+// rack is the FUSE file system that has the disks as files.
 type rack struct {
 	fs.Inode
 	dir string
@@ -150,18 +148,18 @@ func newRack(t testing.TB) *rack {
 	return r
 }
 
-// plug makes a disk with these contents, on the platters, and attaches it to a
-// loop device, which is detached when it is no longer mounted or open.
-func (r *rack) plug(p *supply, name string, contents sectors) (device string, fd int, err error) {
+// plugDisk makes a disk with these contents and attaches it to a loop device. The
+// device is detached when it is no longer mounted or open.
+func (r *rack) plugDisk(p *supply, name string, contents sectors) (device string, fd int, err error) {
 	d := &disk{supply: p, now: maps.Clone(contents), platters: maps.Clone(contents)}
 	p.disks = append(p.disks, d)
 	ctx := context.Background()
 	r.AddChild(name, r.NewPersistentInode(ctx, d, fs.StableAttr{Mode: unix.S_IFREG}), true)
-	return attach(filepath.Join(r.dir, name))
+	return attachLoop(filepath.Join(r.dir, name))
 }
 
-// unplug forgets a disk that nothing uses any more.
-func (r *rack) unplug(name string) {
+// unplugDisk removes a disk that is no longer used.
+func (r *rack) unplugDisk(name string) {
 	if d := r.GetChild(name); d != nil {
 		r.RmChild(name)
 		d.ForgetPersistent()

@@ -14,29 +14,29 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// A story is one call of the tool after some others. A power cut in it, on a disk
-// that keeps only what was synced, must leave what is promised.
+// A dropStory is one call of the tool after some others. A power cut during it, on a
+// disk that keeps only synced data, must leave what is promised.
 //
-// The shard has no links and few files: the tool then syncs each file and
-// directory. With links it uses syncfs, which the kernel does not pass on to
-// FUSE; powercut_test.go has those.
-type story struct {
+// The shard has no hard links and few files, so the tool syncs each file and directory.
+// With hard links it uses syncfs, which the kernel does not pass on to FUSE;
+// powercut_test.go tests those.
+type dropStory struct {
 	name   string
 	before []step
-	soft   []step // after that, none of which is durable if it was not synced
+	soft   []step // after that; only what they sync is durable
 	last   step
-	old    []string // users before it
-	users  []string // and after
+	old    []string // users before the last call
+	users  []string // and after it
 }
 
-// step is a call of the tool. killed, if it is, is a SHARD_TO_SSD_FAULT, and only
-// the operations that count for it.
+// step is a call of the tool. killed, if any, is a SHARD_TO_SSD_FAULT, and only are the
+// operations that it counts.
 type step struct{ mode, id, killed, only string }
 
-func stories() []story {
+func dropStories() []dropStory {
 	a, b := step{mode: "-c", id: "a"}, step{mode: "-c", id: "b"}
 	crowd := strings.Repeat("long", 1100) // more than a page
-	return []story{
+	return []dropStory{
 		{name: "copy", last: a, users: []string{"a"}},
 		{name: "resume", before: []step{{"-c", "a", "kill-after@1", "fdatasync"}}, last: a, users: []string{"a"}},
 		{name: "resume what is not synced", soft: []step{{"-c", "a", "kill-before@1", "fdatasync"}}, last: a, users: []string{"a"}},
@@ -54,68 +54,68 @@ func stories() []story {
 	}
 }
 
-func (s step) run(h *host, env ...string) outcome {
+func (s step) runOn(h *host, env ...string) outcome {
 	c := h.command(s.mode, s.id, "--jobs", "1")
 	c.Env = append(os.Environ(), env...)
 	if s.killed != "" {
 		c.Env = append(c.Env, "SHARD_TO_SSD_FAULT="+s.killed, "SHARD_TO_SSD_FAULT_ONLY="+s.only)
 	}
-	return run(c)
+	return runCommand(c)
 }
 
-// cutter tells a story again and again.
+// cutter runs a story again and again.
 type cutter struct {
-	*story
+	*dropStory
 	disk    *faultfs.FS
 	h       *host
 	restore func() error
 }
 
-// syncs are the calls after which a disk that keeps nothing else is another one.
+// syncs limits a fault to the calls that change what is durable on such a disk.
 const syncs = "SHARD_TO_SSD_FAULT_ONLY=fsync,fdatasync,syncfs"
 
-// newCutter makes a host with all that comes before the story, durably.
-func newCutter(t *testing.T, s *story) *cutter {
+// newCutter makes a host and runs the calls before the story. All of that is durable.
+func newCutter(t *testing.T, s *dropStory) *cutter {
 	t.Helper()
 	testkit.NeedRoot(t)
 	disk := faultfs.New(t, 64<<20)
 	h := newHost(t, faulty(t), filepath.Join(disk.Dir, "source"), disk.Dir)
 	testkit.Apply(t, h.source, testkit.File("big", blockSize+100_000, 1), testkit.File("dir/small", 5000, 2),
 		testkit.File("dir/empty", 0, 3), testkit.Dir("none", 0o750))
-	if err := tell(h, s.before); err != nil {
+	if err := runSteps(h, s.before); err != nil {
 		t.Fatal(err)
 	}
 	return &cutter{s, disk, h, disk.Checkpoint()}
 }
 
-func tell(h *host, steps []step) error {
+func runSteps(h *host, steps []step) error {
 	for _, s := range steps {
-		if o := s.run(h); (o.status != 0) != (s.killed != "") {
-			return fmt.Errorf("before: %.100v: %v", s, o)
+		if o := s.runOn(h); (o.status != 0) != (s.killed != "") {
+			return fmt.Errorf("prepare: %.100v: %v", s, o)
 		}
 	}
 	return nil
 }
 
-// once tells the story with an environment that may kill the tool, cuts the power,
-// and checks what is left.
-func (c *cutter) once(keep func() bool, env ...string) (o outcome, err error) {
-	if err := errors.Join(c.restore(), tell(c.h, c.soft)); err != nil {
+// cutOnce runs the story with an environment that may kill the tool, cuts the power,
+// and checks the files that are left.
+func (c *cutter) cutOnce(keep func() bool, env ...string) (o outcome, err error) {
+	if err := errors.Join(c.restore(), runSteps(c.h, c.soft)); err != nil {
 		return o, err
 	}
-	o = c.last.run(c.h, env...)
+	o = c.last.runOn(c.h, env...)
 	if err := c.disk.Cut(keep); err != nil {
 		return o, err
 	}
-	if err := c.afterCut(o.status == 0); err != nil {
-		return o, fmt.Errorf("%s, %q: %w\nthe call before the power cut: %v", c.name, env, err, o)
+	if err := c.checkAfterCut(o.status == 0); err != nil {
+		return o, fmt.Errorf("%s, %q: %w\nthe call that was cut: %v", c.name, env, err, o)
 	}
 	return o, nil
 }
 
-func (c *cutter) afterCut(complete bool) error {
-	if _, err := os.Lstat(c.h.userFile() + ".log"); err == nil { // the next call mends what is torn
-		if o := (step{mode: "-r", id: "nobody"}).run(c.h); o.status != 0 {
+func (c *cutter) checkAfterCut(complete bool) error {
+	if _, err := os.Lstat(c.h.userFile() + ".log"); err == nil { // the next call repairs a torn list
+		if o := (step{mode: "-r", id: "nobody"}).runOn(c.h); o.status != 0 {
 			return fmt.Errorf("the call after the power cut: %v", o)
 		}
 	}
@@ -123,55 +123,57 @@ func (c *cutter) afterCut(complete bool) error {
 	if complete {
 		lists = lists[1:]
 	}
-	if err := c.h.sound(lists...); err != nil {
+	if err := c.h.checkSound(lists...); err != nil {
 		return err
 	}
-	if err := c.reliable(); err != nil {
+	if err := c.checkReliable(); err != nil {
 		return err
 	}
 	if complete && len(c.users) == 0 {
-		return c.h.traceless()
+		return c.h.checkTraceless()
 	}
-	return c.h.recovers()
+	return c.h.checkRecovery()
 }
 
-// reliable says that what users need is there, and its manifest.
-func (c *cutter) reliable() error {
+// checkReliable checks that a shard with users is published, and that a published shard
+// has its manifest.
+func (c *cutter) checkReliable() error {
 	users, err := c.h.users()
 	if err != nil {
 		return err
 	}
 	if _, err := os.Lstat(c.h.published()); err != nil {
 		if len(users) > 0 {
-			return fmt.Errorf("there are users %q: %w", users, err)
+			return fmt.Errorf("users %q have no shard: %w", users, err)
 		}
 		return nil
 	}
-	_, err = os.Lstat(filepath.Join(c.h.state(), "manifest"))
+	_, err = os.Lstat(filepath.Join(c.h.stateDir(), "manifest"))
 	return err
 }
 
-// everySync cuts the power at the end of the story, and after each sync in it.
-func (c *cutter) everySync() (tried int, err error) {
-	o, err := c.once(nil, syncs)
+// cutAtSyncs cuts the power at the end of the story, and after each sync in it. A
+// bounded round takes one sync in syncsPerCut, from a random one on.
+func (c *cutter) cutAtSyncs() (tried int, err error) {
+	o, err := c.cutOnce(nil, syncs)
 	if err == nil && o.status != 0 {
-		err = fmt.Errorf("%s, not killed: %v", c.name, o)
+		err = fmt.Errorf("%s without a fault: %v", c.name, o)
 	}
 	for tried = 1; err == nil && (tried == 1 || o.status == 137); tried++ {
-		o, err = c.once(nil, syncs, fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-after@%d", tried))
+		o, err = c.cutOnce(nil, syncs, fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-after@%d", tried))
 	}
 	return tried, err
 }
 
-// A power cut after any sync, and at the end: all that changes what a disk has
-// that keeps only what was synced.
+// A power cut after each sync, and at the end. On a disk that keeps only synced data,
+// no other moment makes a difference.
 func TestOnlySyncedSurvives(t *testing.T) {
 	rounds(t, 0.03, func(t *testing.T, r *round) {
-		for _, s := range stories() {
+		for _, s := range dropStories() {
 			if r.over() {
 				break
 			}
-			n, err := newCutter(t, &s).everySync()
+			n, err := newCutter(t, &s).cutAtSyncs()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,26 +182,27 @@ func TestOnlySyncedSurvives(t *testing.T) {
 	})
 }
 
-// A power cut anywhere, after which some of what was not synced is there.
+// A power cut at any call, after which some of the data that was not synced is on the
+// disk.
 func TestSomeSurvives(t *testing.T) {
 	rounds(t, 0.05, func(t *testing.T, r *round) {
 		tries := 3
 		if r.full {
 			tries = 100
 		}
-		for _, s := range stories() {
+		for _, s := range dropStories() {
 			if r.over() {
 				break
 			}
 			c := newCutter(t, &s)
-			calls, err := c.calls(t)
+			calls, err := c.countCalls(t)
 			for i := 0; i < tries && err == nil; i++ {
 				chance := r.Float64()
 				where := []string{fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-before@%d", 1+r.IntN(calls))}
-				if i%2 == 0 { // much is not synced then
+				if i%2 == 0 { // kill early, when much is not synced
 					where = []string{fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-before@%d", 1+r.IntN(calls/12)), syncs}
 				}
-				_, err = c.once(func() bool { return r.Float64() < chance }, where...)
+				_, err = c.cutOnce(func() bool { return r.Float64() < chance }, where...)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -209,13 +212,13 @@ func TestSomeSurvives(t *testing.T) {
 	})
 }
 
-// calls is how many system calls the story has.
-func (c *cutter) calls(t *testing.T) (int, error) {
+// countCalls returns the number of system calls of the story.
+func (c *cutter) countCalls(t *testing.T) (int, error) {
 	log := filepath.Join(t.TempDir(), "log")
-	if err := errors.Join(c.restore(), tell(c.h, c.soft)); err != nil {
+	if err := errors.Join(c.restore(), runSteps(c.h, c.soft)); err != nil {
 		return 0, err
 	}
-	if o := c.last.run(c.h, "SHARD_TO_SSD_FAULT_LOG="+log); o.status != 0 {
+	if o := c.last.runOn(c.h, "SHARD_TO_SSD_FAULT_LOG="+log); o.status != 0 {
 		return 0, errors.New(o.String())
 	}
 	text, err := os.ReadFile(log)

@@ -15,8 +15,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// kinds are the system calls, and what the layer calls them. Several calls may
-// have one name there.
+// kinds maps the system calls to their names in the layer. Several calls may have the
+// same name there.
 var kinds = map[string]string{
 	"openat": "open", "openat2": "open", "close": "close",
 	"pread64": "read", "preadv2": "read", "pwrite64": "write", "pwritev2": "write",
@@ -28,7 +28,7 @@ var kinds = map[string]string{
 	"copy_file_range": "copy_file_range", "cachestat": "cachestat", "fadvise64": "fadvise", "io_submit": "submit reads of",
 }
 
-// distinguished are those whose name depends on an argument.
+// distinguished are calls whose name in the layer depends on an argument.
 var distinguished = []struct{ call, argument, name string }{
 	{"openat", "O_TMPFILE", "create"},
 	{"unlinkat", "AT_REMOVEDIR", "rmdir"},
@@ -55,19 +55,20 @@ func kindOf(call, arguments string) string {
 	return "unknown to the layer: " + call + "(" + arguments
 }
 
-// Nothing that touches a host's directories escapes the layer, which would make
-// the sweeps blind to it: the kernel's count of each kind is the layer's.
+// The sweeps see only the system calls that go through the layer. So each call on the
+// host's directories must go through it: strace and the layer must count the same
+// number of calls of each kind.
 func TestNoCallEscapesTheLayer(t *testing.T) {
 	testkit.Need(t, "strace")
 	s := newSweep(t, testkit.FS{Name: "ext4", Dir: testkit.Mount(t, "ext4", 256<<20)})
 	for _, name := range []string{"copy", "copy range", "copy buffered", "copy cold", "register long", "resume late", "adopt", "remove trash", "replace managed", "remove", "verify", "list"} {
 		op := operationNamed(name)
 		t.Run(name, func(t *testing.T) {
-			h, err := s.host(op)
+			h, err := s.prepareHost(op)
 			if err != nil {
 				t.Fatal(err)
 			}
-			mode, id, flags := op.command(h, 2)
+			mode, id, flags := op.commandLine(h, 2)
 			trace, log := filepath.Join(s.logs, "strace"), filepath.Join(s.logs, "log")
 			c := h.command(mode, id, flags...)
 			c.Args = append([]string{"strace", "-f", "-y", "-s", "4096", "-o", trace}, c.Args...)
@@ -75,20 +76,20 @@ func TestNoCallEscapesTheLayer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.Env = fault{}.env(log)
-			if o := run(c); o.status != 0 {
+			c.Env = fault{}.environ(log)
+			if o := runCommand(c); o.status != 0 {
 				t.Fatal(o)
 			}
-			kernel, layer := straced(t, trace, s.fs.Dir), loggedKinds(t, log, s.fs.Dir)
+			kernel, layer := countStraced(t, trace, s.fs.Dir), loggedKinds(t, log, s.fs.Dir)
 			for _, kind := range slices.Sorted(maps.Keys(kernel)) {
 				if kernel[kind] != layer[kind] {
-					t.Errorf("%s: %d system calls, the layer has counted %d", kind, kernel[kind], layer[kind])
+					t.Errorf("%s: strace counted %d calls, the layer %d", kind, kernel[kind], layer[kind])
 				}
-				count("system calls held against strace", kernel[kind])
+				count("system calls compared with strace", kernel[kind])
 				delete(layer, kind)
 			}
 			if len(layer) > 0 {
-				t.Errorf("the layer has counted what strace has not: %v", layer)
+				t.Errorf("only the layer counted: %v", layer)
 			}
 			if err := os.Remove(log); err != nil {
 				t.Error(err)
@@ -97,7 +98,7 @@ func TestNoCallEscapesTheLayer(t *testing.T) {
 	}
 }
 
-// loggedKinds counts what the layer has logged of paths below dir.
+// loggedKinds counts the calls on paths below dir in the log of the layer.
 func loggedKinds(t *testing.T, log, dir string) map[string]int {
 	t.Helper()
 	calls, err := readLog(log)
@@ -106,10 +107,10 @@ func loggedKinds(t *testing.T, log, dir string) map[string]int {
 	}
 	of := map[string]int{}
 	for _, c := range calls {
-		if !strings.HasPrefix(c.path, dir+"/") || c.op == "read at once" { // no call: what came of one file
+		if !strings.HasPrefix(c.path, dir+"/") || c.op == "read at once" { // not a call: the result of one file of a batch
 			continue
 		}
-		if words := strings.Fields(c.op); len(words) > 2 && words[1] == "xattr" { // with the name of one
+		if words := strings.Fields(c.op); len(words) > 2 && words[1] == "xattr" { // followed by the name of an attribute
 			c.op = words[0] + " " + words[1]
 		}
 		of[c.op]++
@@ -117,20 +118,20 @@ func loggedKinds(t *testing.T, log, dir string) map[string]int {
 	return of
 }
 
-// straced counts the calls that name something below dir, or have a descriptor of
-// it.
-func straced(t *testing.T, trace, dir string) map[string]int {
+// countStraced counts the calls that name a path below dir, or have a descriptor of
+// one.
+func countStraced(t *testing.T, trace, dir string) map[string]int {
 	t.Helper()
 	text, err := os.ReadFile(trace)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = bytes.ReplaceAll(text, []byte("syscall_0x1c3(0x"), []byte("cachestat(<"+dir+"/"))   // to strace before 6.5
-	text = bytes.ReplaceAll(text, []byte("syscall_0x1d1(0x"), []byte("listxattrat(<"+dir+"/")) // to strace before 6.13
+	text = bytes.ReplaceAll(text, []byte("syscall_0x1c3(0x"), []byte("cachestat(<"+dir+"/"))   // in strace before 6.5
+	text = bytes.ReplaceAll(text, []byte("syscall_0x1d1(0x"), []byte("listxattrat(<"+dir+"/")) // in strace before 6.13
 	descriptor := regexp.MustCompile(`^(\w+\([^"]*|symlinkat\(".*)<` + regexp.QuoteMeta(dir) + `/`)
 	path := regexp.MustCompile(`^\w+\([^"]*"(` + regexp.QuoteMeta(dir) + `|/proc/self/fd)/`)
 	of := map[string]int{}
-	for _, call := range whole(string(text)) {
+	for _, call := range joinHalves(string(text)) {
 		name, arguments, _ := strings.Cut(call, "(")
 		if name != "execve" && (descriptor.MatchString(call) || path.MatchString(call)) {
 			of[kindOf(name, arguments)]++
@@ -139,9 +140,9 @@ func straced(t *testing.T, trace, dir string) map[string]int {
 	return of
 }
 
-// whole joins the halves of calls that strace has cut because another thread made
-// one meanwhile.
-func whole(text string) (calls []string) {
+// joinHalves joins the halves of calls that strace splits when another thread makes a
+// call.
+func joinHalves(text string) (calls []string) {
 	unfinished := map[string]string{} // by thread
 	for line := range strings.Lines(text) {
 		pid, call, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -158,15 +159,15 @@ func whole(text string) (calls []string) {
 	return calls
 }
 
-// The release has no such layer: nobody can make it fail by its environment.
+// The released program does not have the layer: its environment cannot make it fail.
 func TestReleaseHasNoFaults(t *testing.T) {
 	dir := t.TempDir()
 	h := newHost(t, program(t), filepath.Join(dir, "source"), dir)
 	log := filepath.Join(dir, "log")
 	c := h.command("-c", "a")
-	c.Env = fault{action: "kill-before", at: 1}.env(log)
-	if o := run(c); o.status != 0 {
-		t.Errorf("the release heeds the environment: %v", o)
+	c.Env = fault{action: "kill-before", at: 1}.environ(log)
+	if o := runCommand(c); o.status != 0 {
+		t.Errorf("the release reads the fault from its environment: %v", o)
 	}
 	if _, err := os.Lstat(log); !os.IsNotExist(err) {
 		t.Errorf("the release writes a log of its calls: %v", err)

@@ -15,13 +15,13 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// The errors that any call may return one day.
-var numbers = []unix.Errno{unix.EIO, unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EMFILE, unix.ENOMEM, unix.EPERM}
+// errorNumbers are errors that any call may return.
+var errorNumbers = []unix.Errno{unix.EIO, unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EMFILE, unix.ENOMEM, unix.EPERM}
 
-// What the design says of two calls: after which errors another engine goes on,
-// after which it does so if nothing of the file was copied yet, and which are
-// final.
-var tables = []struct {
+// errorTables lists, for two calls, the errors after which another engine continues,
+// those after which it continues only if no part of the file was copied yet, and those
+// that are final.
+var errorTables = []struct {
 	call, operation        string
 	goesOn, goesOn1, final []unix.Errno
 }{
@@ -35,36 +35,36 @@ var tables = []struct {
 		[]unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EFBIG}},
 }
 
-// Every system call of every operation fails once, or from then on: the operation
-// is done all the same, or it says what failed, and nothing is lost.
+// Every system call of every operation fails once, or always from then on. The
+// operation succeeds all the same, or it reports the failed call, and nothing is lost.
 func TestEveryCallFails(t *testing.T) {
 	rounds(t, 0.3, func(t *testing.T, r *round) {
 		on := newSweeps(t, r)
 		for _, i := range r.Perm(len(operations)) {
 			op, s := &operations[i], on(i)
-			for _, f := range s.failures(op, r) {
+			for _, f := range s.faultsFor(op, r) {
 				if r.over() {
 					break
 				}
-				s.each(op, f, []int{1, 4}[r.IntN(2)], (*trial).failsWell)
+				s.startTrial(op, f, []int{1, 4}[r.IntN(2)], (*trial).checkFailed)
 			}
 		}
 		on(0).group.Wait()
 	})
 }
 
-// failures are the faults of an operation in one round: each call with an error, so
-// that as many rounds as there are errors try all of them at each call, and each kind
-// of call with errors that last.
-func (s *sweep) failures(op *operation, r *round) (list []fault) {
-	calls := s.base(op, 1)
+// faultsFor returns the faults of an operation in one round. Each call gets one error,
+// so that all errors are tried at each call after as many rounds as there are errors.
+// Each kind of call gets errors that last.
+func (s *sweep) faultsFor(op *operation, r *round) (list []fault) {
+	calls := s.baseCalls(op, 1)
 	for n := range calls {
-		errno := numbers[(uint64(n)+r.seed)%uint64(len(numbers))]
+		errno := errorNumbers[(uint64(n)+r.seed)%uint64(len(errorNumbers))]
 		list = append(list, fault{action: unix.ErrnoName(errno), at: n + 1})
 	}
-	kinds, of := kindsOf(calls)
+	kinds, of := countKinds(calls)
 	for _, kind := range kinds {
-		for _, errno := range numbers {
+		for _, errno := range errorNumbers {
 			list = append(list, fault{action: unix.ErrnoName(errno), at: 1 + r.IntN(of[kind]), step: 1, only: kind})
 		}
 	}
@@ -81,112 +81,114 @@ func (s *sweep) failures(op *operation, r *round) (list []fault) {
 	return list
 }
 
-// failuresOfOne is how many faults an operation gets in a bounded round.
+// failuresOfOne is the number of faults of one operation in a bounded round.
 const failuresOfOne = 7
 
-// The calls that a full disk refuses, and those that one does which is read-only.
+// growing are the calls that fail on a full disk, changing those that fail on a
+// read-only one.
 const (
 	growing  = "write,fallocate,mkdir,create,symlink,link,copy_file_range"
 	changing = growing + ",truncate,rename,unlink,rmdir,chmod,chown,set times of,fsync,fdatasync,syncfs"
 )
 
-// failsWell is what must hold of a run whose calls have failed.
-func (t *trial) failsWell() error {
+// checkFailed checks a run with failed calls.
+func (t *trial) checkFailed() error {
 	count("error at a system call, "+t.s.fs.Name, 1)
-	hit := acted(t.calls)
+	hit := actedCalls(t.calls)
 	if len(hit) == 0 {
-		return t.undisturbed()
+		return t.checkUndisturbed()
 	}
-	if err := t.ended(); err != nil {
+	if err := t.checkEnded(); err != nil {
 		return err
 	}
-	if err := t.op.sound(t.h, t.s.source("foreign")); err != nil {
+	if err := t.op.checkSound(t.h, t.s.sourcePath("foreign")); err != nil {
 		return err
 	}
 	var err error
 	if t.status == 0 {
-		err = errors.Join(t.done(), t.nothingLost())
+		err = errors.Join(t.checkDone(), t.checkNothingLost())
 	} else {
-		err = errors.Join(t.said(hit), t.saidWhatIsLeft(), t.leftNoUserFile(hit))
+		err = errors.Join(t.checkMessage(hit), t.checkStageMessage(), t.checkNoUserFile(hit))
 	}
-	return errors.Join(err, t.op.recovers(t.h))
+	return errors.Join(err, t.op.checkRecovery(t.h))
 }
 
-// done is the operation's, unless a removal says that it left a shard whose
-// manifest it could not read.
-func (t *trial) done() error {
+// checkDone is checkDone of the operation, except for a removal that reports that it
+// left a shard because the manifest is not readable.
+func (t *trial) checkDone() error {
 	if !t.op.there && strings.Contains(t.err, "is left: it is not known as what this tool published") {
 		return nil
 	}
-	return t.op.done(t.h)
+	return t.op.checkDone(t.h)
 }
 
-// ended wants an end of its own: no hang, no panic.
-func (t *trial) ended() error {
+// checkEnded checks that the run ended by itself, without a hang or a panic.
+func (t *trial) checkEnded() error {
 	switch {
 	case t.status == statusHung:
 		return fmt.Errorf("it hung for %v", limit)
 	case t.status > 5 || t.status == 2 || strings.Contains(t.err, "goroutine "):
-		return fmt.Errorf("it ended with status %d", t.status)
+		return fmt.Errorf("got status %d", t.status)
 	case t.status == 0 && t.op.refused:
-		return errors.New("it did what it must refuse")
+		return errors.New("it succeeded, want a refusal")
 	}
 	return nil
 }
 
-// said wants the failure told: one line with an operation, a path and a cause of
-// those that were hit, and the status that belongs to it.
-func (t *trial) said(hit []logged) error {
+// checkMessage checks the report of a failure: one error line with an operation, a path
+// and the cause of a call that was hit, and the matching status.
+func (t *trial) checkMessage(hit []logged) error {
 	lines := slices.DeleteFunc(strings.Split(t.err, "\n"), func(l string) bool { return !strings.HasPrefix(l, "ERROR:") })
 	if len(lines) != 1 {
-		return fmt.Errorf("%d lines of errors, wanted 1", len(lines))
+		return fmt.Errorf("got %d lines with errors, want 1", len(lines))
 	}
 	errno, named := errnoOf(t.fault.action)
 	told := slices.ContainsFunc(hit, func(c logged) bool {
 		return strings.Contains(lines[0], strings.TrimSuffix(c.op, " at once")+" "+c.path) && (!named || strings.Contains(lines[0], errno.Error()))
 	})
-	if !told && !t.op.refused && !t.saidAsDamage(hit) {
-		return fmt.Errorf("the error does not name what failed (%v: %v)", hit[0], errno)
+	if !told && !t.op.refused && !t.reportedAsDamage(hit) {
+		return fmt.Errorf("the error does not name the failed call (%v: %v)", hit[0], errno)
 	}
-	return t.rightStatus(errno, hit)
+	return t.checkStatus(errno, hit)
 }
 
-// saidAsDamage is for what --verify or --repair cannot read: that is damage, with the
-// error among the differences. For a copy it is an error like others.
-func (t *trial) saidAsDamage(hit []logged) bool {
+// reportedAsDamage reports whether --verify or --repair listed the unreadable entry
+// among the differences. A copy reports it as an error.
+func (t *trial) reportedAsDamage(hit []logged) bool {
 	said, reads := t.out+t.err, t.op.mode == "--verify" || t.op.mode == "--repair"
 	return reads && t.status == 3 && strings.Contains(said, "unreadable") && strings.Contains(said, hit[0].path)
 }
 
-func (t *trial) rightStatus(errno unix.Errno, hit []logged) error {
+func (t *trial) checkStatus(errno unix.Errno, hit []logged) error {
 	want := 1
 	if errno == unix.ENOSPC || errno == unix.EDQUOT {
 		want = 4
 	}
 	xattr := slices.ContainsFunc(hit, func(c logged) bool { return strings.HasPrefix(c.op, "set xattr") })
-	source := (t.op.first != "" || t.op.mode == "--repair") && t.status == 1 && strings.Contains(t.err, "unreadable") // of it: what cannot be compared
-	if t.status == want || (xattr && t.status == 1) || t.op.refused || t.saidAsDamage(hit) || source {
+	source := (t.op.first != "" || t.op.mode == "--repair") && t.status == 1 && strings.Contains(t.err, "unreadable") // the entry that cannot be compared
+	if t.status == want || (xattr && t.status == 1) || t.op.refused || t.reportedAsDamage(hit) || source {
 		return nil
 	}
-	return fmt.Errorf("status %d, wanted %d", t.status, want)
+	return fmt.Errorf("got status %d, want %d", t.status, want)
 }
 
-// saidWhatIsLeft holds what the error says of the disk against the disk.
-func (t *trial) saidWhatIsLeft() error {
-	_, err := os.Lstat(filepath.Join(t.h.state(), "stage"))
+// checkStageMessage compares the error message about the stage with the disk.
+func (t *trial) checkStageMessage() error {
+	_, err := os.Lstat(filepath.Join(t.h.stateDir(), "stage"))
 	there := err == nil
 	switch {
 	case there && strings.Contains(t.err, "nothing of the copy was left"):
-		return errors.New("a stage was left, and it says that nothing was")
+		return errors.New("a stage was left, but the message says that nothing was")
 	case !there && strings.Contains(t.err, "what was copied is kept"):
-		return errors.New("no stage is there, and it says that what was copied is kept")
+		return errors.New("there is no stage, but the message says that the copy is kept")
 	}
 	return nil
 }
 
-// leftNoUserFile wants none after a first copy that has failed, unless that could
-// not be unlinked: it would say that somebody managed the shard.
-func (t *trial) leftNoUserFile(hit []logged) error {
+// checkNoUserFile wants no user file after a failed first copy, because it would mark
+// the shard as managed. If the fault was in the lock dir, the file could not be
+// unlinked and may stay.
+func (t *trial) checkNoUserFile(hit []logged) error {
 	_, err := os.Lstat(t.h.userFile())
 	_, missing := os.Lstat(t.h.published())
 	if t.op.prepare != nil || err != nil || missing == nil || t.fault.step > 0 {
@@ -195,66 +197,67 @@ func (t *trial) leftNoUserFile(hit []logged) error {
 	if last := hit[0]; filepath.Dir(last.path) == t.h.locks || last.path == t.h.locks {
 		return nil
 	}
-	return errors.New("a first copy has failed, and left its user file")
+	return errors.New("a failed first copy left its user file")
 }
 
-// nothingLost wants no error of a sync or of the close of a written file passed
-// over: the data may be gone.
-func (t *trial) nothingLost() error {
+// checkNothingLost wants each failed sync, and each failed close of a written file,
+// reported: the data may be lost.
+func (t *trial) checkNothingLost() error {
 	written := map[string]bool{}
 	for i, c := range t.calls {
 		switch c.op {
 		case "fsync", "fdatasync", "syncfs":
-			if c.acted && !t.expendable(c, t.calls[i+1:]) {
-				return fmt.Errorf("%v failed, and the run did not", c)
+			if c.acted && !t.mayFail(c, t.calls[i+1:]) {
+				return fmt.Errorf("%v failed, but the run succeeded", c)
 			}
 		case "write", "copy_file_range", "fallocate", "truncate", "clone":
 			written[c.path] = true
 		case "close":
-			if c.acted && written[c.path] && !t.expendable(c, t.calls[i+1:]) {
-				return fmt.Errorf("%v failed after it was written, and the run did not", c)
+			if c.acted && written[c.path] && !t.mayFail(c, t.calls[i+1:]) {
+				return fmt.Errorf("%v failed after a write, but the run succeeded", c)
 			}
 		}
 	}
 	return nil
 }
 
-// Files that are read at once: each call of that fails, ends early, moves nothing, or
-// is the last, and what came of one file is short or an error. Only what is not in the
-// page cache is read like that, of a source and of a shard that is verified.
+// Batch reads: each of their calls fails, ends early, moves nothing, or is the last
+// one, and a single file of a batch gets a short read or an error. The tool reads in
+// batches only files that are not in the page cache, of a source or of a shard that is
+// verified.
 func TestReadsAtOnce(t *testing.T) {
 	s := newSweep(t, testkit.FS{Name: "ext4", Dir: testkit.Mount(t, "ext4", 256<<20)})
-	readsAtOnce(t, s, operationNamed("copy cold"), 80) // source and copy, of 40 files
-	readsAtOnce(t, s, operationNamed("verify many"), 40)
+	failReadsAtOnce(t, s, operationNamed("copy cold"), 80) // 40 files, in the source and in the copy
+	failReadsAtOnce(t, s, operationNamed("verify many"), 40)
 }
 
-func readsAtOnce(t *testing.T, s *sweep, op *operation, files int) {
-	_, of := kindsOf(s.base(op, 1))
+func failReadsAtOnce(t *testing.T, s *sweep, op *operation, files int) {
+	_, of := countKinds(s.baseCalls(op, 1))
 	if of["submit reads of"] < files/20 || of["read at once"] < files {
 		t.Fatalf("%s: the files were not read at once: %v", op.name, of)
 	}
-	points := 3 // of each kind of call
+	points := 3 // for each kind of call
 	if *torture > 0 {
 		points = 40
 	}
 	for _, kind := range []string{"set up", "submit reads of", "wait for reads of", "tear down", "read at once"} {
 		for n := 1; n <= of[kind]; n += 1 + of[kind]/points {
 			for _, action := range []string{"zero", "short", "EINTR"} {
-				s.now(op, fault{action: action, at: n, only: kind}, 1, (*trial).undisturbed)
+				s.runTrial(op, fault{action: action, at: n, only: kind}, 1, (*trial).checkUndisturbed)
 			}
 			for _, errno := range []string{"EIO", "EAGAIN", "ENOMEM", "EINVAL"} {
-				s.now(op, fault{action: errno, at: n, only: kind}, 1, (*trial).failsWell)
+				s.runTrial(op, fault{action: errno, at: n, only: kind}, 1, (*trial).checkFailed)
 			}
-			s.now(op, fault{action: "kill-after", at: n, only: kind}, 1, (*trial).survivesKill)
+			s.runTrial(op, fault{action: "kill-after", at: n, only: kind}, 1, (*trial).checkKilled)
 		}
 		for _, action := range []string{"zero", "short"} {
-			s.now(op, fault{action: action, at: 1, step: 1, only: kind}, 1, (*trial).undisturbed)
+			s.runTrial(op, fault{action: action, at: 1, step: 1, only: kind}, 1, (*trial).checkUndisturbed)
 		}
 	}
 }
 
-// Whoever may open few files copies all the same: reading many at once takes no more
-// descriptors than there are.
+// A process with a low limit of open files can copy: batch reads use only the
+// descriptors that are available.
 func TestFewDescriptors(t *testing.T) {
 	dir := testkit.Mount(t, "ext4", 256<<20)
 	h := newHost(t, program(t), filepath.Join(dir, "from"), dir)
@@ -267,100 +270,101 @@ func TestFewDescriptors(t *testing.T) {
 		}
 		c := h.command("-c", "a", "--jobs", "16")
 		limited := exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, limit)}, c.Args...)...)
-		if o := run(limited); o.status != 0 {
+		if o := runCommand(limited); o.status != 0 {
 			t.Errorf("with %d descriptors: %v", limit, o)
 		}
-		if err := errors.Join(h.whole(), h.recovers()); err != nil {
+		if err := errors.Join(h.checkWhole(), h.checkRecovery()); err != nil {
 			t.Errorf("with %d descriptors: %v", limit, err)
 		}
 	}
 }
 
-// Calls of one kind that once were passed over: each of them, in each run.
+// Calls whose errors were once ignored or reported wrongly: each of them fails in each
+// round.
 func TestCallsOnceMistaken(t *testing.T) {
 	s := newSweep(t, testkit.FS{Name: "tmpfs", Dir: testkit.Mount(t, "tmpfs", 256<<20)})
 	for _, c := range []struct {
 		operation, call, action string
 		check                   func(*trial) error
 	}{
-		{"verify", "open", "EIO", (*trial).failsWell},             // was told as a lost hard link
-		{"verify", "stat", "EACCES", (*trial).failsWell},          // was told as a shard that was removed
-		{"verify", "cachestat", "ENOMEM", (*trial).failsWell},     // was told as damage
-		{"register long", "read", "zero", (*trial).endsWithout},   // users were forgotten
-		{"remove unknown", "unlink", "EPERM", (*trial).failsWell}, // was told as "not a directory"
-		{"remove orphan", "read", "EMFILE", (*trial).failsWell},   // was told as a damaged manifest
+		{"verify", "open", "EIO", (*trial).checkFailed},             // was reported as a lost hard link
+		{"verify", "stat", "EACCES", (*trial).checkFailed},          // was reported as a removed shard
+		{"verify", "cachestat", "ENOMEM", (*trial).checkFailed},     // was reported as damage
+		{"register long", "read", "zero", (*trial).checkNoProgress}, // users were lost
+		{"remove unknown", "unlink", "EPERM", (*trial).checkFailed}, // was reported as "not a directory"
+		{"remove orphan", "read", "EMFILE", (*trial).checkFailed},   // was reported as a damaged manifest
 	} {
 		op := operationNamed(c.operation)
-		_, of := kindsOf(s.base(op, 1))
+		_, of := countKinds(s.baseCalls(op, 1))
 		for n := 1; n <= of[c.call]; n++ {
-			s.each(op, fault{action: c.action, at: n, only: c.call}, 1, c.check)
+			s.startTrial(op, fault{action: c.action, at: n, only: c.call}, 1, c.check)
 		}
 	}
 	s.group.Wait()
 }
 
-// A file of a stage that was cloned, and then cannot be opened, is made again whole: it
-// was taken for cloned all the same.
+// A file of the stage that was cloned and then cannot be opened is copied again. An
+// earlier version took it for a complete clone.
 func TestClonedFileThatCannotBeOpened(t *testing.T) {
 	s := newSweep(t, testkit.FS{Name: "btrfs", Dir: testkit.Mount(t, "btrfs", 256<<20)})
 	op, opens, tried := operationNamed("resume early"), 0, 0
-	for _, c := range s.base(op, 1) {
+	for _, c := range s.baseCalls(op, 1) {
 		if c.op != "open" {
 			continue
 		}
 		opens++
 		if strings.Contains(c.path, "/"+shardName+"/stage/") {
 			tried++
-			s.each(op, fault{action: "EACCES", at: opens, only: "open"}, 1, (*trial).failsWell)
+			s.startTrial(op, fault{action: "EACCES", at: opens, only: "open"}, 1, (*trial).checkFailed)
 		}
 	}
 	s.group.Wait()
 	if tried < 10 {
-		t.Errorf("only %d calls open what is in the stage", tried)
+		t.Errorf("only %d calls open files of the stage", tried)
 	}
 }
 
-// What cannot be read of a complete stage, when it is held against its manifest,
-// is an error and no damage: the stage is kept.
+// A read error while a complete stage is compared with its manifest is an error and not
+// damage: the stage is kept.
 func TestStageThatCannotBeRead(t *testing.T) {
 	s := newSweep(t, testkit.FS{Name: "tmpfs", Dir: testkit.Mount(t, "tmpfs", 256<<20)})
 	op := operation{name: "copy tiny", source: "tiny", mode: "-c", id: "a", after: []string{"a"}, there: true}
-	calls, tried := s.base(&op, 1), 0
+	calls, tried := s.baseCalls(&op, 1), 0
 	manifest := slices.IndexFunc(calls, func(c logged) bool { return c.op == "open" && filepath.Base(c.path) == "manifest.new" })
 	for n := manifest; n < len(calls) && calls[n].op != "rename"; n++ {
 		if inStage := strings.Contains(calls[n].path, "/"+shardName+"/stage"); !inStage || calls[n].op == "fsync" {
 			continue
 		}
 		tried++
-		s.each(&op, fault{action: "EIO", at: n + 1}, 1, func(t *trial) error {
+		s.startTrial(&op, fault{action: "EIO", at: n + 1}, 1, func(t *trial) error {
 			if t.status != 1 || !strings.Contains(t.err, "what was copied is kept") {
-				return fmt.Errorf("%v failed, and the stage is not kept", calls[n])
+				return fmt.Errorf("%v failed, and the stage was not kept", calls[n])
 			}
-			return t.failsWell()
+			return t.checkFailed()
 		})
 	}
 	s.group.Wait()
 	if tried < 10 {
-		t.Errorf("only %d calls look at the stage: %v", tried, calls[manifest:])
+		t.Errorf("only %d calls read the stage: %v", tried, calls[manifest:])
 	}
 }
 
-// expendable are the syncs and closes that may fail in a run that succeeds.
-func (t *trial) expendable(c logged, after []logged) bool {
+// mayFail reports whether a run may succeed although this sync or close failed.
+func (t *trial) mayFail(c logged, after []logged) bool {
 	again := slices.ContainsFunc(after, func(l logged) bool { return !l.acted && l.op == c.op && l.path == c.path })
 	full := t.fault.action == "ENOSPC" || t.fault.action == "EDQUOT"
 	base := filepath.Base(c.path)
-	if strings.HasPrefix(base, "verified.new.") || strings.HasPrefix(base, "damaged.new.") { // a record, for --list; that it failed is a warning
+	if strings.HasPrefix(base, "verified.new.") || strings.HasPrefix(base, "damaged.new.") { // a record for --list: its failure is a warning
 		return t.op.mode == "--verify" || t.op.mode == "--repair"
 	}
 	switch base {
-	case "journal", "plan", "probe.file": // of no use once the copy is published
+	case "journal", "plan", "probe.file": // not needed after the copy is published
 		return c.op == "close"
-	case "manifest.new", "sums.xxh64.new": // opened once more to be read, and closed before
+	case "manifest.new", "sums.xxh64.new": // it was closed before, and opened again for reading
 		return c.op == "close" && again
-	case "ssd", ".shard_to_ssd", shardName, "lockdir.new": // room is made, and all done again
+	case "ssd", ".shard_to_ssd", shardName, "lockdir.new": // the run makes room and starts again
 		told := func(as string) bool { return strings.Contains(t.err, "could not be deleted"+as+": "+c.op+" "+c.path) }
-		return full && again || told("") || told(", the next call will") // with -c, with --repair
+		return full && again || told("") || told(", the next call will") // the warnings of -c and of --repair
 	}
 	return false
 }
@@ -374,14 +378,14 @@ func errnoOf(action string) (number unix.Errno, ok bool) {
 	return 0, false
 }
 
-// Short transfers and interrupted calls are no failure, all through a run.
+// Short transfers and interrupted calls throughout a run are not failures.
 func TestShortAndInterruptedEverywhere(t *testing.T) {
 	rounds(t, 0.05, func(t *testing.T, r *round) {
 		s := newSweep(t, sweepFS(t, r))
 		for i := range operations {
 			op := &operations[i]
 			for _, f := range []fault{{action: "short", at: 1, step: 1}, {action: "EINTR", at: 1, step: 2}} {
-				s.each(op, f, []int{1, 4}[r.IntN(2)], (*trial).undisturbedBy)
+				s.startTrial(op, f, []int{1, 4}[r.IntN(2)], (*trial).undisturbedBy)
 			}
 		}
 		s.group.Wait()
@@ -390,24 +394,23 @@ func TestShortAndInterruptedEverywhere(t *testing.T) {
 
 func (t *trial) undisturbedBy() error {
 	count(t.fault.action+" at every call", 1)
-	if len(acted(t.calls)) == 0 {
+	if len(actedCalls(t.calls)) == 0 {
 		return errors.New("the fault did not act")
 	}
-	return t.undisturbed()
+	return t.checkUndisturbed()
 }
 
-// A transfer that moves nothing is the end of the file, never a reason to go on
-// for ever.
+// A transfer of 0 bytes is the end of the file. It must not lead to an endless loop.
 func TestNoProgress(t *testing.T) {
 	rounds(t, 0.05, func(t *testing.T, r *round) {
 		s := newSweep(t, sweepFS(t, r))
 		for i := range operations {
 			op := &operations[i]
-			_, of := kindsOf(s.base(op, 1))
+			_, of := countKinds(s.baseCalls(op, 1))
 			for _, kind := range []string{"read", "write", "copy_file_range", "submit reads of", "wait for reads of", "read at once"} {
 				for n := 1; n <= of[kind]; n++ {
 					if f := (fault{action: "zero", at: n, only: kind, step: r.IntN(2)}); r.full || r.IntN(of[kind]) == 0 {
-						s.each(op, f, 1, (*trial).endsWithout)
+						s.startTrial(op, f, 1, (*trial).checkNoProgress)
 					}
 				}
 			}
@@ -416,42 +419,42 @@ func TestNoProgress(t *testing.T) {
 	})
 }
 
-// endsWithout is what must hold of a run with calls that moved nothing.
-func (t *trial) endsWithout() error {
+// checkNoProgress checks a run with calls that moved nothing.
+func (t *trial) checkNoProgress() error {
 	count("transfer of nothing", 1)
-	hit := acted(t.calls)
+	hit := actedCalls(t.calls)
 	if len(hit) == 0 {
-		return t.undisturbed()
+		return t.checkUndisturbed()
 	}
-	if err := errors.Join(t.ended(), t.op.sound(t.h, t.s.source("foreign"))); err != nil {
+	if err := errors.Join(t.checkEnded(), t.op.checkSound(t.h, t.s.sourcePath("foreign"))); err != nil {
 		return err
 	}
 	if t.status == 0 {
-		if err := t.done(); err != nil {
+		if err := t.checkDone(); err != nil {
 			return err
 		}
 	} else if !strings.Contains(t.err, "ERROR:") {
-		return errors.New("it failed without a word")
+		return errors.New("it failed without a message")
 	}
-	return t.op.recovers(t.h)
+	return t.op.checkRecovery(t.h)
 }
 
-// Each error of the tables, at the first call and at a later one.
+// Each error of errorTables, at the first call and at a later one.
 func TestTablesOfErrors(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		s := newSweep(t, sweepFS(t, r))
-		for _, table := range tables {
+		for _, table := range errorTables {
 			op := operationNamed(table.operation)
-			_, of := kindsOf(s.base(op, 1))
+			_, of := countKinds(s.baseCalls(op, 1))
 			each := func(list []unix.Errno, check func(*trial) error) {
 				for _, errno := range list {
 					for _, at := range []int{1, 1 + r.IntN(of[table.call])} {
-						s.each(op, fault{action: unix.ErrnoName(errno), at: at, only: table.call}, 1, check)
+						s.startTrial(op, fault{action: unix.ErrnoName(errno), at: at, only: table.call}, 1, check)
 					}
 				}
 			}
 			each(table.goesOn, (*trial).undisturbedBy)
-			each(table.goesOn1, (*trial).goesOnUnlessBegun)
+			each(table.goesOn1, (*trial).checkNotBegun)
 			each(table.final, (*trial).mustFail)
 		}
 		s.group.Wait()
@@ -462,9 +465,9 @@ func operationNamed(name string) *operation {
 	return &operations[slices.IndexFunc(operations, func(op operation) bool { return op.name == name })]
 }
 
-// goesOnUnlessBegun looks at the calls before the one that was hit, all of one
-// kind: another for the same file has copied some of it.
-func (t *trial) goesOnUnlessBegun() error {
+// checkNotBegun looks at the calls before the one that was hit, all of one kind. If one
+// of them was for the same file, a part of that file was copied, and the run must fail.
+func (t *trial) checkNotBegun() error {
 	for i, c := range t.calls {
 		if c.acted && slices.ContainsFunc(t.calls[:i], func(l logged) bool { return l.path == c.path }) {
 			return t.mustFail()
@@ -475,10 +478,10 @@ func (t *trial) goesOnUnlessBegun() error {
 
 func (t *trial) mustFail() error {
 	if t.status == 0 {
-		return errors.New("it must not go on after this, and did")
+		return errors.New("it continued after this error, want a failure")
 	}
 	if _, err := os.Lstat(t.h.published()); err == nil {
-		return errors.New("published after an error that is final")
+		return errors.New("published after a final error")
 	}
-	return t.failsWell()
+	return t.checkFailed()
 }

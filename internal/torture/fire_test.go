@@ -22,14 +22,15 @@ import (
 type fire struct {
 	*witness
 	workers int
-	tasks   int // of each worker
+	tasks   int // per worker
 	holds   []*hold
 }
 
-// hold is one service's registration. Whoever was told that the shard is there
-// relies on it until he begins to remove himself, and a reader looks meanwhile.
+// hold is the registration of one service. From the report that the shard is present
+// until its removal begins, the service relies on the shard. A reader checks the shard
+// in that time.
 type hold struct {
-	mu    sync.RWMutex // a reader holds it as long as he looks
+	mu    sync.RWMutex // a reader holds it during its check
 	shard int
 	id    string
 	held  bool
@@ -47,7 +48,7 @@ func newFire(t *testing.T, dir string, workers, tasks int) *fire {
 			testkit.Content(name+"/sub/deep/c", ""), testkit.Symlink("sub/b", name+"/link"))
 		shards = append(shards, h)
 	}
-	f := &fire{witness: watch(shards...), workers: workers, tasks: tasks}
+	f := &fire{witness: newWitness(shards...), workers: workers, tasks: tasks}
 	for i := range workers {
 		for s := range shards {
 			f.holds = append(f.holds, &hold{shard: s, id: fmt.Sprint("worker", i)})
@@ -56,10 +57,10 @@ func newFire(t *testing.T, dir string, workers, tasks int) *fire {
 	return f
 }
 
-// work is one service after the other, each of them a process of the same id.
-func (f *fire) work(worker int, r *rand.Rand) error {
+// runWorker runs the tasks of a worker, one process after the other, as one service.
+func (f *fire) runWorker(worker int, r *rand.Rand) error {
 	for n := range f.tasks {
-		k := f.choose(worker, n, r)
+		k := f.chooseTask(worker, n, r)
 		h := f.holds[worker*len(f.shards)+k.shard]
 		own := h.id == k.id
 		if own && strings.HasSuffix(k.do, "-r") {
@@ -67,7 +68,7 @@ func (f *fire) work(worker int, r *rand.Rand) error {
 			h.held = false
 			h.mu.Unlock()
 		}
-		o, err := f.perform(k)
+		o, err := f.runTask(k)
 		if err != nil {
 			return err
 		}
@@ -80,9 +81,10 @@ func (f *fire) work(worker int, r *rand.Rand) error {
 	return nil
 }
 
-// choose makes a task. Of the shard "tide" all are one service, so that its user
-// file comes and goes; of "crowd" all want it, or nobody, in turn.
-func (f *fire) choose(worker, n int, r *rand.Rand) task {
+// chooseTask draws a task. For the shard "tide" there is only one service, so that its
+// user file is made and deleted again and again. For "crowd", in turn, all services
+// copy and all remove.
+func (f *fire) chooseTask(worker, n int, r *rand.Rand) task {
 	k := task{shard: r.IntN(len(f.shards)), id: fmt.Sprint("worker", worker)}
 	wanted := 0.5
 	switch f.shards[k.shard].name() {
@@ -102,7 +104,7 @@ func (f *fire) choose(worker, n int, r *rand.Rand) task {
 	}
 	switch {
 	case f.old != "" && r.IntN(5) == 0:
-		k.do = "old " + k.do // never killed, see TestFireWithTheOlderScript
+		k.do = "old " + k.do // the script is never killed, see TestFireWithTheOlderScript
 		return k
 	case r.IntN(12) == 0:
 		return task{shard: k.shard, do: []string{"--list", "--verify"}[r.IntN(2)]}
@@ -116,9 +118,9 @@ func (f *fire) choose(worker, n int, r *rand.Rand) task {
 	return k
 }
 
-// spy looks, without a lock, at user files, at shards, and into the shards of
-// those who have been told that they are there.
-func (f *fire) spy(stop <-chan struct{}, r *rand.Rand) error {
+// observeShards reads user files and shards without a lock, and checks the shards of
+// services that rely on them.
+func (f *fire) observeShards(stop <-chan struct{}, r *rand.Rand) error {
 	tick := time.NewTicker(500 * time.Microsecond)
 	defer tick.Stop()
 	for {
@@ -130,11 +132,11 @@ func (f *fire) spy(stop <-chan struct{}, r *rand.Rand) error {
 		var err error
 		switch shard := r.IntN(len(f.shards)); r.IntN(3) {
 		case 0:
-			err = f.read(shard)
+			err = f.readUserFile(shard)
 		case 1:
-			f.stat(shard)
+			f.statShard(shard)
 		case 2:
-			err = f.relied(f.holds[r.IntN(len(f.holds))])
+			err = f.checkRelied(f.holds[r.IntN(len(f.holds))])
 		}
 		if err != nil {
 			return err
@@ -142,18 +144,18 @@ func (f *fire) spy(stop <-chan struct{}, r *rand.Rand) error {
 	}
 }
 
-// relied says in what a shard that somebody relies on is not whole.
-func (f *fire) relied(h *hold) error {
+// checkRelied compares a shard that a service relies on with its source.
+func (f *fire) checkRelied(h *hold) error {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if !h.held {
 		return nil
 	}
-	count("looks into a shard that somebody relies on", 1)
+	count("looks into a shard that a service relies on", 1)
 	shard := f.shards[h.shard]
 	_, err := os.Lstat(shard.published())
 	if err == nil {
-		err = shard.whole()
+		err = shard.checkWhole()
 	}
 	if err != nil {
 		return fmt.Errorf("%s relies on shard %s: %w", h.id, shard.name(), err)
@@ -161,31 +163,31 @@ func (f *fire) relied(h *hold) error {
 	return nil
 }
 
-// burn runs all workers to their end, and then says whether what everybody saw can
-// be explained, and whether the tool can still clean up.
-func (f *fire) burn(r *rand.Rand) error {
+// runWorkers runs all workers to their end. Then an order must explain all
+// observations, and the tool must be able to clean up.
+func (f *fire) runWorkers(r *rand.Rand) error {
 	var workers, watchers errgroup.Group
 	stop := make(chan struct{})
 	for range 2 {
 		of := rand.New(rand.NewPCG(r.Uint64(), 0))
-		watchers.Go(func() error { return f.spy(stop, of) })
+		watchers.Go(func() error { return f.observeShards(stop, of) })
 	}
 	for i := range f.workers {
 		of := rand.New(rand.NewPCG(r.Uint64(), 0))
-		workers.Go(func() error { return f.work(i, of) })
+		workers.Go(func() error { return f.runWorker(i, of) })
 	}
 	err := workers.Wait()
 	close(stop)
 	err = errors.Join(err, watchers.Wait())
 	for i := range f.shards {
-		f.stat(i)
-		err = errors.Join(err, f.read(i))
+		f.statShard(i)
+		err = errors.Join(err, f.readUserFile(i))
 	}
-	return errors.Join(err, f.explain(), cleared(f.shards...))
+	return errors.Join(err, f.explain(), checkCleared(f.shards...))
 }
 
-// cleared removes every user, and then nothing may be left of anything.
-func cleared(shards ...*host) error {
+// checkCleared removes every user, after which nothing may be left.
+func checkCleared(shards ...*host) error {
 	for _, h := range shards {
 		users, err := h.users()
 		if err != nil {
@@ -196,21 +198,22 @@ func cleared(shards ...*host) error {
 			if id == "other" && !slices.Contains(users, id) {
 				mode, users = "-c", append(users, id)
 			}
-			if o := run(h.command(mode, id)); o.status != 0 {
+			if o := runCommand(h.command(mode, id)); o.status != 0 {
 				return fmt.Errorf("%s %s of %s at the end: %v", mode, id, h.name(), o)
 			}
 		}
 	}
 	for _, h := range shards {
-		if err := h.recovers(); err != nil {
+		if err := h.checkRecovery(); err != nil {
 			return fmt.Errorf("shard %s at the end: %w", h.name(), err)
 		}
 	}
 	return nil
 }
 
-// place is where a round burns: memory, or in a long run any file system.
-func place(t *testing.T, r *round) string {
+// fireDir returns the directory of a round: in memory, or in a long run on any file
+// system.
+func fireDir(t *testing.T, r *round) string {
 	kinds := []string{"tmpfs"}
 	if r.full {
 		kinds = []string{"tmpfs", "tmpfs", "ext4", "xfs", "btrfs"}
@@ -220,28 +223,28 @@ func place(t *testing.T, r *round) string {
 	return testkit.Mount(t, kind, 400<<20)
 }
 
-// Many processes copy and remove a few shards, and some are killed. What they were
-// told, and what others saw meanwhile, must be what one order of them does.
+// Many processes copy and remove a few shards, and some are killed. One order of them
+// must explain their results and the observations of readers.
 func TestFire(t *testing.T) {
 	rounds(t, 0.08, func(t *testing.T, r *round) {
-		if err := newFire(t, place(t, r), 12, 35).burn(r.Rand); err != nil {
+		if err := newFire(t, fireDir(t, r), 12, 35).runWorkers(r.Rand); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// The same with the older script among them. It looks whether it has locked the
-// right file, since without that it can enter beside us (design.md, 'Not promised'),
-// and it is never killed, since then it leaves halves and registers them: it copies
-// into the public name, does not prove what it copied, and removes in place. What is
-// still promised is that both see one list and one shard, and that one whom either
-// has told that the shard is there finds it whole: no copy here goes wrong, and the
-// older script registers after copying, under the lock.
+// The same with the older script. Two restrictions apply. The script checks that it has
+// locked the current user file, because without that check it can enter the critical
+// section together with this tool. It is never killed, because then it leaves half a
+// shard and registers it: it copies into the public name, does not prove the copy, and
+// removes in place. The promise is: both programs see one list and one shard, and a
+// service that either of them registered finds a complete shard. No copy fails here,
+// and the script registers after copying, under the lock.
 func TestFireWithTheOlderScript(t *testing.T) {
 	rounds(t, 0.05, func(t *testing.T, r *round) {
-		f := newFire(t, place(t, r), 8, 15)
+		f := newFire(t, fireDir(t, r), 8, 15)
 		f.old = testkit.OldScript(t)
-		if err := f.burn(r.Rand); err != nil {
+		if err := f.runWorkers(r.Rand); err != nil {
 			t.Error(err)
 		}
 	})

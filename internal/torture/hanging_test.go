@@ -19,7 +19,7 @@ import (
 	"shard_to_ssd/internal/faultfs"
 )
 
-// hangs are calls of a first copy that may never come back.
+// hangs are calls of a first copy that may hang.
 var hangs = []faultfs.Fault{
 	{Op: faultfs.Read, Name: "source/shard/big", Skip: 1, Times: 1},
 	{Op: faultfs.Write, Name: "stage/big", Skip: 2, Times: 1},
@@ -30,7 +30,7 @@ var hangs = []faultfs.Fault{
 	{Op: faultfs.Rename, Name: "shard/manifest", Times: 1},
 }
 
-// hung is a command that hangs.
+// hung is a command with a call that hangs.
 type hung struct {
 	disk     *faultfs.FS
 	h        *host
@@ -43,7 +43,7 @@ type hung struct {
 	data     []dataCall
 }
 
-// dataCall is a read or write of data, and when it began.
+// dataCall is a read or write of data, and the time when it began.
 type dataCall struct {
 	faultfs.Call
 	at time.Time
@@ -55,7 +55,7 @@ func startHung(t *testing.T, f faultfs.Fault, flags ...string) *hung {
 	return beginHung(t, disk, h, h.command("-c", "a", flags...), f)
 }
 
-// beginHung starts a command on the disk, and returns when it hangs in a call.
+// beginHung starts a command on the disk, and returns when one of its calls hangs.
 func beginHung(t *testing.T, disk *faultfs.FS, h *host, cmd *exec.Cmd, f faultfs.Fault) *hung {
 	t.Helper()
 	u := &hung{disk: disk, h: h, cmd: cmd, release: make(chan struct{})}
@@ -74,21 +74,21 @@ func beginHung(t *testing.T, disk *faultfs.FS, h *host, cmd *exec.Cmd, f faultfs
 	}
 	ended := make(chan struct{})
 	go func() {
-		u.cmd.Wait() //nolint:errcheck // its state is looked at
+		_ = u.cmd.Wait() // the state is checked later
 		close(ended)
 	}()
 	select {
 	case <-injected.Met():
 	case <-ended:
-		t.Fatalf("%+v: it ended without the call: %v\n%s", f, u.cmd.ProcessState, u.errors.String())
+		t.Fatalf("%+v: it ended before the call: %v\n%s", f, u.cmd.ProcessState, u.errors.String())
 	}
 	t.Cleanup(func() { <-ended })
 	u.ended, u.injected = ended, injected
 	return u
 }
 
-// A copy in which a call hangs publishes nothing, ends after a signal when the call
-// comes back, and issues no reads and writes from a second after the signal on.
+// A copy with a call that hangs publishes nothing. After a signal it ends when the call
+// returns, and from a second after the signal on it starts no reads and writes.
 func TestSignalWhileItHangs(t *testing.T) {
 	for i, f := range hangs {
 		for j, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
@@ -96,7 +96,7 @@ func TestSignalWhileItHangs(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s of %s, %v", f.Op, f.Name, signal), func(t *testing.T) {
-				t.Parallel() // each waits more than a second
+				t.Parallel() // each takes more than a second
 				u := startHung(t, f, "--jobs", fmt.Sprint(1+3*j))
 				sent := time.Now()
 				if err := u.cmd.Process.Signal(signal); err != nil {
@@ -106,7 +106,7 @@ func TestSignalWhileItHangs(t *testing.T) {
 				waiting := transfersOf(t, u.cmd.Process.Pid)
 				<-time.After(200 * time.Millisecond)
 				if _, err := os.Lstat(u.h.published()); !errors.Is(err, os.ErrNotExist) {
-					t.Errorf("it is published while a call hangs, or: %v", err)
+					t.Errorf("it is published while a call hangs, or lstat failed: %v", err)
 				}
 				close(u.release)
 				<-u.ended
@@ -119,11 +119,12 @@ func TestSignalWhileItHangs(t *testing.T) {
 	count("signals to a copy that hangs", len(hangs))
 }
 
-// transfer is a read or write that a process is in.
+// transfer is a read or write in progress.
 type transfer struct{ off, n int64 }
 
-// transfersOf are those of a process now: the kernel lets one direct write to a file
-// wait for another, so that it comes here long after it was issued.
+// transfersOf returns the transfers of a process at this moment. The kernel lets one
+// direct write to a file wait for another, so a write may reach the disk long after the
+// process issued it.
 func transfersOf(t *testing.T, pid int) (all []transfer) {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
@@ -133,7 +134,7 @@ func transfersOf(t *testing.T, pid int) (all []transfer) {
 	for _, thread := range threads {
 		text, err := os.ReadFile(thread)
 		if err != nil {
-			continue // it has ended, or the kernel does not tell
+			continue // it has ended, or the kernel does not show it
 		}
 		var number, fd, buf, n, off int64
 		if _, err := fmt.Sscanf(string(text), "%d %v %v %v %v", &number, &fd, &buf, &n, &off); err == nil &&
@@ -145,47 +146,48 @@ func transfersOf(t *testing.T, pid int) (all []transfer) {
 }
 
 func (u *hung) endedBy(signal syscall.Signal, sent time.Time, waiting []transfer) error {
-	if got := status(u.cmd.ProcessState); got != 128+int(signal) {
-		return fmt.Errorf("status %d, wanted %d", got, 128+int(signal))
+	if got := statusOf(u.cmd.ProcessState); got != 128+int(signal) {
+		return fmt.Errorf("got status %d, want %d", got, 128+int(signal))
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, c := range u.data {
 		issued := func(t transfer) bool { return t.off <= c.Off && c.Off < t.off+t.n }
 		if after := c.at.Sub(sent); after > time.Second && !u.sameCall(c.Call) && !slices.ContainsFunc(waiting, issued) {
-			return fmt.Errorf("%v after the signal it issued %+v; a second after it, it waited for %v", after, c.Call, waiting)
+			return fmt.Errorf("%v after the signal it issued %+v; one second after the signal it waited for %v", after, c.Call, waiting)
 		}
 	}
 	u.disk.Watch(nil)
-	return errors.Join(u.h.notPublished(), u.h.recovers())
+	return errors.Join(u.h.checkNotPublished(), u.h.checkRecovery())
 }
 
-// sameCall reports what the kernel goes on with of the system call that hung: it
-// comes here in pieces.
+// sameCall reports whether this is a part of the system call that hung: the kernel
+// splits a call into several.
 func (u *hung) sameCall(c faultfs.Call) bool {
 	hung := u.injected.First()
 	return c.Op == hung.Op && c.Path == hung.Path && c.Off/blockSize == hung.Off/blockSize
 }
 
-// A signal is heard while the very first call on a disk hangs, not when it comes back.
+// A signal has its effect while the first call on a disk hangs, and not only when the
+// call returns.
 func TestSignalIsHeardWhileItHangs(t *testing.T) {
 	u := startHung(t, faultfs.Fault{Op: faultfs.Lookup, Name: "locks/shard.lock", Times: 1})
 	if err := u.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
-	eventually(t, func() bool { return heard(t, u.cmd.Process.Pid, syscall.SIGTERM) })
+	waitUntil(t, func() bool { return signalTaken(t, u.cmd.Process.Pid, syscall.SIGTERM) })
 	close(u.release)
 	<-u.ended
-	if got := status(u.cmd.ProcessState); got != 128+int(syscall.SIGTERM) {
+	if got := statusOf(u.cmd.ProcessState); got != 128+int(syscall.SIGTERM) {
 		t.Errorf("status %d\n%s", got, u.errors.String())
 	}
-	if err := errors.Join(u.h.notPublished(), u.h.recovers()); err != nil {
+	if err := errors.Join(u.h.checkNotPublished(), u.h.checkRecovery()); err != nil {
 		t.Error(err)
 	}
 }
 
-// heard reports whether a process has taken a signal: the kernel has it no more.
-func heard(t *testing.T, pid int, signal syscall.Signal) bool {
+// signalTaken reports whether a process has handled a signal: it is no longer pending.
+func signalTaken(t *testing.T, pid int, signal syscall.Signal) bool {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -199,37 +201,37 @@ func heard(t *testing.T, pid int, signal syscall.Signal) bool {
 	return pending&(1<<(signal-1)) == 0
 }
 
-// Until a call that hangs comes back nothing is published and nobody registered.
+// While a call hangs, nothing is published and no user is registered.
 func TestHangingPublishesNothing(t *testing.T) {
 	for i, f := range hangs {
 		if *torture == 0 && (i+int(*seed))%3 > 0 {
 			continue
 		}
 		u := startHung(t, f)
-		if err := u.h.sound(nil); err != nil {
+		if err := u.h.checkSound(nil); err != nil {
 			t.Errorf("%+v: %v", f, err)
 		}
 		if _, err := os.Lstat(u.h.published()); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%+v: it is published, or: %v", f, err)
+			t.Errorf("%+v: it is published, or lstat failed: %v", f, err)
 		}
 		close(u.release)
 		<-u.ended
-		if got := status(u.cmd.ProcessState); got != 0 {
+		if got := statusOf(u.cmd.ProcessState); got != 0 {
 			t.Errorf("%+v: status %d\n%s", f, got, u.errors.String())
 		}
-		if err := errors.Join(u.h.sound([]string{"a"}), u.h.recovers()); err != nil {
+		if err := errors.Join(u.h.checkSound([]string{"a"}), u.h.checkRecovery()); err != nil {
 			t.Errorf("%+v: %v", f, err)
 		}
 	}
 }
 
-// A source that does not answer keeps nobody from registering for a shard that is
-// on the SSD, nor from the lock, nor for long from the answer. (The process ends when
-// the call comes back: FUSE lets nobody out of one that its server has begun. NFS does.)
+// A source that hangs does not prevent registering for a shard on the SSD, does not
+// keep the lock, and delays the answer only briefly. (The process ends when the call
+// returns, because FUSE does not interrupt a call that its server has begun. NFS does.)
 func TestHangingSourceOfPresentShard(t *testing.T) {
 	for _, op := range []faultfs.Op{faultfs.Lookup, faultfs.Stat} {
 		disk, h := lyingHost(t, program(t))
-		if o := run(h.command("-c", "a")); o.status != 0 {
+		if o := runCommand(h.command("-c", "a")); o.status != 0 {
 			t.Fatal(o)
 		}
 		release := make(chan struct{})
@@ -245,11 +247,11 @@ func TestHangingSourceOfPresentShard(t *testing.T) {
 			t.Fatal(err)
 		}
 		users := []string{"a", "b"}
-		eventually(t, func() bool { got, err := h.users(); return err == nil && slices.Equal(got, users) })
-		if o := run(h.command("-r", "a", "--lock-timeout", "10s")); o.status != 0 {
+		waitUntil(t, func() bool { got, err := h.users(); return err == nil && slices.Equal(got, users) })
+		if o := runCommand(h.command("-r", "a", "--lock-timeout", "10s")); o.status != 0 {
 			t.Errorf("%s: another call: %v", op, o)
 		}
-		line, err := bufio.NewReader(answer).ReadString('\n') // while it hangs
+		line, err := bufio.NewReader(answer).ReadString('\n') // while the source hangs
 		if err != nil || !strings.Contains(line, `"outcome":"already-on-ssd"`) {
 			t.Errorf("%s: the answer: %q, %v", op, line, err)
 		}
@@ -257,15 +259,15 @@ func TestHangingSourceOfPresentShard(t *testing.T) {
 		if err := waits.Wait(); err != nil || !strings.Contains(said.String(), "does not answer") {
 			t.Errorf("%s: %v\n%s", op, err, &said)
 		}
-		if err := errors.Join(h.sound([]string{"b"}), h.recovers()); err != nil {
+		if err := errors.Join(h.checkSound([]string{"b"}), h.checkRecovery()); err != nil {
 			t.Error(err)
 		}
 	}
 	count("sources that hang", 2)
 }
 
-// A removal or a verification that hangs in a call ends by a signal when the call comes
-// back, within a second, and what was promised holds: the name is gone or whole.
+// A removal or verification with a call that hangs ends within a second after the call
+// returns, if it got a signal. The published name is then deleted or complete.
 func TestSignalWhileRemovalOrVerifyHangs(t *testing.T) {
 	for _, c := range []struct {
 		mode, id string
@@ -280,7 +282,7 @@ func TestSignalWhileRemovalOrVerifyHangs(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s, %s of %s", c.mode, c.fault.Op, c.fault.Name), func(t *testing.T) {
 			disk, h := lyingHost(t, program(t))
-			if o := run(h.command("-c", "a")); o.status != 0 {
+			if o := runCommand(h.command("-c", "a")); o.status != 0 {
 				t.Fatal(o)
 			}
 			u := beginHung(t, disk, h, h.command(c.mode, c.id, c.flags...), c.fault)
@@ -289,19 +291,19 @@ func TestSignalWhileRemovalOrVerifyHangs(t *testing.T) {
 			}
 			close(u.release)
 			<-u.ended
-			// From the rename on signals wait: then it has ended well.
-			if got := status(u.cmd.ProcessState); got != 128+int(syscall.SIGTERM) && (got != 0 || c.mode != "-r") {
+			// From the rename on, a removal blocks signals and succeeds.
+			if got := statusOf(u.cmd.ProcessState); got != 128+int(syscall.SIGTERM) && (got != 0 || c.mode != "-r") {
 				t.Errorf("status %d\n%s", got, u.errors.String())
 			}
-			if err := h.recovers(); err != nil {
+			if err := h.checkRecovery(); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// eventually polls for what nothing tells of.
-func eventually(t *testing.T, holds func() bool) {
+// waitUntil polls for a state that no event reports.
+func waitUntil(t *testing.T, holds func() bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -310,7 +312,7 @@ func eventually(t *testing.T, holds func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("it does not come")
+			t.Fatal("timeout")
 		}
 	}
 }

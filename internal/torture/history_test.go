@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// What happened to one shard, as those who took part saw it, and whether one order
-// explains it: a search as in Wing & Gong's "Testing and Verifying Concurrent
-// Objects", with the memory of Lowe's. Shards are independent of each other, so each
-// has a history of its own.
+// The history of one shard is a list of events, as the processes saw them. The test
+// searches for one order of the operations that explains all events, as in Wing and
+// Gong, "Testing and Verifying Concurrent Objects", with the memory of Lowe. Shards are
+// independent of each other, so each has its own history.
 //
-// An operation is not one step but what it does while it holds the lock: a path of
-// contents that it goes through, one after the other, and nobody else changes anything
-// meanwhile. That is what lets a reader without the lock be held to what it saw, and
-// what says where a killed operation may have stopped.
+// An operation is not a single step. While it holds the lock it goes through a path of
+// contents, one after the other, and no other process changes anything. So the search
+// can also explain a reader without the lock, and an operation that was killed in the
+// middle.
 
-// history is what happened to a shard; nothing was there at first.
+// history is the list of events of a shard. At first nothing exists.
 type history []event
 
-// undecided is how many situations are looked at before the search gives up.
+// undecided is the number of situations after which the search gives up.
 const undecided = 3_000_000
 
-// explain looks for an order. Its error is what could not be explained.
+// explain searches for an order. Its error names the events that no order explains.
 func (h history) explain() error {
 	slices.SortStableFunc(h, func(a, b event) int { return cmp.Compare(a.call, b.call) })
 	s := &search{history: h, seen: map[string]bool{}}
-	if s.from(situation{done: make([]uint64, (len(h)+63)/64)}) {
+	if s.searchFrom(situation{done: make([]uint64, (len(h)+63)/64)}) {
 		return nil
 	}
 	if len(s.seen) >= undecided {
@@ -39,18 +39,18 @@ func (h history) explain() error {
 	return fmt.Errorf("no order explains this; %v", s.best)
 }
 
-// situation is a point of an order that is being tried.
+// situation is a point in an order that is being tried.
 type situation struct {
 	first  int      // all events before it are done
 	done   []uint64 // a bit for each event
 	now    content
-	holder int  // 1 + the event that has the lock, 0: nobody
-	rest   path // of the holder
+	holder int  // 1 + the event that has the lock; 0: it is free
+	rest   path // the remaining path of the holder
 }
 
 func (s *situation) isDone(i int) bool { return s.done[i/64]&(1<<(i%64)) != 0 }
 
-func (s *situation) mark(i int) {
+func (s *situation) markDone(i int) {
 	s.done[i/64] |= 1 << (i % 64)
 }
 
@@ -59,7 +59,7 @@ func (s situation) clone() situation {
 	return s
 }
 
-// key is all that the future depends on.
+// key is everything that the future depends on.
 func (s *situation) key() string {
 	words := s.done[s.first/64:]
 	last := len(words)
@@ -77,12 +77,12 @@ type search struct {
 	history history
 	seen    map[string]bool
 	reached int
-	best    error // how far the best order came
+	best    error // the longest order that was found
 }
 
-// candidates are the events that may come next: not done, and begun before any
-// other that is not done has ended; those first that ended first.
-func (h history) candidates(s *situation) (next []int) {
+// nextCandidates returns the events that may come next: they are not done, and began
+// before any other open event ended. The event that ended first comes first.
+func (h history) nextCandidates(s *situation) (next []int) {
 	for s.first < len(h) && s.isDone(s.first) {
 		s.first++
 	}
@@ -103,15 +103,15 @@ func (h history) candidates(s *situation) (next []int) {
 	return next
 }
 
-// absorb takes everything that changes nothing, whenever it comes, and fits now: to
-// take it later would never be better.
-func (x *search) absorb(s *situation) (next []int) {
+// absorbUnchanging takes all events that change nothing and fit now. To take them later
+// would never be better.
+func (x *search) absorbUnchanging(s *situation) (next []int) {
 	for {
-		next = x.history.candidates(s)
+		next = x.history.nextCandidates(s)
 		some := false
 		for _, i := range next {
 			if x.fits(s, i) {
-				s.mark(i)
+				s.markDone(i)
 				some = true
 			}
 		}
@@ -123,16 +123,16 @@ func (x *search) absorb(s *situation) (next []int) {
 
 func (x *search) fits(s *situation, i int) bool {
 	e := &x.history[i]
-	if e.look() {
-		return s.now.shows(e)
+	if e.isLook() {
+		return s.now.couldShow(e)
 	}
 	return e.outcome == "nothing-to-do" && !s.now.file
 }
 
-// from says whether an order goes on from here to the end.
-func (x *search) from(s situation) bool {
-	next := x.absorb(&s)
-	x.remember(&s, next)
+// searchFrom reports whether an order continues from this situation to the end.
+func (x *search) searchFrom(s situation) bool {
+	next := x.absorbUnchanging(&s)
+	x.rememberBest(&s, next)
 	if len(next) == 0 {
 		return true
 	}
@@ -142,31 +142,31 @@ func (x *search) from(s situation) bool {
 	}
 	x.seen[key] = true
 	if s.holder != 0 {
-		return x.from(s.advance()) || x.endedWaiting(s, next)
+		return x.searchFrom(s.advanceHolder()) || x.searchEndedWaiting(s, next)
 	}
 	for _, i := range next {
-		if x.history[i].look() {
+		if x.history[i].isLook() {
 			continue
 		}
-		for _, p := range x.history[i].paths(s.now) {
+		for _, p := range x.history[i].possiblePaths(s.now) {
 			then := s.clone()
 			then.holder, then.rest = i+1, p
-			if x.from(then.advance()) {
+			if x.searchFrom(then.advanceHolder()) {
 				return true
 			}
 		}
 	}
-	return x.opened(s, next)
+	return x.searchOpened(s, next)
 }
 
-// endedWaiting goes on without one that was stopped while it waited for the lock, which
-// the holder may have for longer than that one lived.
-func (x *search) endedWaiting(s situation, next []int) bool {
+// searchEndedWaiting continues without an operation that was killed while it waited for
+// the lock. The holder may keep the lock for longer than that process lived.
+func (x *search) searchEndedWaiting(s situation, next []int) bool {
 	for _, i := range next {
-		if e := &x.history[i]; e.ended() && i != s.holder-1 {
+		if e := &x.history[i]; e.wasKilled() && i != s.holder-1 {
 			then := s.clone()
-			then.mark(i)
-			if x.from(then) {
+			then.markDone(i)
+			if x.searchFrom(then) {
 				return true
 			}
 		}
@@ -174,31 +174,32 @@ func (x *search) endedWaiting(s situation, next []int) bool {
 	return false
 }
 
-// advance takes the holder's next step; the last one is its end.
-func (s situation) advance() situation {
+// advanceHolder takes the next step of the holder. The last step is its end.
+func (s situation) advanceHolder() situation {
 	s = s.clone()
 	if len(s.rest) > 0 {
 		s.now, s.rest = s.rest[0], s.rest[1:]
 	}
 	if len(s.rest) == 0 {
-		s.mark(s.holder - 1)
+		s.markDone(s.holder - 1)
 		s.holder = 0
 	}
 	return s
 }
 
-// opened goes on from where the older script has made the user file by opening it.
-func (x *search) opened(s situation, next []int) bool {
-	if s.now.file || !slices.ContainsFunc(next, func(i int) bool { return x.history[i].old() }) {
+// searchOpened continues after the older script has created the user file by opening
+// it.
+func (x *search) searchOpened(s situation, next []int) bool {
+	if s.now.file || !slices.ContainsFunc(next, func(i int) bool { return x.history[i].byOlderScript() }) {
 		return false
 	}
 	s = s.clone()
 	s.now.file, s.now.raw = true, ""
-	return x.from(s)
+	return x.searchFrom(s)
 }
 
-// remember keeps the longest order for the message.
-func (x *search) remember(s *situation, next []int) {
+// rememberBest keeps the longest order for the message.
+func (x *search) rememberBest(s *situation, next []int) {
 	done := s.first
 	for i := s.first; i < len(x.history); i++ {
 		if s.isDone(i) {
@@ -225,8 +226,8 @@ func (x *search) remember(s *situation, next []int) {
 	x.best = fmt.Errorf("%s", text.String())
 }
 
-// seq makes the events follow each other, none beside another.
-func seq(events ...event) (h history) {
+// inSequence makes the events follow each other without overlap.
+func inSequence(events ...event) (h history) {
 	for i, e := range events {
 		e.call, e.ret = time.Duration(2*i), time.Duration(2*i+1)
 		h = append(h, e)
@@ -234,8 +235,8 @@ func seq(events ...event) (h history) {
 	return h
 }
 
-// beside makes the events of a history all happen at the same time, after others.
-func (h history) beside(events ...event) history {
+// allAtOnce adds events that all overlap, after those of the history.
+func (h history) allAtOnce(events ...event) history {
 	at := time.Duration(2 * len(h))
 	for i, e := range events {
 		e.call, e.ret = at, at+time.Duration(len(events)+i)
@@ -244,12 +245,12 @@ func (h history) beside(events ...event) history {
 	return h
 }
 
-func (h history) then(events ...event) history {
+func (h history) followedBy(events ...event) history {
 	last := time.Duration(0)
 	for _, e := range h {
 		last = max(last, e.ret)
 	}
-	for _, e := range seq(events...) {
+	for _, e := range inSequence(events...) {
 		e.call += last + 1
 		e.ret += last + 1
 		h = append(h, e)
@@ -257,9 +258,9 @@ func (h history) then(events ...event) history {
 	return h
 }
 
-func op(do, id, outcome string) event { return event{do: do, id: id, outcome: outcome} }
-func killed(do, id string) event      { return event{do: do, id: id, status: 137} }
-func list(raw string) event           { return event{do: "read", there: true, raw: raw} }
+func opEvent(do, id, outcome string) event { return event{do: do, id: id, outcome: outcome} }
+func killedEvent(do, id string) event      { return event{do: do, id: id, status: 137} }
+func listEvent(raw string) event           { return event{do: "read", there: true, raw: raw} }
 
 var (
 	noFile  = event{do: "read"}
@@ -267,28 +268,28 @@ var (
 	gone    = event{do: "stat"}
 )
 
-// The checker must take what can be, and refuse what cannot.
+// The checker must accept possible histories and reject impossible ones.
 func TestHistoryExplained(t *testing.T) {
-	copied, joined := op("-c", "a", "copied"), op("-c", "b", "already-on-ssd")
-	left, removed := op("-r", "a", "unregistered"), op("-r", "b", "removed")
-	none := op("-r", "c", "nothing-to-do")
+	copied, joined := opEvent("-c", "a", "copied"), opEvent("-c", "b", "already-on-ssd")
+	left, removed := opEvent("-r", "a", "unregistered"), opEvent("-r", "b", "removed")
+	none := opEvent("-r", "c", "nothing-to-do")
 	for name, h := range map[string]history{
 		"nothing":                          nil,
-		"one after the other":              seq(noFile, copied, visible, list("a"), joined, list("a\nb"), left, list("b"), removed, noFile, gone, none),
-		"looks at a change":                seq(copied, joined).beside(left, list("b\nb"), list("b\n\n"), list("a\nb"), list("b")),
-		"at once, the other way round":     history{}.beside(joined, copied).then(list("a\nb")),
-		"killed before it began":           seq(killed("-c", "a"), gone, noFile),
+		"one after the other":              inSequence(noFile, copied, visible, listEvent("a"), joined, listEvent("a\nb"), left, listEvent("b"), removed, noFile, gone, none),
+		"looks at a change":                inSequence(copied, joined).allAtOnce(left, listEvent("b\nb"), listEvent("b\n\n"), listEvent("a\nb"), listEvent("b")),
+		"at once, the other way round":     history{}.allAtOnce(joined, copied).followedBy(listEvent("a\nb")),
+		"killed before it began":           inSequence(killedEvent("-c", "a"), gone, noFile),
 		"killed while it waited":           history{{do: "-c", id: "a", outcome: "copied", ret: 9}, {do: "read", there: true, call: 1, ret: 2}, {do: "-r", id: "b", status: 137, call: 3, ret: 4}, {do: "stat", call: 5, ret: 6}, {do: "read", there: true, call: 7, ret: 8}},
-		"killed, left an empty user file":  seq(killed("-c", "a"), gone, list("")),
-		"killed, left an orphan":           seq(killed("-c", "a"), visible, list(""), op("-c", "b", "already-on-ssd"), list("b")),
-		"killed when it was done":          seq(killed("-c", "a"), visible, list("a")),
-		"killed, took its user file along": history{}.beside(killed("-c", "a"), list("")).then(noFile),
-		"killed after unregistering":       seq(copied, killed("-r", "a"), list(""), visible, op("-r", "c", "removed"), noFile, gone),
-		"killed before cutting":            seq(copied, joined, killed("-r", "b"), list("a\n\n"), joined, list("a\nb")),
-		"killed before unlinking":          seq(copied, killed("-r", "a"), list(""), gone, op("-r", "c", "not-registered"), noFile),
-		"the older script":                 seq(event{do: "old -c", id: "o"}, list("o"), op("-c", "a", "already-on-ssd"), event{do: "old -r", id: "o"}, list("a"), event{do: "old -r", id: "a"}, gone, noFile, event{do: "old -r", id: "a", status: 1}, list("")),
-		"the older script's orphan":        seq(event{do: "old -c", id: "o"}, killed("-r", "o"), list(""), op("-r", "a", "not-registered"), visible, copied),
-		"the older script made the file":   history{}.beside(event{do: "old -c", id: "o"}, list(""), gone).then(list("o")),
+		"killed, left an empty user file":  inSequence(killedEvent("-c", "a"), gone, listEvent("")),
+		"killed, left an orphan":           inSequence(killedEvent("-c", "a"), visible, listEvent(""), opEvent("-c", "b", "already-on-ssd"), listEvent("b")),
+		"killed when it was done":          inSequence(killedEvent("-c", "a"), visible, listEvent("a")),
+		"killed, took its user file along": history{}.allAtOnce(killedEvent("-c", "a"), listEvent("")).followedBy(noFile),
+		"killed after unregistering":       inSequence(copied, killedEvent("-r", "a"), listEvent(""), visible, opEvent("-r", "c", "removed"), noFile, gone),
+		"killed before cutting":            inSequence(copied, joined, killedEvent("-r", "b"), listEvent("a\n\n"), joined, listEvent("a\nb")),
+		"killed before unlinking":          inSequence(copied, killedEvent("-r", "a"), listEvent(""), gone, opEvent("-r", "c", "not-registered"), noFile),
+		"the older script":                 inSequence(event{do: "old -c", id: "o"}, listEvent("o"), opEvent("-c", "a", "already-on-ssd"), event{do: "old -r", id: "o"}, listEvent("a"), event{do: "old -r", id: "a"}, gone, noFile, event{do: "old -r", id: "a", status: 1}, listEvent("")),
+		"the older script's orphan":        inSequence(event{do: "old -c", id: "o"}, killedEvent("-r", "o"), listEvent(""), opEvent("-r", "a", "not-registered"), visible, copied),
+		"the older script made the file":   history{}.allAtOnce(event{do: "old -c", id: "o"}, listEvent(""), gone).followedBy(listEvent("o")),
 	} {
 		if err := h.explain(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -297,36 +298,36 @@ func TestHistoryExplained(t *testing.T) {
 }
 
 func TestHistoryRefused(t *testing.T) {
-	copied, joined := op("-c", "a", "copied"), op("-c", "b", "already-on-ssd")
-	left, removed := op("-r", "a", "unregistered"), op("-r", "a", "removed")
+	copied, joined := opEvent("-c", "a", "copied"), opEvent("-c", "b", "already-on-ssd")
+	left, removed := opEvent("-r", "a", "unregistered"), opEvent("-r", "a", "removed")
 	for name, h := range map[string]history{
-		"lost registration":                    seq(copied, joined, list("b")),
-		"lost, at once":                        history{}.beside(copied, joined).then(list("b")),
-		"lost with the user file":              seq(copied, noFile),
-		"phantom user":                         seq(copied, joined, left, list("a\nb")),
-		"phantom user, never there":            seq(copied, list("a\nx")),
-		"phantom user of a kill":               seq(killed("-c", "b"), list("b"), gone),
-		"the wrong order of users":             seq(copied, joined, list("b\na")),
-		"two in the critical section":          history{}.beside(copied, op("-c", "b", "copied")),
-		"two last users":                       seq(copied, joined).beside(removed, op("-r", "b", "removed")),
-		"two who have both unregistered":       seq(copied, joined).beside(left, op("-r", "b", "unregistered")),
-		"deleted while registered":             seq(copied, joined, removed),
-		"deleted while registered, seen":       seq(copied, joined, left, gone),
-		"deleted by a kill before it was time": seq(copied, joined, killed("-r", "a"), gone),
-		"registered by a kill, not published":  seq(killed("-c", "a"), list("a"), gone),
-		"deleted by a kill, still registered":  seq(copied, killed("-r", "a"), list("a"), gone),
-		"effect after death":                   seq(killed("-c", "a"), noFile, list("a")),
-		"no effect although told so":           seq(copied, left),
-		"not there although told so":           seq(copied, gone),
-		"missing user file, seen too late":     seq(copied, op("-r", "b", "nothing-to-do")),
-		"what was before was seen after":       seq(copied, joined, list("a")),
-		"neither old nor new":                  seq(copied, joined).beside(left, list("x\nb")),
-		"not padded":                           seq(copied, joined).beside(left, list("")),
-		"cut short":                            seq(copied, joined, left, list("b\n")),
-		"copied what was there":                seq(copied, op("-c", "b", "copied")),
-		"the older script lost it":             seq(copied, event{do: "old -c", id: "o"}, list("o")),
-		"the older script removed it":          seq(copied, event{do: "old -r", id: "o"}, gone),
-		"no one made the file":                 seq(list("")),
+		"lost registration":                    inSequence(copied, joined, listEvent("b")),
+		"lost, at once":                        history{}.allAtOnce(copied, joined).followedBy(listEvent("b")),
+		"lost with the user file":              inSequence(copied, noFile),
+		"phantom user":                         inSequence(copied, joined, left, listEvent("a\nb")),
+		"phantom user, never there":            inSequence(copied, listEvent("a\nx")),
+		"phantom user of a kill":               inSequence(killedEvent("-c", "b"), listEvent("b"), gone),
+		"the wrong order of users":             inSequence(copied, joined, listEvent("b\na")),
+		"two in the critical section":          history{}.allAtOnce(copied, opEvent("-c", "b", "copied")),
+		"two last users":                       inSequence(copied, joined).allAtOnce(removed, opEvent("-r", "b", "removed")),
+		"two who have both unregistered":       inSequence(copied, joined).allAtOnce(left, opEvent("-r", "b", "unregistered")),
+		"deleted while registered":             inSequence(copied, joined, removed),
+		"deleted while registered, seen":       inSequence(copied, joined, left, gone),
+		"deleted by a kill before it was time": inSequence(copied, joined, killedEvent("-r", "a"), gone),
+		"registered by a kill, not published":  inSequence(killedEvent("-c", "a"), listEvent("a"), gone),
+		"deleted by a kill, still registered":  inSequence(copied, killedEvent("-r", "a"), listEvent("a"), gone),
+		"effect after death":                   inSequence(killedEvent("-c", "a"), noFile, listEvent("a")),
+		"no effect although told so":           inSequence(copied, left),
+		"not there although told so":           inSequence(copied, gone),
+		"missing user file, seen too late":     inSequence(copied, opEvent("-r", "b", "nothing-to-do")),
+		"what was before was seen after":       inSequence(copied, joined, listEvent("a")),
+		"neither old nor new":                  inSequence(copied, joined).allAtOnce(left, listEvent("x\nb")),
+		"not padded":                           inSequence(copied, joined).allAtOnce(left, listEvent("")),
+		"cut short":                            inSequence(copied, joined, left, listEvent("b\n")),
+		"copied what was there":                inSequence(copied, opEvent("-c", "b", "copied")),
+		"the older script lost it":             inSequence(copied, event{do: "old -c", id: "o"}, listEvent("o")),
+		"the older script removed it":          inSequence(copied, event{do: "old -r", id: "o"}, gone),
+		"no one made the file":                 inSequence(listEvent("")),
 	} {
 		if err := h.explain(); err == nil {
 			t.Errorf("%s: explained", name)

@@ -14,26 +14,26 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// refusal is a call that must fail with this status and a message in which says
-// is found, and must leave the disk as it was.
+// refusal is a call that must fail with this status and a message that contains says,
+// and must not change the disk.
 //
-// It runs in a directory that has locks, ssd, and a small shard source/shard.
+// It runs in a directory with locks, ssd, and a small shard source/shard.
 type refusal struct {
 	name   string
 	before []testkit.Step
-	mount  func(t *testing.T, base string) // what no step can do; nil
+	mount  func(t *testing.T, base string) // changes that are not steps; may be nil
 	args   []string
-	locks  string // the lock dir; "" is locks
-	as     int    // user id; 0 is root
+	locks  string // the lock dir; "": locks
+	as     int    // user id; 0: root
 	status int
 	says   string
-	keeps  bool // what was copied stays for the next call, and the message says so
+	keeps  bool // the copy stays for the next call, and the message reports that
 }
 
-// nobody is a user who owns nothing.
+// nobody is the uid of a user who owns nothing.
 const nobody = 65534
 
-// newBase makes the directory that a refusal runs in. Everybody can get there.
+// newBase makes the directory of a refusal. All users can enter it.
 func newBase(t testing.TB) string {
 	t.Helper()
 	base := t.TempDir()
@@ -48,8 +48,8 @@ func newBase(t testing.TB) string {
 	return base
 }
 
-// at is a command in base; as another user if that is not 0.
-func at(base string, as int, bin string, args ...string) *exec.Cmd {
+// commandAs returns a command that runs in base, as another user if as is not 0.
+func commandAs(base string, as int, bin string, args ...string) *exec.Cmd {
 	c := exec.Command(bin, args...)
 	c.Dir = base
 	if as != 0 {
@@ -59,8 +59,8 @@ func at(base string, as int, bin string, args ...string) *exec.Cmd {
 	return c
 }
 
-// everybodys is the program where also another user may run it.
-func everybodys(t testing.TB) string {
+// programForAll builds the program in a place where all users may run it.
+func programForAll(t testing.TB) string {
 	t.Helper()
 	bin := program(t)
 	for dir := filepath.Dir(bin); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
@@ -73,18 +73,18 @@ func everybodys(t testing.TB) string {
 
 func words(text string) []string { return strings.Fields(text) }
 
-// copying and removing are usual calls for a shard.
-func copying(shard string, more ...string) []string {
+// copyArgs and removeArgs are the arguments of ordinary calls.
+func copyArgs(shard string, more ...string) []string {
 	return append(words("-c -l locks -s ssd -i a"), append(more, "--", shard)...)
 }
 
-func removing(shard string, more ...string) []string {
+func removeArgs(shard string, more ...string) []string {
 	return append(words("-r -l locks -s ssd -i a"), append(more, "--", shard)...)
 }
 
-// refused runs the table, every call with --json too.
-func refused(t *testing.T, table []refusal) {
-	bin := everybodys(t)
+// checkRefusals runs the table, each call with and without --json.
+func checkRefusals(t *testing.T, table []refusal) {
+	bin := programForAll(t)
 	for _, c := range table {
 		t.Run(c.name, func(t *testing.T) {
 			base := newBase(t)
@@ -93,7 +93,7 @@ func refused(t *testing.T, table []refusal) {
 				c.mount(t, base)
 			}
 			before := testkit.Snapshot(base)
-			o := run(at(base, c.as, bin, append([]string{"--json", "--progress", "none"}, c.args...)...))
+			o := runCommand(commandAs(base, c.as, bin, append([]string{"--json", "--progress", "none"}, c.args...)...))
 			changed := testkit.Diff(before, testkit.Snapshot(base))
 			if o.status != c.status || !strings.Contains(o.err, c.says) {
 				t.Errorf("%q: want status %d and %q, got %v", c.args, c.status, c.says, o)
@@ -104,11 +104,11 @@ func refused(t *testing.T, table []refusal) {
 			if err := jsonSays(o); err != nil {
 				t.Errorf("%q: %v", c.args, err)
 			}
-			if lines := c.unexpected(changed); len(lines) > 0 {
+			if lines := c.unexpectedChanges(changed); len(lines) > 0 {
 				t.Errorf("%q: changed on disk:\n%s\n%v", c.args, strings.Join(lines, "\n"), o)
 			}
 			if kept := strings.Contains(o.err, "kept in "); kept != c.keeps {
-				t.Errorf("%q: kept %v: %v", c.args, kept, o)
+				t.Errorf("%q: copy kept %v: %v", c.args, kept, o)
 			}
 			count("refused calls", 1)
 		})
@@ -125,15 +125,15 @@ func jsonSays(o outcome) error {
 		return fmt.Errorf("not JSON: %w: %q", err, o.out)
 	}
 	if strings.Count(o.out, "\n") != 1 || r.Status == nil || *r.Status != o.status || r.Error == "" {
-		return fmt.Errorf("the JSON says %q, the status is %d", o.out, o.status)
+		return fmt.Errorf("got JSON %q with status %d", o.out, o.status)
 	}
 	return nil
 }
 
-// unexpected are the changes on disk that a call that fails must not make. Times and
-// sizes of the directories in which names were made and removed again are no harm, nor
-// is the empty directory of the state dirs.
-func (c *refusal) unexpected(changed []string) (lines []string) {
+// unexpectedChanges returns the changes on disk that a failing call must not make. It
+// may change times and sizes of directories, because it makes and deletes names there,
+// and may leave the empty root of the state dirs.
+func (c *refusal) unexpectedChanges(changed []string) (lines []string) {
 	touched := regexp.MustCompile(`^"(\.|locks|ssd|ssd/\.shard_to_ssd|` + regexp.QuoteMeta(c.locks) + `)": ([mc]time|size): `)
 	for _, line := range changed {
 		switch {
@@ -148,7 +148,7 @@ func (c *refusal) unexpected(changed []string) (lines []string) {
 
 func long(n int) string { return strings.Repeat("n", n) }
 
-// What cannot be the name of a shard is refused by everything that takes one.
+// A name that is not possible for a shard is refused by all modes that take a shard.
 func TestNamesThatAreRefused(t *testing.T) {
 	none, newline, own := "does not name a shard", "newline", "the name belongs to this tool"
 	var table []refusal
@@ -162,15 +162,15 @@ func TestNamesThatAreRefused(t *testing.T) {
 	} {
 		name := fmt.Sprintf("%.20q", c.shard)
 		table = append(table,
-			refusal{name: "-c " + name, args: copying(c.shard), status: 2, says: c.says},
-			refusal{name: "-r " + name, args: removing(c.shard), status: 2, says: c.says},
+			refusal{name: "-c " + name, args: copyArgs(c.shard), status: 2, says: c.says},
+			refusal{name: "-r " + name, args: removeArgs(c.shard), status: 2, says: c.says},
 			refusal{name: "--verify " + name, args: append(words("--verify -l locks -s ssd --"), c.shard), status: 2, says: c.says},
 			refusal{name: "--list " + name, args: append(words("--list -l locks -s ssd --"), c.shard), status: 2, says: c.says})
 	}
-	refused(t, table)
+	checkRefusals(t, table)
 }
 
-// Command lines that cannot be meant.
+// Command lines that make no sense.
 func TestCommandLinesThatAreRefused(t *testing.T) {
 	var table []refusal
 	for args, says := range map[string]string{
@@ -220,7 +220,7 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 	} {
 		table = append(table, refusal{name: args, args: words(args), status: 2, says: says})
 	}
-	for i := range table { // those that say nothing of the places get some that are there
+	for i := range table { // calls without directories get existing ones
 		if a := table[i].args; !strings.Contains(table[i].name, "--lockdir=") && !strings.Contains(table[i].name, "--ssddir=") {
 			table[i].args = append(words("-l locks --ssddir ssd"), a...)
 		}
@@ -231,17 +231,16 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 				args: []string{mode, "-l", "locks", "-s", "ssd", "-i", id, "source/shard"}, status: 2, says: "newline or NUL in the id"})
 		}
 	}
-	refused(t, table)
+	checkRefusals(t, table)
 }
 
-// cycle takes a shard through everything that can be done with it, and wants
-// nothing left.
-func cycle(t *testing.T, bin, base, id, shard string) {
+// runCycle runs all modes on a shard, after which nothing may be left.
+func runCycle(t *testing.T, bin, base, id, shard string) {
 	t.Helper()
 	name := filepath.Base(shard)
 	do := func(args ...string) outcome {
 		t.Helper()
-		o := run(at(base, 0, bin, append(append(words("--progress none -l locks -s ssd"), args...), "--", shard)...))
+		o := runCommand(commandAs(base, 0, bin, append(append(words("--progress none -l locks -s ssd"), args...), "--", shard)...))
 		if o.status != 0 {
 			t.Fatalf("shard %q, id %.50q: %.50q: %.2000v", shard, id, args, o)
 		}
@@ -252,25 +251,25 @@ func cycle(t *testing.T, bin, base, id, shard string) {
 	testkit.Same(t, filepath.Join(base, shard), filepath.Join(base, "ssd", name))
 	list, err := os.ReadFile(filepath.Join(base, "locks", name+".lock"))
 	if string(list) != id || err != nil {
-		t.Errorf("shard %q, id %.50q: the user file is %.50q, %v", shard, id, list, err)
+		t.Errorf("shard %q, id %.50q: got user file %.50q, %v", shard, id, list, err)
 	}
 	do("--verify")
 	o := do("--list", "--json")
 	if !json.Valid([]byte(o.out)) || strings.Count(o.out, "\n") != 1 {
-		t.Errorf("shard %q, id %.50q: --list --json says %.500s", shard, id, o.out)
+		t.Errorf("shard %q, id %.50q: got --list --json %.500s", shard, id, o.out)
 	}
 	if o := do("--list"); !strings.Contains(o.out, ": published") || strings.Count(o.out, "\n") != 5 {
-		t.Errorf("shard %q, id %.50q: --list says %.500q", shard, id, o.out)
+		t.Errorf("shard %q, id %.50q: got --list %.500q", shard, id, o.out)
 	}
 	do("-r", "-i", id)
-	left := append(names(filepath.Join(base, "locks")), names(filepath.Join(base, "ssd", ".shard_to_ssd"))...)
-	if len(left) > 0 || len(names(filepath.Join(base, "ssd"))) > 1 {
+	left := append(namesIn(filepath.Join(base, "locks")), namesIn(filepath.Join(base, "ssd", ".shard_to_ssd"))...)
+	if len(left) > 0 || len(namesIn(filepath.Join(base, "ssd"))) > 1 {
 		t.Errorf("shard %q, id %.50q: left behind %q", shard, id, left)
 	}
 	count("names and ids that work", 1)
 }
 
-// What can be a name is one, of a shard and of a file in it.
+// Any possible name works, for a shard and for a file in it.
 func TestOddNamesWork(t *testing.T) {
 	bin, base := program(t), newBase(t)
 	for _, name := range []string{
@@ -278,30 +277,30 @@ func TestOddNamesWork(t *testing.T) {
 		"*", "$HOME", "'\"`", `\`, `\n`, "a.lock", "a.lock.log", "manifest", "trash", "stage", "plan", "journal", "%s%n", "shard_to_ssd", "a:b", "\u202e",
 	} {
 		testkit.Apply(t, base, testkit.Content("source/"+name+"/"+name, "content"), testkit.Symlink(name, "source/"+name+"/l"))
-		cycle(t, bin, base, "a", "source/"+name)
+		runCycle(t, bin, base, "a", "source/"+name)
 	}
 	testkit.Apply(t, base, testkit.Content("source/-file", "one"), testkit.Dir("source/empty", 0o755))
 	for _, shard := range []string{"source/-file", "source/empty", "source/shard/", "source//shard///", "source/../source/shard", "source/shard/../shard"} {
-		cycle(t, bin, base, "a", shard)
+		runCycle(t, bin, base, "a", shard)
 	}
-	if o := run(at(filepath.Join(base, "source"), 0, bin, words("-c -l ../locks -s ../ssd -i a -- -file")...)); o.status != 0 {
-		t.Errorf("a name with a dash at its front: %v", o)
+	if o := runCommand(commandAs(filepath.Join(base, "source"), 0, bin, words("-c -l ../locks -s ../ssd -i a -- -file")...)); o.status != 0 {
+		t.Errorf("a name that begins with a dash: %v", o)
 	}
 }
 
-// Any bytes are an id but newline and NUL; nothing of them is changed or lost, and
-// one that begins like another is another.
+// An id may have any bytes except newline and NUL. All of them are kept, and an id that
+// is a prefix of another is a different user.
 func TestOddIDsWork(t *testing.T) {
 	bin, base := program(t), newBase(t)
 	ids := []string{
 		" ", "\t", "\r", "a\r", " a", "a ", "-a", "--id", "a", "ab", "\xff\xfe", "日本", "\ufeffa", strings.Repeat("i", 100<<10), "a\x1b[0m", "stdin", "a\u2028b",
 	}
 	for _, id := range ids {
-		cycle(t, bin, base, id, "source/shard")
+		runCycle(t, bin, base, id, "source/shard")
 	}
 	tool := func(mode, id string) {
 		t.Helper()
-		if o := run(at(base, 0, bin, mode, "-l", "locks", "-s", "ssd", "-i", id, "source/shard")); o.status != 0 {
+		if o := runCommand(commandAs(base, 0, bin, mode, "-l", "locks", "-s", "ssd", "-i", id, "source/shard")); o.status != 0 {
 			t.Fatalf("%s of %.50q: %.2000v", mode, id, o)
 		}
 	}
@@ -311,17 +310,17 @@ func TestOddIDsWork(t *testing.T) {
 	for i, id := range ids {
 		list, err := os.ReadFile(filepath.Join(base, "locks/shard.lock"))
 		if err != nil || string(list) != strings.Join(ids[i:], "\n") {
-			t.Fatalf("before %.50q goes, the user file is %.300q, %v", id, list, err)
+			t.Fatalf("before the removal of %.50q: got user file %.300q, %v", id, list, err)
 		}
 		tool("-r", id)
 	}
-	if left := append(names(filepath.Join(base, "locks")), names(filepath.Join(base, "ssd/.shard_to_ssd"))...); len(left) > 0 {
+	if left := append(namesIn(filepath.Join(base, "locks")), namesIn(filepath.Join(base, "ssd/.shard_to_ssd"))...); len(left) > 0 {
 		t.Errorf("left behind %q", left)
 	}
 }
 
-// A user file longer than a page, which needs a log beside it, for every length of
-// a name.
+// A user file longer than a page, which needs a log next to it, for each length of a
+// shard name.
 func TestLongListsOfLongNames(t *testing.T) {
 	bin, base := program(t), newBase(t)
 	for _, n := range []int{240, 245, 246, 247, 249, 250} {
@@ -329,12 +328,12 @@ func TestLongListsOfLongNames(t *testing.T) {
 		testkit.Apply(t, base, testkit.Content("source/"+name+"/file", "content"))
 		a, b := strings.Repeat("a", 3000), strings.Repeat("b", 3000)
 		for _, args := range [][]string{{"-c", "-i", a}, {"-c", "-i", b}, {"-r", "-i", a}, {"-r", "-i", b}} {
-			o := run(at(base, 0, bin, append(append(words("--progress none -l locks -s ssd"), args...), "source/"+name)...))
+			o := runCommand(commandAs(base, 0, bin, append(append(words("--progress none -l locks -s ssd"), args...), "source/"+name)...))
 			if o.status != 0 {
 				t.Errorf("a name of %d bytes: %s: %v", n, args[0], o)
 			}
 		}
-		if left := names(filepath.Join(base, "locks")); len(left) > 0 {
+		if left := namesIn(filepath.Join(base, "locks")); len(left) > 0 {
 			t.Errorf("a name of %d bytes: left behind %q", n, left)
 		}
 	}

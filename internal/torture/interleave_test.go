@@ -15,24 +15,24 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// interleaving is one process that is stopped before one of its system calls while
-// others run, and then goes on: two in the critical section, a lock on a file that
-// has no name any more, and an answer to what was asked too early show in what the
-// users and the shard are afterwards.
+// interleaving is one process that is stopped before one of its system calls, and
+// continued after others ran. Errors show in the final users and shard: two processes
+// in the critical section, a lock on a deleted file, or a decision that relies on an
+// outdated check.
 type interleaving struct {
 	before    []task
-	first     task // with a fault that stops it
+	first     task // its fault stops it
 	meanwhile []task
-	wait      bool // for the lock, if somebody has it; else they only try
-	backwards bool // who has stopped last goes on first
+	wait      bool // the others wait for the lock, or else only try to take it
+	backwards bool // the process that stopped last continues first
 }
 
 func (c interleaving) String() string {
-	return fmt.Sprintf("%v, then %v, meanwhile %v (waiting for the lock: %v; stopped last, goes on first: %v)",
+	return fmt.Sprintf("%v, then %v, meanwhile %v (waiting for the lock: %v; the last stopped continues first: %v)",
 		c.before, c.first, c.meanwhile, c.wait, c.backwards)
 }
 
-// The situations to begin with, and what may come then.
+// The states at the start, and the tasks that follow.
 var (
 	situations = [][]task{
 		nil,
@@ -54,21 +54,21 @@ var (
 )
 
 // stops are the numbers of a process's system calls: those on the user file, others
-// of which the order matters, and all others.
+// whose order matters, and the rest.
 type stops struct{ userFile, telling, others []int }
 
 // stopsOf runs the first process of an interleaving without stopping it.
 func stopsOf(h *host, c interleaving) (all stops, err error) {
 	log := filepath.Join(filepath.Dir(h.ssd), "log")
-	w := watch(h)
+	w := newWitness(h)
 	for _, k := range c.before {
-		if _, err := w.perform(k); err != nil {
+		if _, err := w.runTask(k); err != nil {
 			return all, err
 		}
 	}
 	first := w.command(c.first)
 	first.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT_LOG="+log)
-	if o := run(first); o.status != 0 {
+	if o := runCommand(first); o.status != 0 {
 		return all, fmt.Errorf("%v: %v", c, o)
 	}
 	text, err := os.ReadFile(log)
@@ -89,8 +89,8 @@ func stopsOf(h *host, c interleaving) (all stops, err error) {
 	return all, err
 }
 
-// pick takes one of them.
-func (s stops) pick(r *rand.Rand) int {
+// pickStop draws one of them.
+func (s stops) pickStop(r *rand.Rand) int {
 	from := [][]int{s.userFile, s.userFile, s.telling, s.others}[r.IntN(4)]
 	if len(from) == 0 {
 		from = s.userFile
@@ -98,11 +98,11 @@ func (s stops) pick(r *rand.Rand) int {
 	return from[r.IntN(len(from))]
 }
 
-// run lets it all happen, and asks whether it can be explained.
-func (c interleaving) run(h *host) error {
-	w := watch(h)
+// runOn runs the interleaving on a host, and checks that an order explains the results.
+func (c interleaving) runOn(h *host) error {
+	w := newWitness(h)
 	for _, k := range c.before {
-		if _, err := w.perform(k); err != nil {
+		if _, err := w.runTask(k); err != nil {
 			return err
 		}
 	}
@@ -111,14 +111,14 @@ func (c interleaving) run(h *host) error {
 		if i > 0 && !c.wait {
 			k.flags = []string{"--lock-timeout", "0"}
 		}
-		p, err := w.start(k)
+		p, err := w.startProcess(k)
 		if err != nil {
 			return err
 		}
-		p.settled()
+		p.waitSettled()
 		all = append(all, p)
-		w.stat(0)
-		if err := w.read(0); err != nil {
+		w.statShard(0)
+		if err := w.readUserFile(0); err != nil {
 			return err
 		}
 	}
@@ -126,22 +126,23 @@ func (c interleaving) run(h *host) error {
 		slices.Reverse(all)
 	}
 	for _, p := range all {
-		if err := p.goOn(); err != nil {
+		if err := p.resume(); err != nil {
 			return err
 		}
 	}
-	if err := finish(all); err != nil {
+	if err := waitAll(all); err != nil {
 		return err
 	}
-	w.stat(0)
-	if err := w.read(0); err != nil {
+	w.statShard(0)
+	if err := w.readUserFile(0); err != nil {
 		return err
 	}
 	return w.explain()
 }
 
-// finish waits for all to end. One that had waited for the lock may stop only now.
-func finish(all []*process) error {
+// waitAll waits for the end of all processes. A process that waited for the lock may
+// stop only now.
+func waitAll(all []*process) error {
 	var ends errgroup.Group
 	for _, p := range all {
 		ends.Go(func() error {
@@ -157,7 +158,7 @@ func finish(all []*process) error {
 	return ends.Wait()
 }
 
-// interleavings tries some, on a host of its own each.
+// interleavings runs interleavings, each on its own host.
 type interleavings struct {
 	t      *testing.T
 	dir    string
@@ -165,7 +166,7 @@ type interleavings struct {
 	known  map[string]stops
 }
 
-func (x *interleavings) host() *host {
+func (x *interleavings) nextHost() *host {
 	x.number++
 	h := newHost(x.t, faulty(x.t), filepath.Join(x.dir, "from"), filepath.Join(x.dir, fmt.Sprint(x.number)))
 	return h
@@ -174,7 +175,7 @@ func (x *interleavings) host() *host {
 func (x *interleavings) stops(c interleaving) stops {
 	key := fmt.Sprint(c.before, c.first)
 	if _, known := x.known[key]; !known {
-		s, err := stopsOf(x.host(), c)
+		s, err := stopsOf(x.nextHost(), c)
 		if err != nil {
 			x.t.Fatal(err)
 		}
@@ -183,12 +184,12 @@ func (x *interleavings) stops(c interleaving) stops {
 	return x.known[key]
 }
 
-func (x *interleavings) try(c interleaving, at int) {
+func (x *interleavings) tryOne(c interleaving, at int) {
 	c.first.fault = fmt.Sprint("stop-before@", at)
-	h := x.host()
-	err := c.run(h)
+	h := x.nextHost()
+	err := c.runOn(h)
 	if err == nil && x.number%8 == 0 {
-		err = cleared(h)
+		err = checkCleared(h)
 	}
 	if err != nil {
 		x.t.Errorf("%v: %v", c, err)
@@ -197,8 +198,9 @@ func (x *interleavings) try(c interleaving, at int) {
 	os.RemoveAll(filepath.Dir(h.ssd))
 }
 
-// random makes one up. Every third has a second process that stops somewhere.
-func (x *interleavings) random(r *round) interleaving {
+// randomOne draws an interleaving. Every third has a second process that stops
+// somewhere.
+func (x *interleavings) randomOne(r *round) interleaving {
 	c := interleaving{
 		before:    situations[r.IntN(len(situations))],
 		first:     firsts[r.IntN(len(firsts))],
@@ -212,19 +214,19 @@ func (x *interleavings) random(r *round) interleaving {
 	return c
 }
 
-// Processes stopped anywhere, and others meanwhile: always one that copies while the
-// user file is removed and made anew around each of its calls, and one that removes
-// while another copies; and a sample of all else.
+// Processes are stopped at any call while others run. Always tried: a copy, with the
+// user file removed and recreated around each of its calls, and a removal during a
+// copy. All other combinations are sampled.
 func TestInterleavings(t *testing.T) {
 	rounds(t, 0.1, func(t *testing.T, r *round) {
 		x := &interleavings{t, testkit.Mount(t, "tmpfs", 256<<20), 0, map[string]stops{}}
-		testkit.Apply(t, filepath.Dir(x.host().source), testkit.Content(shardName+"/a", "one"))
+		testkit.Apply(t, filepath.Dir(x.nextHost().source), testkit.Content(shardName+"/a", "one"))
 		for _, c := range []interleaving{
 			{before: situations[1], first: firsts[0], meanwhile: meanwhiles[2]},
 			{before: situations[1], first: firsts[2], meanwhile: meanwhiles[1]},
 		} {
 			for _, at := range x.stops(c).userFile {
-				x.try(c, at)
+				x.tryOne(c, at)
 			}
 		}
 		sample := 20
@@ -232,24 +234,24 @@ func TestInterleavings(t *testing.T) {
 			sample = 400
 		}
 		for range sample {
-			c := x.random(r)
-			x.try(c, x.stops(c).pick(r.Rand))
+			c := x.randomOne(r)
+			x.tryOne(c, x.stops(c).pickStop(r.Rand))
 		}
 	})
 }
 
-// A user file was lost, or never made, and -r clears what a killed copy has left
-// while -c begins anew: only the state dir's lock is between them. Each is stopped
-// around what it does with it.
+// A user file was lost, or never made. -r clears the leftovers of a killed copy while
+// -c starts a new one: only the lock of the state dir separates them. Each is stopped
+// around its use of that lock.
 func TestClearingWithoutUserFile(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		x := &interleavings{t, testkit.Mount(t, "tmpfs", 256<<20), 0, nil}
-		testkit.Apply(t, filepath.Dir(x.host().source), testkit.Content(shardName+"/a", "one"))
+		testkit.Apply(t, filepath.Dir(x.nextHost().source), testkit.Content(shardName+"/a", "one"))
 		for _, copyStops := range []string{"flock:stop-before@3", "flock:stop-after@3"} {
 			for _, op := range []string{"flock", "unlink", "rmdir"} {
 				for at := 1; at <= 3; at++ {
 					removeStops := fmt.Sprintf("%s:stop-before@%d", op, at)
-					if err := clearWithoutUserFile(x.host(), removeStops, copyStops); err != nil {
+					if err := clearWithoutUserFile(x.nextHost(), removeStops, copyStops); err != nil {
 						t.Errorf("-r with %s, -c with %s: %v", removeStops, copyStops, err)
 					}
 					count("orders of stopped processes and others", 1)
@@ -260,8 +262,8 @@ func TestClearingWithoutUserFile(t *testing.T) {
 }
 
 func clearWithoutUserFile(h *host, removeStops, copyStops string) error {
-	w := watch(h)
-	if _, err := w.perform(task{do: "-c", id: "a", fault: "rename:kill-before@3"}); err != nil {
+	w := newWitness(h)
+	if _, err := w.runTask(task{do: "-c", id: "a", fault: "rename:kill-before@3"}); err != nil {
 		return err
 	}
 	if err := os.Remove(h.userFile()); err != nil {
@@ -269,26 +271,26 @@ func clearWithoutUserFile(h *host, removeStops, copyStops string) error {
 	}
 	var both []*process
 	for _, k := range []task{{do: "-r", id: "x", fault: removeStops}, {do: "-c", id: "b", fault: copyStops}} {
-		p, err := w.start(k)
+		p, err := w.startProcess(k)
 		if err != nil {
 			return err
 		}
-		p.settled()
+		p.waitSettled()
 		both = append(both, p)
 	}
 	for _, p := range both {
-		if err := p.goOn(); err != nil {
+		if err := p.resume(); err != nil {
 			return err
 		}
 		if p.failed != nil {
 			return p.failed
 		}
 	}
-	if err := h.sound([]string{"b"}); err != nil {
+	if err := h.checkSound([]string{"b"}); err != nil {
 		return err
 	}
-	if o := run(h.command("--verify", "")); o.status != 0 {
+	if o := runCommand(h.command("--verify", "")); o.status != 0 {
 		return fmt.Errorf("afterwards: %v", o)
 	}
-	return cleared(h)
+	return checkCleared(h)
 }

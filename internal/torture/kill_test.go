@@ -10,8 +10,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// SIGKILL at every system call of every operation: what is there then is whole,
-// and the next copy and the next removals work.
+// SIGKILL at every system call of every operation: the published shard is complete, and
+// the next copy and the next removals work.
 func TestKilledAtEveryCall(t *testing.T) {
 	rounds(t, 0.3, func(t *testing.T, r *round) {
 		on := newSweeps(t, r)
@@ -29,8 +29,8 @@ func TestKilledAtEveryCall(t *testing.T) {
 	})
 }
 
-// A copy that is to recover from a SIGKILL is killed as well: pairs of calls drawn
-// at random.
+// SIGKILL in an operation, and again in the copy that recovers from it, at random pairs
+// of calls.
 func TestKilledWhileRecovering(t *testing.T) {
 	rounds(t, 0.1, func(t *testing.T, r *round) {
 		s := newSweep(t, sweepFS(t, r))
@@ -41,39 +41,38 @@ func TestKilledWhileRecovering(t *testing.T) {
 		for range pairs {
 			op := &operations[r.IntN(len(operations))]
 			if op.kept || op.first != "" {
-				continue // that copy would not be one that recovers
+				continue // the next copy does not recover from it
 			}
 			again := fault{action: killing[r.IntN(2)], at: 1 + r.IntN(recovery)}
-			s.each(op, fault{action: killing[r.IntN(2)], at: 1 + r.IntN(len(s.base(op, 1)))}, 1+r.IntN(2), func(t *trial) error {
-				return t.survivesTwo(again)
+			s.startTrial(op, fault{action: killing[r.IntN(2)], at: 1 + r.IntN(len(s.baseCalls(op, 1)))}, 1+r.IntN(2), func(t *trial) error {
+				return t.checkKilledTwice(again)
 			})
 		}
 		s.group.Wait()
 	})
 }
 
-// recovery is how many calls a copy takes that recovers; some take less.
+// recovery is the number of calls of a copy that recovers; some have fewer.
 const recovery = 600
 
-func (t *trial) survivesTwo(again fault) error {
+func (t *trial) checkKilledTwice(again fault) error {
 	count("SIGKILL while recovering from one", 1)
 	c := t.h.command("-c", "other", t.op.recoverFlags()...)
-	c.Env = again.env("")
-	second := run(c)
+	c.Env = again.environ("")
+	second := runCommand(c)
 	if second.status != 0 && second.status != 128+9 {
 		return fmt.Errorf("recovering: %v: %v", again, second)
 	}
-	if err := t.op.sound(t.h, t.s.source("foreign")); err != nil {
+	if err := t.op.checkSound(t.h, t.s.sourcePath("foreign")); err != nil {
 		return fmt.Errorf("killed again (%v, %v): %w", again, second, err)
 	}
-	if err := t.op.recovers(t.h); err != nil {
+	if err := t.op.checkRecovery(t.h); err != nil {
 		return fmt.Errorf("killed again (%v, %v): %w", again, second, err)
 	}
 	return nil
 }
 
-// sweepFS is the round's file system: one in memory if there is to be one round
-// only.
+// sweepFS mounts the file system of the round. A bounded round uses memory.
 func sweepFS(t *testing.T, r *round) testkit.FS {
 	t.Helper()
 	kind := sweptKinds[(r.seed-1)%uint64(len(sweptKinds))]
@@ -85,9 +84,9 @@ func sweepFS(t *testing.T, r *round) testkit.FS {
 
 var sweptKinds = []string{"ext4", "tmpfs", "xfs", "btrfs"}
 
-// newSweeps are one on each file system in a whole round, and of which an operation,
-// by its number, is swept on another in the next round; otherwise one in memory. They
-// share their group and places.
+// newSweeps returns the sweep for an operation. A complete round has one sweep on each
+// file system, and an operation moves to another one in the next round. A bounded round
+// has one sweep in memory. All sweeps share the group and the places.
 func newSweeps(t *testing.T, r *round) (on func(operation int) *sweep) {
 	t.Helper()
 	if !r.full {
@@ -105,91 +104,93 @@ func newSweeps(t *testing.T, r *round) (on func(operation int) *sweep) {
 	return func(operation int) *sweep { return all[(operation+int(r.seed%4))%len(all)] }
 }
 
-// After one call is before the next one, but for what other threads do meanwhile.
+// Killing after one call is like killing before the next, except for other threads
+// between the two.
 var killing = []string{"kill-before", "kill-after"}
 
-// killSome kills at a few calls anywhere.
+// killSome kills an operation at a few random calls.
 func (s *sweep) killSome(op *operation, r *round) {
-	total := len(s.base(op, 1))
+	total := len(s.baseCalls(op, 1))
 	for range killsOfOne {
-		s.each(op, fault{action: killing[r.IntN(2)], at: 1 + r.IntN(total)}, []int{1, 4}[r.IntN(2)], (*trial).survivesKill)
+		s.startTrial(op, fault{action: killing[r.IntN(2)], at: 1 + r.IntN(total)}, []int{1, 4}[r.IntN(2)], (*trial).checkKilled)
 	}
 }
 
-// killsOfOne is how often one operation is killed in a bounded round.
+// killsOfOne is the number of kills of one operation in a bounded round.
 const killsOfOne = 5
 
-// killAll kills at each call, until there is none to be killed at.
+// killAll kills at each call, until the operation has no further call.
 func (s *sweep) killAll(op *operation, action string, jobs int, r *round) {
-	total := len(s.base(op, jobs))
+	total := len(s.baseCalls(op, jobs))
 	for n := 1; n <= total && !r.over(); n++ {
-		s.each(op, fault{action: action, at: n}, jobs, (*trial).survivesKill)
+		s.startTrial(op, fault{action: action, at: n}, jobs, (*trial).checkKilled)
 	}
 	s.group.Wait()
-	for n := total + 1; !r.over(); n++ { // some runs take more calls than others
-		if t := s.now(op, fault{action: action, at: n}, jobs, (*trial).survivesKill); t == nil || len(acted(t.calls)) == 0 {
+	for n := total + 1; !r.over(); n++ { // some runs have more calls than others
+		if t := s.runTrial(op, fault{action: action, at: n}, jobs, (*trial).checkKilled); t == nil || len(actedCalls(t.calls)) == 0 {
 			return
 		}
 	}
 }
 
-// undisturbed is what a run without a fault must be.
-func (t *trial) undisturbed() error {
+// checkUndisturbed checks a run without a fault.
+func (t *trial) checkUndisturbed() error {
 	want := 0
 	if t.op.refused {
 		want = 1
 	}
 	if t.status != want {
-		return fmt.Errorf("without a fault it ends with status %d, wanted %d", t.status, want)
+		return fmt.Errorf("without a fault: got status %d, want %d", t.status, want)
 	}
-	if err := t.op.sound(t.h, t.s.source("foreign")); err != nil {
+	if err := t.op.checkSound(t.h, t.s.sourcePath("foreign")); err != nil {
 		return err
 	}
-	if err := t.op.done(t.h); err != nil {
+	if err := t.op.checkDone(t.h); err != nil {
 		return err
 	}
-	return t.op.recovers(t.h)
+	return t.op.checkRecovery(t.h)
 }
 
-func (t *trial) survivesKill() error {
+func (t *trial) checkKilled() error {
 	count("SIGKILL at a system call, "+t.s.fs.Name, 1)
-	if len(acted(t.calls)) == 0 {
-		return t.undisturbed()
+	if len(actedCalls(t.calls)) == 0 {
+		return t.checkUndisturbed()
 	}
 	if t.status != 128+9 {
-		return fmt.Errorf("SIGKILL was sent, and the status is %d", t.status)
+		return fmt.Errorf("after SIGKILL: got status %d, want 137", t.status)
 	}
-	if err := t.op.sound(t.h, t.s.source("foreign")); err != nil {
+	if err := t.op.checkSound(t.h, t.s.sourcePath("foreign")); err != nil {
 		return err
 	}
-	return t.op.recovers(t.h)
+	return t.op.checkRecovery(t.h)
 }
 
-// A name that a killed run has made, and not synced, is synced by the run that
-// relies on it: of a published shard, the way to its manifest.
+// A run syncs the names that it relies on, even if a killed run made them without a
+// sync. For a published shard, these are the names that lead to its manifest.
 func TestNamesOfAKilledRunAreSynced(t *testing.T) {
 	s := newSweep(t, testkit.FS{Name: "tmpfs", Dir: testkit.Mount(t, "tmpfs", 64<<20)})
 	op := operation{name: "copy into a state dir that was made", source: "plain", mode: "-c", id: "a", after: []string{"a"}, there: true,
-		prepare: func(h *host) error { return h.killed(fault{action: "kill-after", at: 2, only: "mkdir"}, "-c", "b") }}
-	s.now(&op, fault{}, 1, func(t *trial) error {
+		prepare: func(h *host) error { return h.runKilled(fault{action: "kill-after", at: 2, only: "mkdir"}, "-c", "b") }}
+	s.runTrial(&op, fault{}, 1, func(t *trial) error {
 		synced := map[string]bool{}
 		for _, c := range t.calls {
 			switch {
 			case c.op == "fsync":
 				synced[c.path] = true
 			case c.op == "rename" && filepath.Base(c.path) == "stage":
-				if root := filepath.Dir(t.h.state()); !synced[root] || !synced[t.h.state()] {
-					return fmt.Errorf("published, and %s or the state dir in it was not synced", root)
+				if root := filepath.Dir(t.h.stateDir()); !synced[root] || !synced[t.h.stateDir()] {
+					return fmt.Errorf("published before %s or the state dir in it was synced", root)
 				}
-				return t.undisturbed()
+				return t.checkUndisturbed()
 			}
 		}
-		return errors.New("it published nothing")
+		return errors.New("no rename published the shard")
 	})
 }
 
-// What a killed run has renamed away, and not synced, is deleted only when that is
-// durable: a power cut would bring half a shard back under its public name.
+// A killed run may have renamed a shard into the trash without a sync. The next run
+// deletes it only after it has synced the rename: otherwise a power cut could bring
+// half a shard back under its public name.
 func TestTrashOfAKilledRunIsDeletedDurably(t *testing.T) {
 	s := newSweep(t, testkit.FS{Name: "tmpfs", Dir: testkit.Mount(t, "tmpfs", 64<<20)})
 	for i := range operations {
@@ -197,20 +198,20 @@ func TestTrashOfAKilledRunIsDeletedDurably(t *testing.T) {
 		if op.name != "copy over trash" && op.name != "remove trash" && op.name != "remove" {
 			continue
 		}
-		s.now(op, fault{}, 1, func(t *trial) error {
-			trash, synced := filepath.Join(t.h.state(), "trash"), map[string]bool{}
+		s.runTrial(op, fault{}, 1, func(t *trial) error {
+			trash, synced := filepath.Join(t.h.stateDir(), "trash"), map[string]bool{}
 			for _, c := range t.calls {
 				switch {
 				case c.op == "fsync":
 					synced[c.path] = true
 				case c.op == "unlink" && strings.HasPrefix(c.path, trash+"/"):
-					if !synced[t.h.ssd] || !synced[t.h.state()] {
-						return fmt.Errorf("%v, and not both ends of the rename were synced", c)
+					if !synced[t.h.ssd] || !synced[t.h.stateDir()] {
+						return fmt.Errorf("%v before both directories of the rename were synced", c)
 					}
-					return t.undisturbed()
+					return t.checkUndisturbed()
 				}
 			}
-			return errors.New("it deleted nothing")
+			return errors.New("nothing was deleted")
 		})
 	}
 }

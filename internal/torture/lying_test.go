@@ -17,7 +17,7 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// lyingHost is a host whose source, lock dir and SSD dir are on one faultfs.
+// lyingHost makes a host whose source, lock dir and SSD dir are on one faultfs.
 func lyingHost(t testing.TB, bin string) (*faultfs.FS, *host) {
 	t.Helper()
 	testkit.NeedRoot(t)
@@ -30,13 +30,13 @@ func lyingHost(t testing.TB, bin string) (*faultfs.FS, *host) {
 	return disk, h
 }
 
-// big has two whole blocks and a piece of one.
+// big has two whole blocks and a part of a third.
 const (
 	blockSize = 4 << 20
 	bigSize   = 2*blockSize + 700_001
 )
 
-// spots are bytes of the shard, each with the block that it is in.
+// spots are bytes of the shard, each with its block.
 var spots = []struct {
 	file         string
 	at, from, to int64
@@ -48,8 +48,8 @@ var spots = []struct {
 	{"dir/small", 4999, 0, 5000},
 }
 
-// ways are engines and numbers of workers.
-func ways() (all [][]string) {
+// copyWays returns combinations of engines and numbers of workers.
+func copyWays() (all [][]string) {
 	for _, engine := range []string{"auto", "direct", "buffered", "range"} {
 		for _, jobs := range []string{"1", "4"} {
 			all = append(all, []string{"--engine", engine, "--jobs", jobs})
@@ -58,8 +58,8 @@ func ways() (all [][]string) {
 	return all
 }
 
-// inject has all faults at work until the function returned is called.
-func inject(disk *faultfs.FS, faults ...faultfs.Fault) (remove func()) {
+// injectFaults activates the faults until remove is called.
+func injectFaults(disk *faultfs.FS, faults ...faultfs.Fault) (remove func()) {
 	var injected []*faultfs.Injected
 	for _, f := range faults {
 		injected = append(injected, disk.Inject(f))
@@ -71,25 +71,25 @@ func inject(disk *faultfs.FS, faults ...faultfs.Fault) (remove func()) {
 	}
 }
 
-// notPublished is what must hold after a first copy that failed.
-func (h *host) notPublished() error {
+// checkNotPublished checks the host after a first copy that failed.
+func (h *host) checkNotPublished() error {
 	if _, err := os.Lstat(h.published()); !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("it is published, or: %v", err)
+		return fmt.Errorf("it is published, or lstat failed: %v", err)
 	}
-	if left := names(h.locks); len(left) > 0 {
-		return fmt.Errorf("in the lock dir there is %q", left)
+	if left := namesIn(h.locks); len(left) > 0 {
+		return fmt.Errorf("the lock dir contains %q", left)
 	}
-	return h.private()
+	return h.checkPrivate()
 }
 
-// tried runs one case on a host that has nothing on the SSD, and leaves it so.
-func tried(disk *faultfs.FS, h *host, faults string, remove func(), flags []string, check func(outcome) error) error {
+// tryCopy runs one case on a host with nothing on the SSD, and removes the copy.
+func tryCopy(disk *faultfs.FS, h *host, faults string, remove func(), flags []string, check func(outcome) error) error {
 	disk.DropCache()
-	o := run(h.command("-c", "a", flags...))
+	o := runCommand(h.command("-c", "a", flags...))
 	err := check(o)
 	remove()
-	if err == nil && o.status != 3 { // then nothing was left, which was looked at
-		err = h.retried(flags...)
+	if err == nil && o.status != 3 { // after status 3 nothing is left, as check has seen
+		err = h.checkRetry(flags...)
 	}
 	if err != nil {
 		return fmt.Errorf("%s, %q: %w\nthe first copy: %v", faults, flags, err, o)
@@ -97,10 +97,10 @@ func tried(disk *faultfs.FS, h *host, faults string, remove func(), flags []stri
 	return nil
 }
 
-// retried is what must hold when the disk works again: the same copy succeeds, and
-// its removal leaves nothing.
-func (h *host) retried(flags ...string) error {
-	if o := run(h.command("-c", "a", flags...)); o.status != 0 {
+// checkRetry checks that the same copy succeeds when the disk works again, and that its
+// removal leaves nothing.
+func (h *host) checkRetry(flags ...string) error {
+	if o := runCommand(h.command("-c", "a", flags...)); o.status != 0 {
 		return fmt.Errorf("the copy again: %v", o)
 	}
 	if users, err := h.users(); err != nil || !slices.Equal(users, []string{"a"}) {
@@ -109,17 +109,17 @@ func (h *host) retried(flags ...string) error {
 	if _, err := os.Lstat(h.published()); err != nil {
 		return fmt.Errorf("after the copy again: %w", err)
 	}
-	if err := h.whole(); err != nil {
+	if err := h.checkWhole(); err != nil {
 		return fmt.Errorf("after the copy again: %w", err)
 	}
-	if o := run(h.command("-r", "a")); o.status != 0 {
+	if o := runCommand(h.command("-r", "a")); o.status != 0 {
 		return fmt.Errorf("its removal: %v", o)
 	}
-	return h.traceless()
+	return h.checkTraceless()
 }
 
-// lies are ways to have another byte on the disk than was written.
-func lies(file string, at int64) map[string][]faultfs.Fault {
+// lyingFaults are faults that leave another byte on the disk than was written.
+func lyingFaults(file string, at int64) map[string][]faultfs.Fault {
 	stage := "stage/" + file
 	flip := faultfs.Flip(at)
 	return map[string][]faultfs.Fault{
@@ -129,24 +129,24 @@ func lies(file string, at int64) map[string][]faultfs.Fault {
 	}
 }
 
-// Damage is found before publishing, whatever way the data took. What was damaged
-// once is copied again, and only once; what stays is named.
+// Damage is found before publishing, with every engine. A block that was damaged once
+// is copied again, and only once. Lasting damage is reported.
 func TestLiesAreFound(t *testing.T) {
 	rounds(t, 0.03, func(t *testing.T, r *round) {
 		disk, h := lyingHost(t, program(t))
 		n := 0
-		for _, flags := range ways() {
+		for _, flags := range copyWays() {
 			for _, spot := range spots {
-				for lie, all := range lies(spot.file, spot.at) {
+				for lie, all := range lyingFaults(spot.file, spot.at) {
 					for _, times := range []int{1, 2, 0} {
 						if !r.full && r.IntN(8) > 0 || r.over() {
 							continue
 						}
 						if flags[1] == "range" && times == 2 {
-							continue // the second try takes another way
+							continue // the second try uses another engine
 						}
 						faults := all
-						if times > 0 { // once in all: of the calls that the engine writes with
+						if times > 0 { // once in total, for the calls that the engine uses for writing
 							faults = faults[:1]
 							if flags[1] == "range" {
 								faults = all[len(all)-1:]
@@ -169,22 +169,23 @@ func lieOnce(disk *faultfs.FS, h *host, flags []string, faults []faultfs.Fault, 
 	for i := range faults {
 		faults[i].Times = times
 	}
-	return tried(disk, h, fmt.Sprint(faults), inject(disk, faults...), flags, func(o outcome) error {
+	return tryCopy(disk, h, fmt.Sprint(faults), injectFaults(disk, faults...), flags, func(o outcome) error {
 		if times == 1 {
 			if o.status != 0 {
 				return errors.New("a lie that does not stay is an error")
 			}
-			return h.sound([]string{"a"})
+			return h.checkSound([]string{"a"})
 		}
 		if o.status != 3 || !strings.Contains(o.err, named) {
 			return fmt.Errorf("wanted status 3 and %q", named)
 		}
-		return errors.Join(h.notPublished(), h.traceless())
+		return errors.Join(h.checkNotPublished(), h.checkTraceless())
 	})
 }
 
-// failures are calls of a first copy with what its error must say.
-func failures() []struct {
+// namedFailures are failing calls of a first copy, with the text that the error must
+// contain.
+func namedFailures() []struct {
 	fault faultfs.Fault
 	named string
 } {
@@ -214,23 +215,23 @@ func failures() []struct {
 	return all
 }
 
-// A disk that fails is said to: which call, of what, where.
+// A failure of the disk is reported with the call, the path and the offset.
 func TestFailuresAreNamed(t *testing.T) {
 	rounds(t, 0.03, func(t *testing.T, r *round) {
 		disk, h := lyingHost(t, program(t))
 		n := 0
-		for _, flags := range ways() {
-			for _, f := range failures() {
+		for _, flags := range copyWays() {
+			for _, f := range namedFailures() {
 				if !r.full && r.IntN(8) > 0 || f.fault.Op == faultfs.Write && flags[1] == "range" {
 					continue
 				}
 				n++
 				named := strings.ReplaceAll(f.named, "$DISK", disk.Dir)
-				err := tried(disk, h, fmt.Sprintf("%+v", f.fault), inject(disk, f.fault), flags, func(o outcome) error {
+				err := tryCopy(disk, h, fmt.Sprintf("%+v", f.fault), injectFaults(disk, f.fault), flags, func(o outcome) error {
 					if err := saysWhere(o, &f.fault, named); err != nil {
 						return err
 					}
-					return h.notPublished()
+					return h.checkNotPublished()
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -243,27 +244,27 @@ func TestFailuresAreNamed(t *testing.T) {
 
 var atOffset = regexp.MustCompile(`at offset (\d+): input/output error`)
 
-// saysWhere looks for the operation, the path, the cause, and, of a transfer, the
-// offset: it may be where the failing piece of up to a block began.
+// saysWhere wants the operation, the path and the cause in the error. For a transfer it
+// wants the offset: that of the byte, or where its piece of up to a block began.
 func saysWhere(o outcome, f *faultfs.Fault, named string) error {
 	if o.status != 1 || !strings.Contains(o.err, named) || !strings.Contains(o.err, "input/output error") {
-		return fmt.Errorf("wanted status 1 and %q", named)
+		return fmt.Errorf("want status 1 and %q", named)
 	}
 	if f.Op == faultfs.Sync {
 		return nil
 	}
 	match := atOffset.FindStringSubmatch(o.err)
 	if match == nil {
-		return errors.New("no offset")
+		return errors.New("no offset in the error")
 	}
 	if at, err := strconv.ParseInt(match[1], 10, 64); err != nil || f.From < at || f.From >= at+blockSize {
-		return fmt.Errorf("wanted offset %d, or where its piece begins", f.From)
+		return fmt.Errorf("want offset %d, or the start of its piece", f.From)
 	}
 	return nil
 }
 
-// A disk that is full after any number of bytes: nothing is published, the user
-// file is gone, and with more space the same copy succeeds.
+// The disk is full after any number of bytes: nothing is published, the user file is
+// deleted, and with more space the same copy succeeds.
 func TestFullAnywhere(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		disk, h := lyingHost(t, program(t))
@@ -273,18 +274,18 @@ func TestFullAnywhere(t *testing.T) {
 			pages = append(pages, r.IntN(need+16))
 		}
 		for _, n := range pages {
-			flags, hidden := ways()[r.IntN(len(ways()))], r.IntN(4) > 0
+			flags, hidden := copyWays()[r.IntN(len(copyWays()))], r.IntN(4) > 0
 			disk.SetSize(disk.Used()+int64(n)*page, hidden)
 			free := func() { disk.SetSize(256<<20, false) }
 			fits := false
-			err := tried(disk, h, fmt.Sprintf("%d pages are free, hidden %v", n, hidden), free, flags, func(o outcome) error {
-				if fits = o.status == 0; fits && n >= need { // the metadata takes some pages, too
-					return h.sound([]string{"a"})
+			err := tryCopy(disk, h, fmt.Sprintf("%d pages are free, hidden %v", n, hidden), free, flags, func(o outcome) error {
+				if fits = o.status == 0; fits && n >= need { // the metadata needs some pages, too
+					return h.checkSound([]string{"a"})
 				}
 				if o.status != 4 || !strings.Contains(o.err, "space") {
-					return errors.New("wanted status 4")
+					return errors.New("want status 4")
 				}
-				return h.notPublished()
+				return h.checkNotPublished()
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -294,55 +295,56 @@ func TestFullAnywhere(t *testing.T) {
 	})
 }
 
-// refusals are what a file system may not be able to do, how the copy then goes,
-// and how it is read back. FUSE itself cannot clone.
+// refusals are features that a file system may lack, with the expected way of copying
+// and of reading back. FUSE itself cannot clone.
 var refusals = map[string]struct {
 	faults   []faultfs.Fault
-	engine   string // to ask for
-	used     string // for big
+	engine   string // the requested engine
+	used     string // the engine used for big
 	readBack string
 }{
 	"nothing":               {nil, "auto", "direct", "direct"},
-	"O_DIRECT":              {refuse(faultfs.OpenDirect, syscall.EINVAL), "direct", "buffered", "buffered"},
-	"O_DIRECT, unsupported": {refuse(faultfs.OpenDirect, syscall.EOPNOTSUPP), "auto", "buffered", "buffered"},
+	"O_DIRECT":              {refuseCall(faultfs.OpenDirect, syscall.EINVAL), "direct", "buffered", "buffered"},
+	"O_DIRECT, unsupported": {refuseCall(faultfs.OpenDirect, syscall.EOPNOTSUPP), "auto", "buffered", "buffered"},
 	"direct writes":         {[]faultfs.Fault{{Op: faultfs.Write, Name: "stage/big", From: 0, To: 1, Times: 1, Err: syscall.EINVAL}}, "auto", "buffered", "direct"},
-	"fallocate":             {refuse(faultfs.Fallocate, syscall.EOPNOTSUPP), "auto", "direct", "direct"},
-	"fallocate, unknown":    {refuse(faultfs.Fallocate, syscall.ENOSYS), "auto", "direct", "direct"},
+	"fallocate":             {refuseCall(faultfs.Fallocate, syscall.EOPNOTSUPP), "auto", "direct", "direct"},
+	"fallocate, unknown":    {refuseCall(faultfs.Fallocate, syscall.ENOSYS), "auto", "direct", "direct"},
 	"copy_file_range 0":     {[]faultfs.Fault{{Op: faultfs.CopyRange, Drop: true}}, "range", "buffered", "direct"},
 	"copy_file_range 0 later": {[]faultfs.Fault{{Op: faultfs.CopyRange, Name: "stage/big", Skip: 2, Drop: true}},
 		"range", "buffered", "direct"},
-	// Of big only: EINVAL is remembered, and if a small file had met it, big would not ask.
+	// Only for big: the tool remembers EINVAL, so after it for a small file it would
+	// not ask for big.
 	"copy_file_range EINVAL": {[]faultfs.Fault{{Op: faultfs.CopyRange, Name: "stage/big", Err: syscall.EINVAL}},
 		"range", "buffered", "direct"},
-	"copy_file_range EPERM": {refuse(faultfs.CopyRange, syscall.EPERM), "range", "buffered", "direct"},
-	"copy_file_range EBADF": {refuse(faultfs.CopyRange, syscall.EBADF), "range", "buffered", "direct"},
-	"xattrs":                {refuse(faultfs.Xattr, syscall.EOPNOTSUPP), "auto", "direct", "direct"},
-	"all": {slices.Concat(refuse(faultfs.OpenDirect, syscall.EINVAL), refuse(faultfs.Fallocate, syscall.EOPNOTSUPP),
-		refuse(faultfs.CopyRange, syscall.EINVAL), refuse(faultfs.Xattr, syscall.EOPNOTSUPP)), "range", "buffered", "buffered"},
+	"copy_file_range EPERM": {refuseCall(faultfs.CopyRange, syscall.EPERM), "range", "buffered", "direct"},
+	"copy_file_range EBADF": {refuseCall(faultfs.CopyRange, syscall.EBADF), "range", "buffered", "direct"},
+	"xattrs":                {refuseCall(faultfs.Xattr, syscall.EOPNOTSUPP), "auto", "direct", "direct"},
+	"all": {slices.Concat(refuseCall(faultfs.OpenDirect, syscall.EINVAL), refuseCall(faultfs.Fallocate, syscall.EOPNOTSUPP),
+		refuseCall(faultfs.CopyRange, syscall.EINVAL), refuseCall(faultfs.Xattr, syscall.EOPNOTSUPP)), "range", "buffered", "buffered"},
 }
 
-func refuse(op faultfs.Op, err syscall.Errno) []faultfs.Fault {
+func refuseCall(op faultfs.Op, err syscall.Errno) []faultfs.Fault {
 	return []faultfs.Fault{{Op: op, Err: err}}
 }
 
-// What a file system cannot do is done in another way, and said.
+// The tool replaces a feature that the file system lacks, and reports that.
 func TestRefusals(t *testing.T) {
 	disk, h := lyingHost(t, program(t))
 	for name, c := range refusals {
 		for _, jobs := range []string{"1", "4"} {
 			flags := []string{"--engine", c.engine, "--jobs", jobs, "--json"}
-			err := tried(disk, h, "refused: "+name, inject(disk, c.faults...), flags, func(o outcome) error {
+			err := tryCopy(disk, h, "refused: "+name, injectFaults(disk, c.faults...), flags, func(o outcome) error {
 				var result struct {
 					Engines  map[string]struct{ Bytes int64 }
 					ReadBack string `json:"read_back"`
 				}
 				if err := json.Unmarshal([]byte(o.out), &result); err != nil || o.status != 0 {
-					return errors.Join(err, errors.New("wanted status 0"))
+					return errors.Join(err, errors.New("want status 0"))
 				}
 				if result.ReadBack != c.readBack || result.Engines[c.used].Bytes < bigSize {
-					return fmt.Errorf("wanted %s for big, read back %s, got %+v", c.used, c.readBack, result)
+					return fmt.Errorf("want %s for big, read back %s; got %+v", c.used, c.readBack, result)
 				}
-				return h.sound([]string{"a"})
+				return h.checkSound([]string{"a"})
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -352,12 +354,13 @@ func TestRefusals(t *testing.T) {
 	count("refusals", 2*len(refusals))
 }
 
-// records are files of the state dir that a first copy writes and reads. Left out
-// is lockdir: another path in it is refused by the next call, with both.
+// records are files of the state dir that a first copy writes and reads. lockdir is not
+// among them: the next call refuses a lock dir that differs from the recorded one, and
+// names both.
 var records = []string{"shard/plan", "shard/journal", "manifest.new"}
 
-// A disk that lies about the tool's own records makes no copy wrong, and no record
-// of it: the tool fails, or the shard verifies.
+// The disk lies about the tool's own records. No wrong copy and no wrong record
+// results: the tool fails, or the shard verifies.
 func TestLiesAboutRecords(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		disk, h := lyingHost(t, program(t))
@@ -368,21 +371,21 @@ func TestLiesAboutRecords(t *testing.T) {
 		for i := range tries {
 			op := []faultfs.Op{faultfs.Read, faultfs.Write}[r.IntN(2)]
 			f := faultfs.Fault{Op: op, Name: records[i%len(records)], Times: r.IntN(2), Change: faultfs.RandomFlips(r.Uint64(), 1+r.Int64N(700))}
-			remove := inject(disk, f)
+			remove := injectFaults(disk, f)
 			disk.DropCache()
-			o := run(h.command("-c", "a", ways()[r.IntN(len(ways()))]...))
+			o := runCommand(h.command("-c", "a", copyWays()[r.IntN(len(copyWays()))]...))
 			remove()
 			disk.DropCache()
-			err := h.whole()
-			if v := run(h.command("--verify", "")); err == nil && o.status == 0 && v.status != 0 {
-				err = fmt.Errorf("it succeeds, and then verify says: %v", v)
+			err := h.checkWhole()
+			if v := runCommand(h.command("--verify", "")); err == nil && o.status == 0 && v.status != 0 {
+				err = fmt.Errorf("it succeeded, but verify fails: %v", v)
 			}
 			if o.status != 0 {
-				err = errors.Join(err, h.notPublished(), h.retried())
-			} else if undone := run(h.command("-r", "a")); undone.status != 0 {
+				err = errors.Join(err, h.checkNotPublished(), h.checkRetry())
+			} else if undone := runCommand(h.command("-r", "a")); undone.status != 0 {
 				err = errors.Join(err, fmt.Errorf("removal: %v", undone))
 			}
-			if err = errors.Join(err, h.traceless()); err != nil {
+			if err = errors.Join(err, h.checkTraceless()); err != nil {
 				t.Fatalf("%s of %s, times %d: %v\nthe first copy: %v", f.Op, f.Name, f.Times, err, o)
 			}
 		}
@@ -390,11 +393,11 @@ func TestLiesAboutRecords(t *testing.T) {
 	})
 }
 
-// What has rotted since it was published, --verify names to the block; what is put
-// right again passes.
+// After publishing, blocks rot: --verify names each block. When the bytes are right
+// again, the shard verifies.
 func TestRotIsFound(t *testing.T) {
 	disk, h := lyingHost(t, program(t))
-	if o := run(h.command("-c", "a")); o.status != 0 {
+	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
 	for _, spot := range spots {
@@ -404,8 +407,8 @@ func TestRotIsFound(t *testing.T) {
 		}
 		disk.DropCache()
 		want := fmt.Sprintf("content %s: bytes %d-%d", spot.file, spot.from, spot.to)
-		if o := run(h.command("--verify", "")); o.status != 3 || strings.TrimSpace(o.out) != want {
-			t.Errorf("byte %d of %s: wanted status 3 and %q alone: %v", spot.at, spot.file, want, o)
+		if o := runCommand(h.command("--verify", "")); o.status != 3 || strings.TrimSpace(o.out) != want {
+			t.Errorf("byte %d of %s: want status 3 and only %q: %v", spot.at, spot.file, want, o)
 		}
 		if err := disk.Rot(path, spot.at); err != nil {
 			t.Fatal(err)
@@ -413,13 +416,13 @@ func TestRotIsFound(t *testing.T) {
 		count("rotten bits", 1)
 	}
 	disk.DropCache()
-	if o := run(h.command("--verify", "")); o.status != 0 {
+	if o := runCommand(h.command("--verify", "")); o.status != 0 {
 		t.Error(o)
 	}
 }
 
-// A disk that is slow slows a copy and nothing else: whoever waits for the lock no
-// longer than he likes, and a signal is heeded.
+// A slow disk slows down a copy and nothing else: another process still gives up
+// waiting after its timeout, and a signal ends the copy.
 func TestSlowDisk(t *testing.T) {
 	disk, h := lyingHost(t, program(t))
 	disk.SetRate(4<<20, 4<<20)
@@ -429,19 +432,19 @@ func TestSlowDisk(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { return exists(filepath.Join(h.state(), "stage")) })
-	if o := run(h.command("-c", "b", "--lock-timeout", "200ms")); o.status != 5 {
+	waitUntil(t, func() bool { return pathExists(filepath.Join(h.stateDir(), "stage")) })
+	if o := runCommand(h.command("-c", "b", "--lock-timeout", "200ms")); o.status != 5 {
 		t.Errorf("another call: %v", o)
 	}
 	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	c.Wait() //nolint:errcheck // its state is looked at
-	if got := status(c.ProcessState); got != 128+int(syscall.SIGTERM) {
+	_ = c.Wait() // the state is checked below
+	if got := statusOf(c.ProcessState); got != 128+int(syscall.SIGTERM) {
 		t.Errorf("status %d\n%s", got, &said)
 	}
 	disk.SetRate(0, 0)
-	if err := errors.Join(h.notPublished(), h.retried()); err != nil {
+	if err := errors.Join(h.checkNotPublished(), h.checkRetry()); err != nil {
 		t.Error(err)
 	}
 	count("slow disks", 1)

@@ -13,28 +13,27 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// machine is a host whose SSD and whose lock dir are on a disk each, of one kind
-// of file system. Its power can be cut; its source is on a disk that stays.
+// machine is a host with two disks of one kind of file system, for the SSD dir and for
+// the lock dir. Its power can be cut. The source is on a disk that stays.
 //
-// Two disks, because the journal of one brings everything on it to the platters
-// with any sync: that of the user file would make good what is missing on the SSD.
+// One disk would hide errors: each sync writes the journal of the whole file system, so
+// that a sync of the user file would also save data on the SSD that was not synced.
 type machine struct {
 	*host
 	kind   string
-	dir    string // of the mount points
+	dir    string // it has the mount points
 	rack   *rack
 	supply *supply
 	booted int
 }
 
-// image is what is on the disks of a machine that is off: the SSD, and the one with
-// the lock dir.
+// image is the content of the disks of a machine that is off: of the SSD, and of the
+// disk with the lock dir.
 type image []sectors
 
 var mountPoints = []string{"ssd", "locks"}
 
-// newMachine returns a machine that is off, and what is on its disks when they are
-// new.
+// newMachine returns a machine that is off, and the content of its new disks.
 func newMachine(t testing.TB, r *rack, kind, bin string) (*machine, image) {
 	t.Helper()
 	testkit.NeedRoot(t)
@@ -46,10 +45,10 @@ func newMachine(t testing.TB, r *rack, kind, bin string) (*machine, image) {
 		if err := os.Mkdir(filepath.Join(m.dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		blank = append(blank, m.format(t, name))
+		blank = append(blank, m.formatDisks(t, name))
 	}
 	t.Cleanup(func() {
-		if err := m.off(); err != nil {
+		if err := m.unmountAll(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -62,10 +61,10 @@ func newMachine(t testing.TB, r *rack, kind, bin string) (*machine, image) {
 	return m, m.shutDown(t)
 }
 
-func (m *machine) format(t testing.TB, name string) sectors {
+func (m *machine) formatDisks(t testing.TB, name string) sectors {
 	t.Helper()
 	p := &supply{}
-	device, fd, err := m.rack.plug(p, m.kind+name, sectors{})
+	device, fd, err := m.rack.plugDisk(p, m.kind+name, sectors{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,17 +76,16 @@ func (m *machine) format(t testing.TB, name string) sectors {
 	if err := unix.Close(fd); err != nil {
 		t.Fatal(err)
 	}
-	m.rack.unplug(m.kind + name)
-	return p.cut(always)[0]
+	m.rack.unplugDisk(m.kind + name)
+	return p.cutPower(keepAll)[0]
 }
 
-// boot puts in disks with these contents and mounts them: the journal is
-// replayed.
+// boot attaches disks with these contents and mounts them, which replays the journals.
 func (m *machine) boot(on image) error {
 	m.supply = &supply{}
 	m.booted++
 	for i, name := range mountPoints {
-		device, fd, err := m.rack.plug(m.supply, m.diskName(name), on[i])
+		device, fd, err := m.rack.plugDisk(m.supply, m.diskName(name), on[i])
 		if err != nil {
 			return err
 		}
@@ -104,30 +102,30 @@ func (m *machine) diskName(name string) string {
 	return fmt.Sprintf("%s-%s-%d", m.kind, name, m.booted)
 }
 
-// off unmounts what is mounted.
-func (m *machine) off() (err error) {
+// unmountAll unmounts all disks that are mounted.
+func (m *machine) unmountAll() (err error) {
 	for _, name := range mountPoints {
 		failed := unix.Unmount(filepath.Join(m.dir, name), unix.UMOUNT_NOFOLLOW)
 		if failed != nil && failed != unix.EINVAL {
 			err = errors.Join(err, fmt.Errorf("unmount the %s disk, %s: %w", name, m.kind, failed))
 		}
-		m.rack.unplug(m.diskName(name))
+		m.rack.unplugDisk(m.diskName(name))
 	}
 	return err
 }
 
-// shutDown is the orderly way, and returns what is on the disks.
+// shutDown unmounts the disks in order and returns their contents.
 func (m *machine) shutDown(t testing.TB) image {
 	t.Helper()
-	if err := m.off(); err != nil {
+	if err := m.unmountAll(); err != nil {
 		t.Fatal(err)
 	}
-	return m.supply.cut(always)
+	return m.supply.cutPower(keepAll)
 }
 
-// attach gives a free loop device this file. Its logical blocks are as large as
-// the sectors, so that nobody can rely on anything smaller.
-func attach(path string) (device string, fd int, err error) {
+// attachLoop attaches the file to a free loop device. Its logical blocks have the size
+// of a sector, so that no file system relies on smaller writes.
+func attachLoop(path string) (device string, fd int, err error) {
 	backing, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", -1, fmt.Errorf("open %s: %w", path, err)
@@ -154,24 +152,24 @@ func attach(path string) (device string, fd int, err error) {
 			return device, fd, nil
 		}
 		unix.Close(fd)
-		if err != unix.EBUSY { // somebody else was faster
+		if err != unix.EBUSY { // another process was faster
 			return "", -1, fmt.Errorf("configure %s: %w", device, err)
 		}
 	}
 }
 
-// The flags of the shutdown call of ext4 and XFS, which is the same for both
-// (EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN).
+// Flags of the shutdown ioctl, which is the same for ext4 and XFS (EXT4_IOC_SHUTDOWN,
+// XFS_IOC_GOINGDOWN).
 const (
-	shutDownDefault    = iota // everything is written first
-	shutDownLogFlush          // the journal is
-	shutDownNoLogFlush        // nothing is
+	shutDownDefault    = iota // writes everything first
+	shutDownLogFlush          // writes the journal
+	shutDownNoLogFlush        // writes nothing
 	shutDownFlags
 )
 
-// goDown ends a mounted file system without unmounting: from now on it fails with
-// EIO and writes nothing.
-func goDown(dir string, flag uint32) error {
+// shutDownFS stops a mounted file system without unmounting it: from then on it fails
+// with EIO and writes nothing.
+func shutDownFS(dir string, flag uint32) error {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err

@@ -42,20 +42,20 @@ type round struct {
 	end  time.Time
 }
 
-// over says that a long pass has had its time. What it has tried by then is a sample,
-// and the next run begins with another.
+// over reports whether the time of a long pass has ended. Such a pass has tried a
+// sample, and the next run begins with another one.
 func (r *round) over() bool { return !r.end.IsZero() && time.Now().After(r.end) }
 
-// wholeRound is a -torture that means one whole pass of each test, however long it
-// takes.
+// wholeRound is the value of -torture for one complete pass of each test, without a
+// time limit.
 const wholeRound = time.Millisecond
 
-// allShares is what the shares of all tests add up to, which another test holds to.
+// allShares is the sum of the shares of all tests. TestSharesAddUp checks it.
 const allShares = 1.97
 
-// rounds runs one pass of a test, or, with -torture, passes for share of that
-// time, each with a seed of its own. A pass that fails is repeated by the command
-// that is logged.
+// rounds runs one pass of a test. With -torture it runs passes for its share of that
+// time, each with a seed of its own. If a pass fails, it logs the command that repeats
+// it.
 func rounds(t *testing.T, share float64, one func(t *testing.T, r *round)) {
 	t.Helper()
 	end := time.Now().Add(time.Duration(share / allShares * float64(*torture)))
@@ -75,7 +75,7 @@ func rounds(t *testing.T, share float64, one func(t *testing.T, r *round)) {
 	}
 }
 
-// What the shares add up to is what rounds takes them to be.
+// rounds divides the time of -torture by allShares, so this must be the real sum.
 func TestSharesAddUp(t *testing.T) {
 	files, err := filepath.Glob("*_test.go")
 	if err != nil {
@@ -96,11 +96,11 @@ func TestSharesAddUp(t *testing.T) {
 		}
 	}
 	if math.Abs(sum-allShares) > 1e-9 {
-		t.Errorf("the shares add up to %v, and allShares is %v", sum, allShares)
+		t.Errorf("the shares add up to %v, want allShares = %v", sum, allShares)
 	}
 }
 
-// counts is how much of each kind was tried.
+// counts holds the number of trials of each kind.
 type counts struct {
 	mu sync.Mutex
 	of map[string]int
@@ -108,7 +108,7 @@ type counts struct {
 
 var counted = counts{of: map[string]int{}}
 
-// count adds n to what was tried of a kind.
+// count adds n trials of a kind.
 func count(kind string, n int) {
 	counted.mu.Lock()
 	defer counted.mu.Unlock()
@@ -128,14 +128,14 @@ func (c *counts) table(took time.Duration) string {
 	return text
 }
 
-// builds are the programs, each built once.
+// builds are the programs; each is built once.
 var builds struct {
 	mu  sync.Mutex
 	dir string
 }
 
-// program is the real binary; faulty is the same with the counting, failing and
-// killing layer of internal/sys in it.
+// program builds the released program. faulty builds it with the layer of internal/sys
+// that counts system calls and makes them fail or kill the process.
 func program(t testing.TB) string { return build(t, "release") }
 func faulty(t testing.TB) string  { return build(t, "faults") }
 

@@ -19,20 +19,20 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// The most that a manifest may cost, whatever is in it: bytes and time. Two workers
-// have 8 MiB of blocks.
+// The limits of memory, in bytes, and of time for any manifest. The blocks of two
+// workers take 8 MiB.
 const (
 	mostMemory = 256 << 20
 	mostTime   = 20 * time.Second
 )
 
-// frugal runs a command, and fails if it took too much, panicked or was killed. Who
-// asks for more memory than a limit is ended by the Go runtime with a word.
-func frugal(c *exec.Cmd) (outcome, error) {
+// runFrugally runs a command, and fails if it took too long, panicked or was killed.
+// The Go runtime ends a process with a message if it needs more memory than the limit.
+func runFrugally(c *exec.Cmd) (outcome, error) {
 	began := time.Now()
 	limited := exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -d %d; exec "$0" "$@"`, mostMemory>>10)}, c.Args...)...)
 	timer := time.AfterFunc(2*mostTime, func() { limited.Process.Kill() })
-	o := run(limited)
+	o := runCommand(limited)
 	timer.Stop()
 	switch {
 	case time.Since(began) > mostTime:
@@ -43,19 +43,18 @@ func frugal(c *exec.Cmd) (outcome, error) {
 	return o, nil
 }
 
-// sealed gives a stream the trailer that fits what is before it.
-func sealed(body []byte) []byte {
+// withTrailer appends the matching trailer to a stream.
+func withTrailer(body []byte) []byte {
 	_, records, _ := bytes.Cut(body, []byte("\n\n"))
 	return fmt.Appendf(slices.Clip(body), "end %d %016x\n", bytes.Count(records, []byte("\n")), xxhash.Sum64(body))
 }
 
-// unsealed is a stream without its trailer.
-func unsealed(text []byte) []byte {
+// withoutTrailer removes the trailer of a stream.
+func withoutTrailer(text []byte) []byte {
 	return text[:bytes.LastIndexByte(text[:len(text)-1], '\n')+1]
 }
 
-// damagedManifests has a published shard, and holds what the tool does with a manifest
-// against what it must do.
+// damagedManifests has a published shard, and checks the tool with damaged manifests.
 type damagedManifests struct {
 	*host
 	path string
@@ -65,14 +64,14 @@ func newDamagedManifests(t *testing.T) *damagedManifests {
 	base := newBase(t)
 	h := newHost(t, program(t), filepath.Join(base, "source"), base)
 	testkit.Apply(t, h.source, testkit.File("large", 9<<20, 1), testkit.Symlink("file", "link"), testkit.Hardlink("file", "hard"))
-	if o := run(h.command("-c", "a")); o.status != 0 {
+	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
-	return &damagedManifests{h, h.state() + "/manifest"}
+	return &damagedManifests{h, h.stateDir() + "/manifest"}
 }
 
-// good is the manifest as it was published.
-func (d *damagedManifests) good(t *testing.T) []byte {
+// goodManifest returns the manifest as it was published.
+func (d *damagedManifests) goodManifest(t *testing.T) []byte {
 	t.Helper()
 	text, err := os.ReadFile(d.path)
 	if err != nil {
@@ -81,83 +80,83 @@ func (d *damagedManifests) good(t *testing.T) []byte {
 	return text
 }
 
-// try puts a manifest in and has everything look at it. --verify finds it wanting,
-// --list goes on, and -c, which must not adopt an orphan by it, copies afresh.
-func (d *damagedManifests) try(what string, put func(path string) error) error {
+// tryManifest installs a manifest and runs all modes that read it: --verify reports it,
+// --list continues, and -c does not adopt an orphan with it but copies again.
+func (d *damagedManifests) tryManifest(what string, put func(path string) error) error {
 	if err := put(d.path); err != nil {
 		return err
 	}
 	count("damaged manifests", 1)
-	o, err := frugal(d.command("--verify", "", "--jobs", "2"))
+	o, err := runFrugally(d.command("--verify", "", "--jobs", "2"))
 	if err != nil || o.status != 1 && o.status != 3 || !strings.Contains(o.err, "ERROR:") {
 		return fmt.Errorf("%s: --verify: %v, %.3000v", what, err, o)
 	}
-	if o, err := frugal(d.command("--list", "")); err != nil || o.status != 0 || !strings.Contains(o.out, shardName+": ") {
+	if o, err := runFrugally(d.command("--list", "")); err != nil || o.status != 0 || !strings.Contains(o.out, shardName+": ") {
 		return fmt.Errorf("%s: --list: %v, %.3000v", what, err, o)
 	}
 	if err := os.Truncate(d.userFile(), 0); err != nil {
 		return err
 	}
-	o, err = frugal(d.command("-c", "a", "--jobs", "2"))
+	o, err = runFrugally(d.command("-c", "a", "--jobs", "2"))
 	if err != nil || o.status != 0 || strings.Contains(o.err, "already on ssd") {
 		return fmt.Errorf("%s: -c: %v, %.3000v", what, err, o)
 	}
-	if err := d.whole(); err != nil {
+	if err := d.checkWhole(); err != nil {
 		return fmt.Errorf("%s: after -c: %w", what, err)
 	}
 	return nil
 }
 
-func text(b []byte) func(path string) error {
+func writeText(b []byte) func(path string) error {
 	return func(path string) error { return os.WriteFile(path, b, 0o600) }
 }
 
-// Every byte of a manifest flipped, and every length it can be cut to.
+// Each bit of a manifest is flipped, and the manifest is cut to each length.
 func TestManifestIsDamaged(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		d := newDamagedManifests(t)
-		for i := 0; i < len(d.good(t)); i++ {
-			if !r.full && r.IntN(len(d.good(t))) > 4 {
+		for i := 0; i < len(d.goodManifest(t)); i++ {
+			if !r.full && r.IntN(len(d.goodManifest(t))) > 4 {
 				continue
 			}
-			flipped := d.good(t)
+			flipped := d.goodManifest(t)
 			flipped[i] ^= 1 << r.IntN(8)
-			if err := d.try(fmt.Sprintf("bit in byte %d: %q", i, flipped[max(i-20, 0):min(i+20, len(flipped))]), text(flipped)); err != nil {
+			if err := d.tryManifest(fmt.Sprintf("bit in byte %d: %q", i, flipped[max(i-20, 0):min(i+20, len(flipped))]), writeText(flipped)); err != nil {
 				t.Fatal(err)
 			}
-			for what, bad := range map[string][]byte{"flipped": flipped, "cut": d.good(t)[:i]} {
-				good := d.good(t)
-				if err := errors.Join(d.blamed(fmt.Sprint(what, " at byte ", i), bad), os.WriteFile(d.path, good, 0o600)); err != nil {
+			for what, bad := range map[string][]byte{"flipped": flipped, "cut": d.goodManifest(t)[:i]} {
+				good := d.goodManifest(t)
+				if err := errors.Join(d.checkBlamed(fmt.Sprint(what, " at byte ", i), bad), os.WriteFile(d.path, good, 0o600)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := d.try(fmt.Sprintf("cut at byte %d", i), text(d.good(t)[:i])); err != nil {
+			if err := d.tryManifest(fmt.Sprintf("cut at byte %d", i), writeText(d.goodManifest(t)[:i])); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
 }
 
-// blamed is what --verify must say of a damaged manifest: that it is one, and nothing
-// of the shard.
-func (d *damagedManifests) blamed(what string, manifest []byte) error {
+// checkBlamed checks that --verify reports the manifest as damaged, and nothing about
+// the shard.
+func (d *damagedManifests) checkBlamed(what string, manifest []byte) error {
 	if err := os.WriteFile(d.path, manifest, 0o600); err != nil {
 		return err
 	}
 	count("damaged manifests", 1)
-	o := run(d.command("--verify", "", "--jobs", "1"))
+	o := runCommand(d.command("--verify", "", "--jobs", "1"))
 	told := strings.Contains(o.err, "manifest") && (strings.Contains(o.err, ": damaged") || strings.Contains(o.err, "unknown version"))
 	if o.status != 1 || o.out != "" || !told || strings.Contains(o.err, "ERROR:root:shard") {
-		return fmt.Errorf("%s: wanted status 1, and the manifest blamed: %v", what, o)
+		return fmt.Errorf("%s: want status 1 and an error about the manifest: %v", what, o)
 	}
 	return nil
 }
 
-// A byte changed in every field of the header, of every kind of record and of the
-// trailer; lines lost, doubled and swapped.
+// A byte is changed in each field of the header, of each kind of record and of the
+// trailer. Lines are deleted, doubled and swapped.
 func TestEveryFieldOfAManifest(t *testing.T) {
 	d := newDamagedManifests(t)
-	good := d.good(t)
+	good := d.goodManifest(t)
 	met := map[string]bool{}
 	lines := bytes.SplitAfter(good, []byte("\n"))
 	lines = lines[:len(lines)-1]
@@ -171,7 +170,7 @@ func TestEveryFieldOfAManifest(t *testing.T) {
 			if !met[name] && len(field) > 0 {
 				bad := bytes.Clone(good)
 				bad[at+len(field)/2] ^= 1
-				if err := d.blamed(name, bad); err != nil {
+				if err := d.checkBlamed(name, bad); err != nil {
 					t.Error(err)
 				}
 			}
@@ -183,7 +182,7 @@ func TestEveryFieldOfAManifest(t *testing.T) {
 			"before the one before": slices.Concat(lines[:max(n-1, 0)], lines[n:n+1], lines[max(n-1, 0):n], lines[n+1:]),
 		} {
 			if text := bytes.Join(changed, nil); !bytes.Equal(text, good) {
-				if err := d.blamed(fmt.Sprintf("line %d, %q, %s", n+1, kind, what), text); err != nil {
+				if err := d.checkBlamed(fmt.Sprintf("line %d, %q, %s", n+1, kind, what), text); err != nil {
 					t.Error(err)
 				}
 			}
@@ -194,18 +193,18 @@ func TestEveryFieldOfAManifest(t *testing.T) {
 		`"published", field 1`, `"blocksize", field 1`, `"totals", field 3`, `"D", field 7`, `"d", field 1`, `"f", field 8`, `"l", field 7`,
 		`"h", field 8`, `"s", field 1`, `"end", field 2`} {
 		if !met[want] {
-			t.Errorf("%s was not met", want)
+			t.Errorf("no line of kind %s was tested", want)
 		}
 	}
 	if err := os.WriteFile(d.path, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if o := run(d.command("--verify", "")); o.status != 0 {
+	if o := runCommand(d.command("--verify", "")); o.status != 0 {
 		t.Error(o)
 	}
 }
 
-// Manifests that somebody has made on purpose, with a sum that fits.
+// Manifests that an attacker made, with a matching checksum.
 func TestManifestIsHostile(t *testing.T) {
 	d := newDamagedManifests(t)
 	replace := func(pattern, with string) func([]byte) []byte {
@@ -259,9 +258,9 @@ func TestManifestIsHostile(t *testing.T) {
 		"a year that is none":  replace(`\npublished .*`, "\npublished 99999-01-01T00:00:00Z"),
 		"times beyond":         replace(`\d+\.\d{9} `, "9223372036854775807.999999999 "),
 	} {
-		if err := d.try(what, text(sealed(change(unsealed(d.good(t)))))); err != nil {
+		if err := d.tryManifest(what, writeText(withTrailer(change(withoutTrailer(d.goodManifest(t)))))); err != nil {
 			if what == "long headers" && strings.Contains(err.Error(), "--verify: <nil>, status 0") {
-				continue // long, but as good as any other
+				continue // long, but valid
 			}
 			t.Error(err)
 			d = newDamagedManifests(t)
@@ -269,21 +268,21 @@ func TestManifestIsHostile(t *testing.T) {
 	}
 	for what, end := range map[string]string{"endless line": "", "endless name": file + `"`, "endless sums": "s " + strings.Repeat("0000000000000001 ", 1000)} {
 		put := func(path string) error {
-			err := text(append(unsealed(d.good(t)), end...))(path)
+			err := writeText(append(withoutTrailer(d.goodManifest(t)), end...))(path)
 			if err == nil {
 				err = os.Truncate(path, 4<<30)
 			}
 			return err
 		}
-		if err := d.try(what, put); err != nil {
+		if err := d.tryManifest(what, put); err != nil {
 			t.Error(err)
 			d = newDamagedManifests(t)
 		}
 	}
 }
 
-// A manifest of 400,000 files that are not there, and a shard with many files that
-// were not published: all are counted, the first are named, and memory is bounded.
+// A manifest with 400,000 files that do not exist, and a shard with many files that are
+// not in it: all differences are counted, the first are named, and memory is bounded.
 func TestManyDifferences(t *testing.T) {
 	d := newDamagedManifests(t)
 	var lines bytes.Buffer
@@ -292,15 +291,15 @@ func TestManyDifferences(t *testing.T) {
 	}
 	lines.WriteString("\nD 1 ")
 	forge := func(path string) error {
-		return os.WriteFile(path, sealed(bytes.Replace(unsealed(d.good(t)), []byte("\nD 1 "), lines.Bytes(), 1)), 0o600)
+		return os.WriteFile(path, withTrailer(bytes.Replace(withoutTrailer(d.goodManifest(t)), []byte("\nD 1 "), lines.Bytes(), 1)), 0o600)
 	}
-	if err := d.try("400,000 files", forge); err != nil {
+	if err := d.tryManifest("400,000 files", forge); err != nil {
 		t.Error(err)
 	}
 	if err := forge(d.path); err != nil {
 		t.Fatal(err)
 	}
-	d.differsIn(t, 400_000)
+	d.checkDifferences(t, 400_000)
 
 	d = newDamagedManifests(t)
 	for i := range 20_000 {
@@ -308,14 +307,14 @@ func TestManyDifferences(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.differsIn(t, 20_001) // and the time of the directory
+	d.checkDifferences(t, 20_001) // and the mtime of the directory
 }
 
-// differsIn has the shard verified, which must differ in so many places.
-func (d *damagedManifests) differsIn(t *testing.T, want int) {
+// checkDifferences verifies the shard, which must have this number of differences.
+func (d *damagedManifests) checkDifferences(t *testing.T, want int) {
 	t.Helper()
 	const named = 10_000
-	o, err := frugal(d.command("--verify", "", "--jobs", "2"))
+	o, err := runFrugally(d.command("--verify", "", "--jobs", "2"))
 	if err != nil || o.status != 3 || !strings.Contains(o.err, fmt.Sprintf(": %d differences", want)) ||
 		strings.Count(o.out, "\n") != named+1 || !strings.HasSuffix(o.out, fmt.Sprintf("\n… and %d more\n", want-named)) {
 		t.Errorf("--verify: %v, %d lines, %.1000v, %.200s", err, strings.Count(o.out, "\n"), o.err, o.out[max(len(o.out)-200, 0):])
@@ -324,20 +323,20 @@ func (d *damagedManifests) differsIn(t *testing.T, want int) {
 		Differences []any
 		Count       int `json:"difference_count"`
 	}
-	o, err = frugal(d.command("--verify", "", "--jobs", "2", "--json"))
+	o, err = runFrugally(d.command("--verify", "", "--jobs", "2", "--json"))
 	if err == nil {
 		err = json.Unmarshal([]byte(o.out), &r)
 	}
 	if err != nil || len(r.Differences) != named || r.Count != want {
-		t.Errorf("--verify --json: %v, %d named, %d counted, wanted %d and %d", err, len(r.Differences), r.Count, named, want)
+		t.Errorf("--verify --json: %v, got %d named and %d counted, want %d and %d", err, len(r.Differences), r.Count, named, want)
 	}
 }
 
-// A manifest that is something else than a file.
+// A manifest that is not a regular file.
 func TestManifestIsOfAnotherType(t *testing.T) {
 	d := newDamagedManifests(t)
 	victim := filepath.Join(t.TempDir(), "victim")
-	good := d.good(t)
+	good := d.goodManifest(t)
 	if err := os.WriteFile(victim, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -348,20 +347,20 @@ func TestManifestIsOfAnotherType(t *testing.T) {
 		if err := os.RemoveAll(d.path); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Apply(t, d.state(), make)
+		testkit.Apply(t, d.stateDir(), make)
 		for _, c := range []*exec.Cmd{d.command("--verify", ""), d.command("-c", "a")} {
 			if c.Args[1] == "-c" {
 				if err := os.Truncate(d.userFile(), 0); err != nil {
 					t.Fatal(err)
 				}
 			}
-			o, err := frugal(c)
-			afresh := c.Args[1] == "-c" && o.status == 0 // what is no file is no manifest
+			o, err := runFrugally(c)
+			afresh := c.Args[1] == "-c" && o.status == 0 // without a regular file there is no manifest
 			if err != nil || o.status != 1 && !afresh || !strings.Contains(o.err, "manifest") {
 				t.Errorf("%s: %s: %v, %v", what, c.Args[1], err, o)
 			}
 		}
-		if o, err := frugal(d.command("--list", "")); err != nil || !strings.Contains(o.out, shardName+": ") {
+		if o, err := runFrugally(d.command("--list", "")); err != nil || !strings.Contains(o.out, shardName+": ") {
 			t.Errorf("%s: --list: %v, %v", what, err, o)
 		}
 		if now, err := os.ReadFile(victim); err != nil || !bytes.Equal(now, good) {
@@ -371,10 +370,10 @@ func TestManifestIsOfAnotherType(t *testing.T) {
 	if err := os.WriteFile(d.userFile(), []byte("a"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if o := run(d.command("-r", "a")); o.status != 0 {
+	if o := runCommand(d.command("-r", "a")); o.status != 0 {
 		t.Errorf("-r: %v", o)
 	}
-	if err := d.traceless(); err != nil {
+	if err := d.checkTraceless(); err != nil {
 		t.Error(err)
 	}
 }

@@ -11,14 +11,14 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// bind mounts what is at one name below base at another as well.
-func bind(from, to string) func(t *testing.T, base string) {
+// bindMount mounts one directory below base at another place as well.
+func bindMount(from, to string) func(t *testing.T, base string) {
 	return mounted(to, func(base string) error {
 		return unix.Mount(filepath.Join(base, from), filepath.Join(base, to), "", unix.MS_BIND, "")
 	})
 }
 
-// readOnly makes a directory below base a mount that cannot be written to.
+// readOnly makes a directory below base a read-only mount.
 func readOnly(dir string) func(t *testing.T, base string) {
 	return mounted(dir, func(base string) error {
 		path := filepath.Join(base, dir)
@@ -29,8 +29,8 @@ func readOnly(dir string) func(t *testing.T, base string) {
 	})
 }
 
-// tmpfs mounts an empty file system.
-func tmpfs(dir string) func(t *testing.T, base string) {
+// mountTmpfs mounts an empty file system.
+func mountTmpfs(dir string) func(t *testing.T, base string) {
 	return mounted(dir, func(base string) error {
 		return unix.Mount("tmpfs", filepath.Join(base, dir), "tmpfs", 0, "mode=0755,size=1m")
 	})
@@ -45,8 +45,8 @@ func mounted(dir string, mount func(base string) error) func(t *testing.T, base 
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			for range 2 { // a failed remount leaves the first
-				unix.Unmount(path, unix.UMOUNT_NOFOLLOW) //nolint:errcheck // mostly one is enough
+			for range 2 { // after a failed remount the first mount remains
+				_ = unix.Unmount(path, unix.UMOUNT_NOFOLLOW) // usually one call is enough
 			}
 		})
 		if err := mount(base); err != nil {
@@ -55,19 +55,19 @@ func mounted(dir string, mount func(base string) error) func(t *testing.T, base 
 	}
 }
 
-// published is a shard that this tool has copied for the user u.
-func published(t *testing.T, base string) {
+// publishFor copies the shard for the user u.
+func publishFor(t *testing.T, base string) {
 	t.Helper()
-	if o := run(at(base, 0, program(t), words("-c -l locks -s ssd -i u source/shard")...)); o.status != 0 {
+	if o := runCommand(commandAs(base, 0, program(t), words("-c -l locks -s ssd -i u source/shard")...)); o.status != 0 {
 		t.Fatal(o)
 	}
 }
 
-// after is a mount, or the like, of a published shard.
-func after(do func(t *testing.T, base string), more ...testkit.Step) func(t *testing.T, base string) {
+// afterPublishing runs a function, such as a mount, after the shard was published.
+func afterPublishing(do func(t *testing.T, base string), more ...testkit.Step) func(t *testing.T, base string) {
 	return func(t *testing.T, base string) {
 		t.Helper()
-		published(t, base)
+		publishFor(t, base)
 		testkit.Apply(t, base, more...)
 		if do != nil {
 			do(t, base)
@@ -75,37 +75,37 @@ func after(do func(t *testing.T, base string), more ...testkit.Step) func(t *tes
 	}
 }
 
-// emptied makes the user file an empty one.
-func emptied() testkit.Step { return testkit.Content("locks/shard.lock", "") }
+// emptyUserFile makes the user file empty.
+func emptyUserFile() testkit.Step { return testkit.Content("locks/shard.lock", "") }
 
 // Sources that cannot be copied.
 func TestSourcesThatAreRefused(t *testing.T) {
 	loop := []testkit.Step{testkit.Symlink("loop", "source/loop")}
-	refused(t, []refusal{
-		{name: "missing", args: copying("source/none"), status: 1, says: "open source: open "},
-		{name: "missing above", args: copying("none/none"), status: 1, says: "no such file or directory"},
-		{name: "below a file", args: copying("source/shard/file/x"), status: 1, says: "not a directory"},
-		{name: "dangling link", before: []testkit.Step{testkit.Symlink("none", "source/link")}, args: copying("source/link"), status: 1, says: "no such file or directory"},
-		{name: "loop of links", before: loop, args: copying("source/loop"), status: 1, says: "too many levels of symbolic links"},
-		{name: "FIFO", before: []testkit.Step{testkit.FIFO("source/fifo")}, args: copying("source/fifo"), status: 1, says: "neither a directory nor a regular file"},
-		{name: "socket", before: []testkit.Step{testkit.Socket("source/socket")}, args: copying("source/socket"), status: 1, says: "neither a directory nor a regular file"},
-		{name: "device", args: copying("/dev/null"), status: 1, says: "neither a directory nor a regular file"},
-		{name: "FIFO in it", before: []testkit.Step{testkit.FIFO("source/shard/dir/f")}, args: copying("source/shard"), status: 1, says: `"dir/f" (FIFO)`},
-		{name: "socket in it", before: []testkit.Step{testkit.Socket("source/shard/s")}, args: copying("source/shard"), status: 1, says: `"s" (socket)`},
-		{name: "device in it", before: []testkit.Step{testkit.Device("source/shard/d", 1, 3)}, args: copying("source/shard"), status: 1, says: `"d" (character device)`},
-		{name: "in the SSD dir", before: []testkit.Step{testkit.Dir("ssd/own", 0o755)}, args: copying("ssd/own", "--replace"), status: 1, says: "is inside the SSD dir"},
-		{name: "deep in the SSD dir", before: []testkit.Step{testkit.Dir("ssd/a/own", 0o755)}, args: copying("ssd/a/own"), status: 1, says: "is inside the SSD dir"},
-		{name: "link into the SSD dir", before: []testkit.Step{testkit.Dir("ssd/a/own", 0o755), testkit.Symlink("../ssd/a/own", "source/own")}, args: copying("source/own"), status: 1, says: "is inside the SSD dir"},
-		{name: "the SSD dir", args: copying("ssd"), status: 1, says: "is inside "},
+	checkRefusals(t, []refusal{
+		{name: "missing", args: copyArgs("source/none"), status: 1, says: "open source: open "},
+		{name: "missing above", args: copyArgs("none/none"), status: 1, says: "no such file or directory"},
+		{name: "below a file", args: copyArgs("source/shard/file/x"), status: 1, says: "not a directory"},
+		{name: "dangling link", before: []testkit.Step{testkit.Symlink("none", "source/link")}, args: copyArgs("source/link"), status: 1, says: "no such file or directory"},
+		{name: "loop of links", before: loop, args: copyArgs("source/loop"), status: 1, says: "too many levels of symbolic links"},
+		{name: "FIFO", before: []testkit.Step{testkit.FIFO("source/fifo")}, args: copyArgs("source/fifo"), status: 1, says: "neither a directory nor a regular file"},
+		{name: "socket", before: []testkit.Step{testkit.Socket("source/socket")}, args: copyArgs("source/socket"), status: 1, says: "neither a directory nor a regular file"},
+		{name: "device", args: copyArgs("/dev/null"), status: 1, says: "neither a directory nor a regular file"},
+		{name: "FIFO in it", before: []testkit.Step{testkit.FIFO("source/shard/dir/f")}, args: copyArgs("source/shard"), status: 1, says: `"dir/f" (FIFO)`},
+		{name: "socket in it", before: []testkit.Step{testkit.Socket("source/shard/s")}, args: copyArgs("source/shard"), status: 1, says: `"s" (socket)`},
+		{name: "device in it", before: []testkit.Step{testkit.Device("source/shard/d", 1, 3)}, args: copyArgs("source/shard"), status: 1, says: `"d" (character device)`},
+		{name: "in the SSD dir", before: []testkit.Step{testkit.Dir("ssd/own", 0o755)}, args: copyArgs("ssd/own", "--replace"), status: 1, says: "is inside the SSD dir"},
+		{name: "deep in the SSD dir", before: []testkit.Step{testkit.Dir("ssd/a/own", 0o755)}, args: copyArgs("ssd/a/own"), status: 1, says: "is inside the SSD dir"},
+		{name: "link into the SSD dir", before: []testkit.Step{testkit.Dir("ssd/a/own", 0o755), testkit.Symlink("../ssd/a/own", "source/own")}, args: copyArgs("source/own"), status: 1, says: "is inside the SSD dir"},
+		{name: "the SSD dir", args: copyArgs("ssd"), status: 1, says: "is inside "},
 		{name: "SSD dir in it", args: append(words("-c -l locks -i a -s source/shard/dir"), "source/shard"), status: 1, says: "is inside the source"},
 		{name: "SSD dir in it by a link", before: []testkit.Step{testkit.Symlink("source/shard/dir", "way")},
 			args: append(words("-c -l locks -i a -s way"), "source/shard"), status: 1, says: "is inside the source"},
-		{name: "the published shard itself", mount: after(nil, emptied(), testkit.Remove("ssd/.shard_to_ssd/shard/manifest")),
-			args: copying("ssd/shard"), status: 1, says: "is inside the SSD dir"},
-		{name: "the published shard by a bind mount", mount: after(bind("ssd/shard", "again/shard"), emptied(), testkit.Remove("ssd/.shard_to_ssd/shard/manifest")),
-			args: copying("again/shard"), status: 1, says: "is the published shard itself"},
-		{name: "the published shard by a bind mount, replaced", mount: after(bind("ssd/shard", "again/shard"), testkit.Remove("locks/shard.lock"), testkit.Remove("ssd/.shard_to_ssd/shard/manifest")),
-			args: copying("again/shard", "--replace"), status: 1, says: "is the published shard itself"},
+		{name: "the published shard itself", mount: afterPublishing(nil, emptyUserFile(), testkit.Remove("ssd/.shard_to_ssd/shard/manifest")),
+			args: copyArgs("ssd/shard"), status: 1, says: "is inside the SSD dir"},
+		{name: "the published shard by a bind mount", mount: afterPublishing(bindMount("ssd/shard", "again/shard"), emptyUserFile(), testkit.Remove("ssd/.shard_to_ssd/shard/manifest")),
+			args: copyArgs("again/shard"), status: 1, says: "is the published shard itself"},
+		{name: "the published shard by a bind mount, replaced", mount: afterPublishing(bindMount("ssd/shard", "again/shard"), testkit.Remove("locks/shard.lock"), testkit.Remove("ssd/.shard_to_ssd/shard/manifest")),
+			args: copyArgs("again/shard", "--replace"), status: 1, says: "is the published shard itself"},
 		{name: "lock dir in it", locks: "source/shard/dir", args: append(words("-c -s ssd -i a -l source/shard/dir"), "source/shard"), status: 1, says: "lock dir"},
 		{name: "lock dir in it by a link", locks: "source/shard", before: []testkit.Step{testkit.Symlink("source/shard", "way")},
 			args: append(words("-c -s ssd -i a -l way"), "source/shard"), status: 1, says: "lock dir"},
@@ -116,26 +116,26 @@ func TestSourcesThatAreRefused(t *testing.T) {
 	})
 }
 
-// Who is not root gets a message for what he may not read or write.
+// A user who is not root gets a message about entries without the necessary rights.
 func TestRightsThatAreMissing(t *testing.T) {
 	testkit.NeedRoot(t)
 	own := []testkit.Step{testkit.Chmod("locks", 0o777), testkit.Chmod("ssd", 0o777)}
 	with := func(more ...testkit.Step) []testkit.Step { return append(more, own...) }
-	refused(t, []refusal{
-		{name: "source", before: with(testkit.Chmod("source/shard", 0o700)), as: nobody, args: copying("source/shard"), status: 1, says: "shard: permission denied"},
-		{name: "above the source", before: with(testkit.Chmod("source", 0o700)), as: nobody, args: copying("source/shard"), status: 1, says: "permission denied"},
-		{name: "file in it", before: with(testkit.Chmod("source/shard/file", 0o600)), as: nobody, args: copying("source/shard"), status: 1, says: "shard/file: permission denied", keeps: true},
+	checkRefusals(t, []refusal{
+		{name: "source", before: with(testkit.Chmod("source/shard", 0o700)), as: nobody, args: copyArgs("source/shard"), status: 1, says: "shard: permission denied"},
+		{name: "above the source", before: with(testkit.Chmod("source", 0o700)), as: nobody, args: copyArgs("source/shard"), status: 1, says: "permission denied"},
+		{name: "file in it", before: with(testkit.Chmod("source/shard/file", 0o600)), as: nobody, args: copyArgs("source/shard"), status: 1, says: "shard/file: permission denied", keeps: true},
 		{name: "large file in it", before: with(testkit.File("source/shard/large", 9<<20, 1), testkit.Chmod("source/shard/large", 0o600)),
-			as: nobody, args: copying("source/shard"), status: 1, says: "shard/large: permission denied", keeps: true},
-		{name: "directory in it", before: with(testkit.Chmod("source/shard/dir", 0o700)), as: nobody, args: copying("source/shard"), status: 1, says: "shard/dir: permission denied"},
-		{name: "names of a directory in it", before: with(testkit.Chmod("source/shard/dir", 0o711)), as: nobody, args: copying("source/shard"), status: 1, says: "permission denied"},
-		{name: "lock dir", before: []testkit.Step{testkit.Chmod("ssd", 0o777)}, as: nobody, args: copying("source/shard"), status: 1, says: "shard.lock: permission denied"},
-		{name: "lock dir's names", before: []testkit.Step{testkit.Chmod("locks", 0o700)}, as: nobody, args: removing("shard"), status: 1, says: "locks: permission denied"},
-		{name: "SSD dir", before: []testkit.Step{testkit.Chmod("locks", 0o777)}, as: nobody, args: copying("source/shard"), status: 1, says: ".shard_to_ssd: permission denied"},
-		{name: "state dirs", before: with(testkit.Dir("ssd/.shard_to_ssd", 0o700)), as: nobody, args: copying("source/shard"), status: 1, says: "permission denied"},
-		{name: "state dirs of a shard that is there", mount: after(nil, testkit.Chmod("locks/shard.lock", 0o666)), as: nobody, args: copying("source/shard"), status: 1, says: "permission denied"},
-		{name: "user file", mount: after(nil), as: nobody, args: removing("shard"), status: 1, says: "shard.lock: permission denied"},
-		{name: "verify", mount: after(nil), as: nobody, args: words("--verify -s ssd -l locks shard"), status: 1, says: "permission denied"},
+			as: nobody, args: copyArgs("source/shard"), status: 1, says: "shard/large: permission denied", keeps: true},
+		{name: "directory in it", before: with(testkit.Chmod("source/shard/dir", 0o700)), as: nobody, args: copyArgs("source/shard"), status: 1, says: "shard/dir: permission denied"},
+		{name: "names of a directory in it", before: with(testkit.Chmod("source/shard/dir", 0o711)), as: nobody, args: copyArgs("source/shard"), status: 1, says: "permission denied"},
+		{name: "lock dir", before: []testkit.Step{testkit.Chmod("ssd", 0o777)}, as: nobody, args: copyArgs("source/shard"), status: 1, says: "shard.lock: permission denied"},
+		{name: "lock dir's names", before: []testkit.Step{testkit.Chmod("locks", 0o700)}, as: nobody, args: removeArgs("shard"), status: 1, says: "locks: permission denied"},
+		{name: "SSD dir", before: []testkit.Step{testkit.Chmod("locks", 0o777)}, as: nobody, args: copyArgs("source/shard"), status: 1, says: ".shard_to_ssd: permission denied"},
+		{name: "state dirs", before: with(testkit.Dir("ssd/.shard_to_ssd", 0o700)), as: nobody, args: copyArgs("source/shard"), status: 1, says: "permission denied"},
+		{name: "state dirs of a shard that is there", mount: afterPublishing(nil, testkit.Chmod("locks/shard.lock", 0o666)), as: nobody, args: copyArgs("source/shard"), status: 1, says: "permission denied"},
+		{name: "user file", mount: afterPublishing(nil), as: nobody, args: removeArgs("shard"), status: 1, says: "shard.lock: permission denied"},
+		{name: "verify", mount: afterPublishing(nil), as: nobody, args: words("--verify -s ssd -l locks shard"), status: 1, says: "permission denied"},
 	})
 }
 
@@ -157,25 +157,25 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		}
 	}
 	gone := []testkit.Step{testkit.Content("locks/shard.lock", "a\nb")}
-	refused(t, append(table,
-		refusal{name: "read-only lock dir", mount: readOnly("locks"), args: copying("source/shard"), status: 1, says: "read-only file system"},
-		refusal{name: "-c, read-only lock dir with a user file", before: gone, mount: readOnly("locks"), args: copying("source/shard"), status: 1, says: "shard.lock: read-only file system"},
-		refusal{name: "-r, read-only lock dir with a user file", before: gone, mount: readOnly("locks"), args: removing("source/shard"), status: 1, says: "shard.lock: read-only file system"},
-		refusal{name: "read-only SSD dir", mount: readOnly("ssd"), args: copying("source/shard"), status: 1, says: "read-only file system"},
-		refusal{name: "no mount point", args: copying("source/shard", "--require-mount"), status: 1, says: "is not a mount point"},
-		refusal{name: "state dirs on another file system", mount: tmpfs("ssd/.shard_to_ssd"), args: copying("source/shard"), status: 1, says: "is a mount, or on another file system"},
+	checkRefusals(t, append(table,
+		refusal{name: "read-only lock dir", mount: readOnly("locks"), args: copyArgs("source/shard"), status: 1, says: "read-only file system"},
+		refusal{name: "-c, read-only lock dir with a user file", before: gone, mount: readOnly("locks"), args: copyArgs("source/shard"), status: 1, says: "shard.lock: read-only file system"},
+		refusal{name: "-r, read-only lock dir with a user file", before: gone, mount: readOnly("locks"), args: removeArgs("source/shard"), status: 1, says: "shard.lock: read-only file system"},
+		refusal{name: "read-only SSD dir", mount: readOnly("ssd"), args: copyArgs("source/shard"), status: 1, says: "read-only file system"},
+		refusal{name: "no mount point", args: copyArgs("source/shard", "--require-mount"), status: 1, says: "is not a mount point"},
+		refusal{name: "state dirs on another file system", mount: mountTmpfs("ssd/.shard_to_ssd"), args: copyArgs("source/shard"), status: 1, says: "is a mount, or on another file system"},
 		refusal{name: "state dir on another file system", mount: func(t *testing.T, base string) {
 			testkit.Apply(t, base, testkit.Dir("ssd/.shard_to_ssd", 0o700))
-			tmpfs("ssd/.shard_to_ssd/shard")(t, base)
-		}, args: copying("source/shard"), status: 1, says: "is a mount, or on another file system"},
+			mountTmpfs("ssd/.shard_to_ssd/shard")(t, base)
+		}, args: copyArgs("source/shard"), status: 1, says: "is a mount, or on another file system"},
 		refusal{name: "state dirs a bind mount", mount: func(t *testing.T, base string) {
 			testkit.Apply(t, base, testkit.Dir("elsewhere", 0o700))
-			bind("elsewhere", "ssd/.shard_to_ssd")(t, base)
-		}, args: copying("source/shard"), status: 1, says: "is a mount, or on another file system"},
+			bindMount("elsewhere", "ssd/.shard_to_ssd")(t, base)
+		}, args: copyArgs("source/shard"), status: 1, says: "is a mount, or on another file system"},
 	))
 }
 
-// State dirs that are not what they should be.
+// State dirs that are not valid.
 func TestStateDirsThatAreRefused(t *testing.T) {
 	var table []refusal
 	for _, dir := range []string{"ssd/.shard_to_ssd", "ssd/.shard_to_ssd/shard"} {
@@ -195,17 +195,17 @@ func TestStateDirsThatAreRefused(t *testing.T) {
 			}
 			name := strings.TrimPrefix(dir, "ssd/") + " a " + kind
 			table = append(table,
-				refusal{name: "-c, " + name, before: before, args: copying("source/shard"), status: 1, says: c.says},
-				refusal{name: "-c of an orphan, " + name, before: append(before, emptied(), testkit.Content("ssd/shard/x", "")), args: copying("source/shard"), status: 1, says: c.says},
-				refusal{name: "-c of another's, " + name, before: append(before, testkit.Content("locks/shard.lock", "b"), testkit.Content("ssd/shard/x", "")), args: copying("source/shard"), status: 1, says: c.says},
-				refusal{name: "-r, " + name, before: append(before, testkit.Content("locks/shard.lock", "a"), testkit.Content("ssd/shard/x", "")), args: removing("source/shard"), status: 1, says: c.says},
+				refusal{name: "-c, " + name, before: before, args: copyArgs("source/shard"), status: 1, says: c.says},
+				refusal{name: "-c of an orphan, " + name, before: append(before, emptyUserFile(), testkit.Content("ssd/shard/x", "")), args: copyArgs("source/shard"), status: 1, says: c.says},
+				refusal{name: "-c of another's, " + name, before: append(before, testkit.Content("locks/shard.lock", "b"), testkit.Content("ssd/shard/x", "")), args: copyArgs("source/shard"), status: 1, says: c.says},
+				refusal{name: "-r, " + name, before: append(before, testkit.Content("locks/shard.lock", "a"), testkit.Content("ssd/shard/x", "")), args: removeArgs("source/shard"), status: 1, says: c.says},
 				refusal{name: "--verify, " + name, before: append(before, testkit.Content("ssd/shard/x", "")), args: words("--verify -l locks -s ssd shard"), status: 1, says: c.says})
 		}
 	}
-	refused(t, table)
+	checkRefusals(t, table)
 }
 
-// dirOf is a directory of a user with a mode that lets everybody in.
+// dirOf makes a directory of a user that all users may enter and write to.
 func dirOf(name string, uid int) testkit.Step {
 	return func(base string) error {
 		for _, step := range []testkit.Step{testkit.Dir(name, 0o755), testkit.Chown(name, uid, uid)} {
@@ -217,16 +217,16 @@ func dirOf(name string, uid int) testkit.Step {
 	}
 }
 
-// --list is for looking into a strange state: one shard whose state cannot be read
-// does not hide the others. It is still a failure.
+// --list must help in an unusual state: a shard whose state cannot be read does not
+// hide the others. The status is still a failure.
 func TestListOfAStrangeState(t *testing.T) {
 	base := newBase(t)
-	published(t, base)
+	publishFor(t, base)
 	testkit.Apply(t, base, testkit.Content("ssd/.shard_to_ssd/file", "x"), testkit.Symlink("/tmp", "ssd/.shard_to_ssd/link"), testkit.FIFO("ssd/.shard_to_ssd/fifo"),
 		dirOf("ssd/.shard_to_ssd/theirs", nobody), testkit.Dir("locks/dir.lock", 0o755), testkit.Symlink("none", "locks/link.lock"), testkit.FIFO("locks/fifo2.lock"),
 		testkit.Content("locks/nul.lock", "a\x00b"), testkit.FIFO("ssd/fifo3"), testkit.Symlink("none", "ssd/link3"))
 	before := testkit.Snapshot(base)
-	o := run(at(base, 0, program(t), words("--list -l locks -s ssd")...))
+	o := runCommand(commandAs(base, 0, program(t), words("--list -l locks -s ssd")...))
 	if o.status != 1 || !strings.Contains(o.out, "shard: published") {
 		t.Errorf("--list: %v", o)
 	}
@@ -235,7 +235,7 @@ func TestListOfAStrangeState(t *testing.T) {
 			t.Errorf("--list does not name %s: %v", name, o)
 		}
 		if !strings.Contains(o.err, name) {
-			t.Errorf("--list does not say what is wrong with %s: %v", name, o)
+			t.Errorf("--list does not report the cause for %s: %v", name, o)
 		}
 	}
 	if changed := testkit.Diff(before, testkit.Snapshot(base)); len(changed) > 0 {

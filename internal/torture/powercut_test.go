@@ -12,16 +12,16 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// Power cuts. Each story is a call that is cut off; what must hold when the machine
-// is up again does not depend on where.
-type tale struct {
+// A powerStory is a call during which the power is cut. The conditions after the next
+// boot do not depend on the moment.
+type powerStory struct {
 	name          string
-	source        string // below the directory of sources
+	source        string // its name in the directory of sources
 	prepare       func(m *machine) error
 	mode, id      string
 	flags         []string
 	before, after []string // users
-	old           bool     // another tree had the shard's name, and may have it still
+	old           bool     // another tree had the public name, and may still have it
 }
 
 // pages is a list of users of three pages, so that a power cut can tear it.
@@ -32,11 +32,11 @@ var pages = func() (list []string) {
 	return list
 }()
 
-var tales = []*tale{
+var powerStories = []*powerStory{
 	{name: "copy", source: "plain", mode: "-c", id: "a", after: []string{"a"}},
 	{name: "copy with links", source: "linked", mode: "-c", id: "a", after: []string{"a"}},
 	{name: "copy a file", source: "file", mode: "-c", id: "a", after: []string{"a"}},
-	{name: "adopt", source: "linked", prepare: orphan, mode: "-c", id: "a", after: []string{"a"}},
+	{name: "adopt", source: "linked", prepare: isOrphan, mode: "-c", id: "a", after: []string{"a"}},
 	{name: "register", source: "plain", prepare: isCopied(pages...), mode: "-c", id: "new",
 		before: pages, after: append(slices.Clone(pages), "new")},
 	{name: "unregister", source: "plain", prepare: isCopied(pages...), mode: "-r", id: pages[2],
@@ -46,11 +46,11 @@ var tales = []*tale{
 		mode: "-r", id: strings.Repeat("l", 5000), before: []string{strings.Repeat("l", 5000)}},
 	{name: "replace a foreign tree", source: "plain", prepare: isForeign, mode: "-c", id: "a",
 		flags: []string{"--replace"}, after: []string{"a"}, old: true},
-	{name: "replace half a shard", source: "linked", prepare: halved, mode: "-c", id: "a", after: []string{"a"}, old: true},
+	{name: "replace half a shard", source: "linked", prepare: isHalved, mode: "-c", id: "a", after: []string{"a"}, old: true},
 }
 
-// taleSources makes what is copied, on a disk that stays.
-func taleSources(t testing.TB) string {
+// powerStorySources makes the sources, on a disk that stays.
+func powerStorySources(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	plain := []testkit.Step{
@@ -71,11 +71,11 @@ func taleSources(t testing.TB) string {
 	return dir
 }
 
-// isCopied is a state in which these users have the shard.
+// isCopied prepares a shard with these users.
 func isCopied(users ...string) func(*machine) error {
 	return func(m *machine) error {
 		for _, id := range users {
-			if o := run(m.command("-c", id)); o.status != 0 {
+			if o := runCommand(m.command("-c", id)); o.status != 0 {
 				return fmt.Errorf("prepare: %v", o)
 			}
 		}
@@ -83,15 +83,15 @@ func isCopied(users ...string) func(*machine) error {
 	}
 }
 
-// orphan is a shard without users.
-func orphan(m *machine) error {
+// isOrphan prepares a shard without users.
+func isOrphan(m *machine) error {
 	if err := isCopied("gone")(m); err != nil {
 		return err
 	}
 	return os.Truncate(m.userFile(), 0)
 }
 
-// isForeign is a tree that this tool did not make.
+// isForeign prepares a tree that this tool did not make.
 func isForeign(m *machine) error {
 	if err := os.Mkdir(m.published(), 0o755); err != nil {
 		return err
@@ -99,9 +99,9 @@ func isForeign(m *machine) error {
 	return testkit.File("foreign/small", 5000, 9)(m.published())
 }
 
-// halved is what an older script leaves that is killed in its removal.
-func halved(m *machine) error {
-	if err := orphan(m); err != nil {
+// isHalved prepares the leftovers of a removal by the older script that was killed.
+func isHalved(m *machine) error {
+	if err := isOrphan(m); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(m.published(), "small")); err != nil {
@@ -110,22 +110,22 @@ func halved(m *machine) error {
 	return os.RemoveAll(filepath.Join(m.published(), "below"))
 }
 
-// act is a story on a machine, to be told again and again.
+// act is a story on a machine, with the measurements of an undisturbed call.
 type act struct {
-	*tale
+	*powerStory
 	m     *machine
 	from  string        // the source
 	start image         // before the call
-	was   testkit.Tree  // what had the shard's name
-	calls int           // system calls of the undisturbed call
-	end   int           // from this one on, from 1, publishing and all that follows; or all
-	took  time.Duration // all of it
+	was   testkit.Tree  // the tree that had the public name
+	calls int           // number of system calls
+	end   int           // the first call of publishing, from 1; or 1
+	took  time.Duration // the duration of the call
 }
 
-// newAct prepares the disks, and runs the call undisturbed once.
-func newAct(t *testing.T, m *machine, s *tale, blank image, taleSources string) *act {
+// newAct prepares the disks, and runs the call once without a cut.
+func newAct(t *testing.T, m *machine, s *powerStory, blank image, taleSources string) *act {
 	t.Helper()
-	c := &act{tale: s, m: m, from: filepath.Join(taleSources, s.source, shardName)}
+	c := &act{powerStory: s, m: m, from: filepath.Join(taleSources, s.source, shardName)}
 	m.source = c.from
 	check := func(err error) {
 		if err != nil {
@@ -143,7 +143,7 @@ func newAct(t *testing.T, m *machine, s *tale, blank image, taleSources string) 
 	call := m.command(s.mode, s.id, s.flags...)
 	call.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT_LOG="+log)
 	began := time.Now()
-	if o := run(call); o.status != 0 {
+	if o := runCommand(call); o.status != 0 {
 		t.Fatalf("%s, %s: %v", m.kind, s.name, o)
 	}
 	c.took = time.Since(began)
@@ -152,15 +152,15 @@ func newAct(t *testing.T, m *machine, s *tale, blank image, taleSources string) 
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	c.calls = len(lines)
 	c.end = 1 + max(0, slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "\trename\t") && strings.Contains(l, "sums.xxh64") }))
-	t.Logf("%d system calls, from %d on all are tried, %v", c.calls, c.end, c.took)
-	check(c.holds(true))
-	check(m.off())
+	t.Logf("%d system calls, all from %d on are tried, %v", c.calls, c.end, c.took)
+	check(c.checkHolds(true))
+	check(m.unmountAll())
 	return c
 }
 
-// holds is what must be true when the machine is up again; done says that the call
-// had returned with success.
-func (c *act) holds(done bool) error {
+// checkHolds checks the conditions after the boot. done reports whether the call had
+// returned with success.
+func (c *act) checkHolds(done bool) error {
 	lists := [][]string{c.before, c.after}
 	if done {
 		lists = lists[1:]
@@ -169,42 +169,42 @@ func (c *act) holds(done bool) error {
 	if err != nil {
 		return err
 	}
-	if !exists(c.m.userFile()+".log") && !among(users, lists) { // else it is the next call that mends the list
-		return fmt.Errorf("the users are %.70q, none of %.70q", users, lists)
+	if !pathExists(c.m.userFile()+".log") && !isAmong(users, lists) { // with a log, the next call repairs the list
+		return fmt.Errorf("got users %.70q, want one of %.70q", users, lists)
 	}
-	if !exists(c.m.published()) {
+	if !pathExists(c.m.published()) {
 		if len(users) > 0 {
-			return fmt.Errorf("the users are %.70q, and there is no shard", users)
+			return fmt.Errorf("users %.70q have no shard", users)
 		}
 		if done && c.mode == "-r" {
-			return c.m.traceless()
+			return c.m.checkTraceless()
 		}
 		return nil
 	}
 	switch {
 	case done && len(c.after) == 0:
-		return fmt.Errorf("removed, and still there")
+		return fmt.Errorf("the shard was removed, but is published")
 	case len(users) == 0 && (c.old && c.isOld() || c.isNearlyNew()):
-		return c.m.private()
+		return c.m.checkPrivate()
 	}
-	if err := c.m.sound(users); err != nil {
+	if err := c.m.checkSound(users); err != nil {
 		return err
 	}
-	if o := run(c.m.command("--verify", "")); o.status != 0 {
+	if o := runCommand(c.m.command("--verify", "")); o.status != 0 {
 		return fmt.Errorf("verify: %v", o)
 	}
 	return nil
 }
 
-// isOld reports that nothing has been replaced.
+// isOld reports whether nothing has been replaced.
 func (c *act) isOld() bool {
 	return len(testkit.Diff(c.was, testkit.Snapshot(c.m.published()))) == 0
 }
 
-// isNearlyNew reports that the shard is whole but for what its file system does by
-// itself, and what the next call mends. XFS changes the mtime of a directory that it
-// exchanges with another. btrfs can have both names of a file after a power cut, when
-// of the two directories that it was renamed between only the new one was synced.
+// isNearlyNew reports whether the shard is complete, except for changes by the file
+// system, which the next call repairs. XFS changes the mtime of a directory that it
+// exchanges with another. On btrfs a file that was renamed between two directories can
+// have both names after a power cut, if only the new directory was synced.
 func (c *act) isNearlyNew() bool {
 	lines := testkit.Compare(c.from, c.m.published())
 	if len(lines) != 1 {
@@ -214,9 +214,9 @@ func (c *act) isNearlyNew() bool {
 		c.m.kind == "btrfs" && c.source == "file" && lines[0] == `".": number of links: 1 in the tree, copy 2`
 }
 
-// ends lets another instance copy the shard, and then all users remove it.
-func (c *act) ends() error {
-	if o := run(c.m.command("-c", "next", c.flags...)); o.status != 0 {
+// checkEnd lets another instance copy the shard, and then removes all users.
+func (c *act) checkEnd() error {
+	if o := runCommand(c.m.command("-c", "next", c.flags...)); o.status != 0 {
 		return fmt.Errorf("the next copy: %v", o)
 	}
 	users, err := c.m.users()
@@ -224,27 +224,27 @@ func (c *act) ends() error {
 		return err
 	}
 	old := slices.DeleteFunc(slices.Clone(users), func(id string) bool { return id == "next" })
-	if len(old)+1 != len(users) || !among(old, [][]string{c.before, c.after}) {
-		return fmt.Errorf("after the next copy the users are %.70q, not %.70q or %.70q, and next", users, c.before, c.after)
+	if len(old)+1 != len(users) || !isAmong(old, [][]string{c.before, c.after}) {
+		return fmt.Errorf("users after the next copy: got %.70q, want %.70q or %.70q, and next", users, c.before, c.after)
 	}
-	return c.m.recovers()
+	return c.m.checkRecovery()
 }
 
-func among(users []string, lists [][]string) bool {
+func isAmong(users []string, lists [][]string) bool {
 	return slices.ContainsFunc(lists, func(l []string) bool { return slices.Equal(l, users) })
 }
 
-func exists(path string) bool {
+func pathExists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
 
-// TestPowerCuts cuts the power of machines with each file system: at a system call
-// of each story, and at any moment of it, up to three times before it may end. A
-// bounded round tells each story on one file system.
+// TestPowerCuts cuts the power of machines of each file system, at a system call of
+// each story or at any time, up to three times before the story may end. A bounded
+// round runs each story on one file system.
 func TestPowerCuts(t *testing.T) {
 	testkit.NeedRoot(t)
-	bin, from, disks := faulty(t), taleSources(t), newRack(t)
+	bin, from, disks := faulty(t), powerStorySources(t), newRack(t)
 	var machines []*machine
 	var blanks []image
 	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
@@ -253,8 +253,8 @@ func TestPowerCuts(t *testing.T) {
 	}
 	scenes := map[[2]int]*act{}
 	rounds(t, 0.3, func(t *testing.T, r *round) {
-		for _, i := range r.Perm(len(tales)) {
-			s := tales[i]
+		for _, i := range r.Perm(len(powerStories)) {
+			s := powerStories[i]
 			for k, m := range machines {
 				if !r.full && uint64(i+k)%uint64(len(machines)) != r.seed%uint64(len(machines)) {
 					continue
@@ -263,22 +263,22 @@ func TestPowerCuts(t *testing.T) {
 					return
 				}
 				t.Run(m.kind+" "+s.name, func(t *testing.T) {
-					t.Cleanup(func() { m.off() }) //nolint:errcheck // after a failure, for the next tale
+					t.Cleanup(func() { _ = m.unmountAll() }) // after a failure, for the next story
 					at := [2]int{i, k}
 					if scenes[at] == nil {
 						scenes[at] = newAct(t, m, s, blanks[k], from)
 					}
-					scenes[at].tell(t, r)
+					scenes[at].cutStory(t, r)
 				})
 			}
 		}
 	})
 }
 
-// tell cuts one story at its system calls, and at random moments.
-func (c *act) tell(t *testing.T, r *round) {
+// cutStory cuts the power at system calls of a story, and at random times.
+func (c *act) cutStory(t *testing.T, r *round) {
 	t.Helper()
-	steps, moments := c.steps(r), 30
+	steps, moments := c.cutPoints(r), 30
 	if !r.full {
 		steps, moments = steps[:2], 1
 	}
@@ -287,20 +287,20 @@ func (c *act) tell(t *testing.T, r *round) {
 			return
 		}
 		fault := fmt.Sprintf("stop-%s@%d", []string{"before", "after"}[r.IntN(2)], n)
-		c.play(t, r, []moment{{fault: fault}})
+		c.cutAndCheck(t, r, []moment{{fault: fault}})
 	}
 	for range moments {
 		var all []moment
 		for range 1 + r.IntN(3) {
 			all = append(all, moment{delay: time.Duration(r.Int64N(int64(c.took) * 5 / 4))})
 		}
-		c.play(t, r, all)
+		c.cutAndCheck(t, r, all)
 	}
 }
 
-// steps are the calls to cut at, in any order: publishing, registering and removing
-// call by call, and some of what comes before.
-func (c *act) steps(r *round) (steps []int) {
+// cutPoints returns the calls to cut at, in random order: all of publishing,
+// registering and removing, and some of the calls before.
+func (c *act) cutPoints(r *round) (steps []int) {
 	for n := 1; n <= c.calls; n++ {
 		if n >= c.end || r.IntN(c.end) < 30 {
 			steps = append(steps, n)
@@ -310,15 +310,15 @@ func (c *act) steps(r *round) (steps []int) {
 	return steps
 }
 
-// play cuts the power at each of the moments, of one call each, and then lets the
-// story end.
-func (c *act) play(t *testing.T, r *round, moments []moment) {
+// cutAndCheck cuts the power at each of the moments, in one call each, and then lets
+// the story end.
+func (c *act) cutAndCheck(t *testing.T, r *round, moments []moment) {
 	t.Helper()
 	var told strings.Builder
 	fail := func(err error) {
 		t.Helper()
 		if err != nil {
-			t.Fatalf("%s, %s, seed %d: %v\n%s%s", c.m.kind, c.name, r.seed, err, &told, tree(c.m.dir))
+			t.Fatalf("%s, %s, seed %d: %v\n%s%s", c.m.kind, c.name, r.seed, err, &told, listTree(c.m.dir))
 		}
 	}
 	c.m.source = c.from
@@ -326,25 +326,25 @@ func (c *act) play(t *testing.T, r *round, moments []moment) {
 	for i, at := range moments {
 		fail(c.m.boot(on))
 		how := anyCut(c.m.kind, r.Rand)
-		left, before, o, err := c.m.interrupt(c.m.command(c.mode, c.id, c.flags...), at, how)
+		left, before, o, err := c.m.cutDuring(c.m.command(c.mode, c.id, c.flags...), at, how)
 		fmt.Fprintf(&told, "%v of %v, then %s, returned before that: %v, %v\n", at, c.took, how.name, before, o)
 		fail(err)
 		count("power cuts: "+c.m.kind+", "+how.kind, 1)
 		done, on = done || before && o.status == 0, left
 		fail(c.m.boot(on))
-		fail(c.holds(done))
+		fail(c.checkHolds(done))
 		if i+1 < len(moments) {
 			on = c.m.shutDown(t)
 		}
 	}
-	fail(c.ends())
-	fail(c.m.off())
+	fail(c.checkEnd())
+	fail(c.m.unmountAll())
 }
 
-// tree lists what is on the disks, for messages.
-func tree(dir string) string {
+// listTree lists the files on the disks for messages.
+func listTree(dir string) string {
 	var b strings.Builder
-	filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error { //nolint:errcheck // never one
+	_ = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
 		if err != nil {
 			fmt.Fprintln(&b, err)
 		} else if info, err := e.Info(); err == nil {

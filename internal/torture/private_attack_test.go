@@ -15,21 +15,21 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// Nobody else can look into a stage at any moment of a copy, whatever the umask is
-// and whatever the SSD dir would have new directories inherit.
+// Another user cannot look into a stage at any moment of a copy, with any umask and any
+// inherited ACL of the SSD dir.
 func TestStageIsPrivate(t *testing.T) {
 	testkit.NeedRoot(t)
 	testkit.Need(t, "setfacl")
 	rounds(t, 0.01, func(t *testing.T, r *round) {
-		lines := calls(t, newScene(t).command("-c", "a", "--jobs", "1"))
-		for _, fault := range r.moments(lines, ".shard_to_ssd", 12) {
+		lines := callsOf(t, newScene(t).command("-c", "a", "--jobs", "1"))
+		for _, fault := range r.attackMoments(lines, ".shard_to_ssd", 12) {
 			s := newScene(t)
 			testkit.Apply(t, s.base, testkit.Chmod("ssd", 0o2777))
 			testkit.Command(t, "setfacl", "-d", "-m", fmt.Sprintf("u:%d:rwx,g::rwx,o::rwx", nobody), s.ssd)
 			c := s.command("-c", "a", "--jobs", "1")
 			c.Args = append([]string{"sh", "-c", `umask 0; exec "$0" "$@"`, s.bin}, c.Args[1:]...)
 			c.Path = "/bin/sh"
-			o, reached, err := held(c, fault, s.peek)
+			o, reached, err := runHeld(c, fault, s.checkPrivacy)
 			if err != nil || !reached || o.status != 0 {
 				t.Fatalf("%s: %v, %v", fault, err, o)
 			}
@@ -38,30 +38,30 @@ func TestStageIsPrivate(t *testing.T) {
 	})
 }
 
-// peek fails if another user sees anything of what is not published.
-func (s *scene) peek() error {
+// checkPrivacy reports an error if another user can see unpublished files.
+func (s *scene) checkPrivacy() error {
 	look := `cd .shard_to_ssd 2>/dev/null && echo entered; ls .shard_to_ssd .shard_to_ssd/shard; cd .shard_to_ssd/shard && echo entered;
 		cat .shard_to_ssd/shard/{stage/file,stage/dir/inner,stage/large,plan,journal,manifest.new,manifest,lockdir,lockdir.new}; : >.shard_to_ssd/x`
-	o := run(at(s.ssd, nobody, "bash", "-c", look))
+	o := runCommand(commandAs(s.ssd, nobody, "bash", "-c", look))
 	for line := range strings.Lines(o.err) {
 		if !strings.Contains(line, "ermission denied") && !strings.Contains(line, "No such file") && !strings.Contains(line, "cannot create") {
 			return fmt.Errorf("looking into the stage: %v", o)
 		}
 	}
-	names := names(filepath.Join(s.ssd, ".shard_to_ssd"))
+	names := namesIn(filepath.Join(s.ssd, ".shard_to_ssd"))
 	if _, err := os.Lstat(filepath.Join(s.ssd, ".shard_to_ssd/x")); o.out != "" || err == nil || len(names) > 0 && !strings.Contains(o.err, "ermission denied") {
 		return fmt.Errorf("looking into the stage: %v, %q", o, names)
 	}
 	return nil
 }
 
-// In an SSD dir that all may write to, somebody lays down a shard with a state dir
-// and a manifest of his own, made by this very tool. Nobody takes it for published.
+// In an SSD dir that all may write to, another user puts a shard, with a state dir and
+// a manifest that this tool made. The tool does not take it for a published shard.
 func TestForgedStateDir(t *testing.T) {
 	testkit.NeedRoot(t)
-	bin, base := everybodys(t), newBase(t)
+	bin, base := programForAll(t), newBase(t)
 	testkit.Apply(t, base, testkit.Chmod("ssd", 0o1777), dirOf("theirs", nobody))
-	if o := run(at(base, nobody, bin, words("-c -l theirs -s ssd -i x source/shard")...)); o.status != 0 {
+	if o := runCommand(commandAs(base, nobody, bin, words("-c -l theirs -s ssd -i x source/shard")...)); o.status != 0 {
 		t.Fatal(o)
 	}
 	testkit.Apply(t, base, testkit.Content("ssd/.shard_to_ssd/shard/lockdir", base+"/locks"), testkit.Content("ssd/shard/file", "CONTENT"))
@@ -71,16 +71,16 @@ func TestForgedStateDir(t *testing.T) {
 		}
 		before := testkit.Snapshot(base)
 		for _, mode := range []string{"-c -i a", "-r -i b", "--verify"} {
-			o := run(at(base, 0, bin, words("-l locks -s ssd "+mode+" source/shard")...))
-			if changed := (&refusal{}).unexpected(testkit.Diff(before, testkit.Snapshot(base))); o.status != 1 || !strings.Contains(o.err, "belongs to user 65534") || len(changed) > 0 {
+			o := runCommand(commandAs(base, 0, bin, words("-l locks -s ssd "+mode+" source/shard")...))
+			if changed := (&refusal{}).unexpectedChanges(testkit.Diff(before, testkit.Snapshot(base))); o.status != 1 || !strings.Contains(o.err, "belongs to user 65534") || len(changed) > 0 {
 				t.Errorf("users %q, %s: changed %q, %v", users, mode, changed, o)
 			}
 		}
 	}
 }
 
-// A log beside the user file is believed only if those have written it who may write
-// the user file.
+// The tool reads a log next to the user file only if its owner may also write the user
+// file.
 func TestForgedLog(t *testing.T) {
 	testkit.NeedRoot(t)
 	first, second := strings.Repeat("someone-else\n", 400), strings.Repeat("other\n", 999)
@@ -97,7 +97,7 @@ func TestForgedLog(t *testing.T) {
 		believed bool
 	}{{0, false, true}, {nobody, false, false}, {0, true, false}} {
 		s := newScene(t)
-		s.publish(t)
+		s.publishShard(t)
 		if err := os.WriteFile(s.userFile(), now, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -108,14 +108,14 @@ func TestForgedLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o := run(s.command("-c", "new")); o.status != 0 {
+		if o := runCommand(s.command("-c", "new")); o.status != 0 {
 			t.Fatal(o)
 		}
 		list, err := os.ReadFile(s.userFile())
 		if err != nil || bytes.Contains(list, []byte("mallory")) != c.believed || !bytes.Contains(list, []byte("new")) {
 			t.Errorf("%+v: the list has mallory: %v, %v", c, bytes.Contains(list, []byte("mallory")), err)
 		}
-		if left := names(s.locks); len(left) != 1 {
+		if left := namesIn(s.locks); len(left) != 1 {
 			t.Errorf("%+v: the lock dir has %q", c, left)
 		}
 	}

@@ -11,78 +11,78 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// mended wants a repair that succeeds, and a shard that then is the source.
-func (h *host) mended(o outcome) error {
+// checkRepaired wants a successful repair, after which the shard equals the source.
+func (h *host) checkRepaired(o outcome) error {
 	if o.status != 0 {
 		return errors.New(o.String())
 	}
-	if v := run(h.command("--verify", "")); v.status != 0 {
+	if v := runCommand(h.command("--verify", "")); v.status != 0 {
 		return errors.New(v.String())
 	}
-	return h.whole()
+	return h.checkWhole()
 }
 
-// Rotten bits are repaired wherever they are, with each engine; so are blocks that could
-// not be read. One that still cannot be read afterwards is said to be, status 3.
+// Flipped bits are repaired in every place and with each engine, and so are blocks that
+// could not be read. A block that is still unreadable afterwards is reported, with
+// status 3.
 func TestRotIsRepaired(t *testing.T) {
 	disk, h := lyingHost(t, program(t))
-	if o := run(h.command("-c", "a")); o.status != 0 {
+	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
-	for _, way := range ways() {
+	for _, way := range copyWays() {
 		for _, spot := range spots {
 			if err := disk.Rot("ssd/"+shardName+"/"+spot.file, spot.at); err != nil {
 				t.Fatal(err)
 			}
 			disk.DropCache()
-			o := run(h.command("--repair", "", way...))
-			if err := h.mended(o); err != nil || strings.TrimSpace(o.out) != "copied "+spot.file {
+			o := runCommand(h.command("--repair", "", way...))
+			if err := h.checkRepaired(o); err != nil || strings.TrimSpace(o.out) != "copied "+spot.file {
 				t.Errorf("byte %d of %s, %q: %v, %v", spot.at, spot.file, way, err, o)
 			}
 			count("rotten bits, repaired", 1)
 		}
 	}
-	const seen, lockedAndSeen = 1, 2 // by the look without a lock, and by that with it
+	const seen, lockedAndSeen = 1, 2 // by the check without the lock; and by that with it
 	bad := faultfs.Fault{Op: faultfs.Read, Name: "ssd/" + shardName + "/big", From: blockSize, To: blockSize + 1, Err: syscall.EIO}
 	for _, times := range []int{seen, lockedAndSeen} {
 		bad.Times = times
-		remove := inject(disk, bad)
-		if err := h.mended(run(h.command("--repair", "", "--jobs", "1"))); err != nil {
+		remove := injectFaults(disk, bad)
+		if err := h.checkRepaired(runCommand(h.command("--repair", "", "--jobs", "1"))); err != nil {
 			t.Errorf("unreadable %d times: %v", times, err)
 		}
 		remove()
 	}
 	bad.Times = 0
-	remove := inject(disk, bad)
-	if o := run(h.command("--repair", "")); o.status != 3 || !strings.Contains(o.err, "still differs from what was published") {
-		t.Errorf("unreadable for ever: %v", o)
+	remove := injectFaults(disk, bad)
+	if o := runCommand(h.command("--repair", "")); o.status != 3 || !strings.Contains(o.err, "still differs from what was published") {
+		t.Errorf("always unreadable: %v", o)
 	}
 	remove()
-	if err := h.mended(run(h.command("--repair", ""))); err != nil {
+	if err := h.checkRepaired(runCommand(h.command("--repair", ""))); err != nil {
 		t.Error(err)
 	}
 }
 
-// A directory that could not be listed once is looked at again as a whole: what else is
-// wrong in it is mended, too.
+// A directory that once could not be listed is checked again completely, and all
+// differences in it are repaired.
 func TestUnlistedDirectoryIsRepaired(t *testing.T) {
 	disk, h := lyingHost(t, program(t))
-	if o := run(h.command("-c", "a")); o.status != 0 {
+	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
 	testkit.Apply(t, h.published(), testkit.Content("dir/stranger", "x"))
 	disk.DropCache()
-	defer inject(disk, faultfs.Fault{Op: faultfs.List, Name: "ssd/" + shardName + "/dir", Times: 1, Err: syscall.EIO})()
-	if err := h.mended(run(h.command("--repair", ""))); err != nil {
+	defer injectFaults(disk, faultfs.Fault{Op: faultfs.List, Name: "ssd/" + shardName + "/dir", Times: 1, Err: syscall.EIO})()
+	if err := h.checkRepaired(runCommand(h.command("--repair", ""))); err != nil {
 		t.Error(err)
 	}
 }
 
-// A repair that finds no space, early or late, ends with status 4, and has changed
-// nothing.
+// A repair that finds no space, early or late, ends with status 4 and changes nothing.
 func TestRepairOnAFullDisk(t *testing.T) {
 	disk, h := lyingHost(t, program(t))
-	if o := run(h.command("-c", "a")); o.status != 0 {
+	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
 	if err := disk.Rot("ssd/"+shardName+"/big", 5); err != nil {
@@ -92,20 +92,20 @@ func TestRepairOnAFullDisk(t *testing.T) {
 		disk.DropCache()
 		before := testkit.Snapshot(h.published())
 		disk.SetSize(disk.Used()+3<<20, hidden)
-		if o := run(h.command("--repair", "")); o.status != 4 || !strings.Contains(o.err, "nothing of it was changed") {
+		if o := runCommand(h.command("--repair", "")); o.status != 4 || !strings.Contains(o.err, "nothing of it was changed") {
 			t.Errorf("hidden %v: %v", hidden, o)
 		}
 		for _, line := range testkit.Diff(before, testkit.Snapshot(h.published())) {
 			t.Error(line)
 		}
-		for _, left := range names(h.state()) {
+		for _, left := range namesIn(h.stateDir()) {
 			if left == "stage" || left == "trash" {
-				t.Errorf("%s was left", filepath.Join(h.state(), left))
+				t.Errorf("%s was left", filepath.Join(h.stateDir(), left))
 			}
 		}
 	}
 	disk.SetSize(256<<20, false)
-	if err := h.mended(run(h.command("--repair", ""))); err != nil {
+	if err := h.checkRepaired(runCommand(h.command("--repair", ""))); err != nil {
 		t.Error(err)
 	}
 }

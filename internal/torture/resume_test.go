@@ -20,43 +20,42 @@ import (
 	books "shard_to_ssd/internal/tree"
 )
 
-// A copy that is killed ten times goes on each time with all that it had, and
-// writes each byte about once: what is written twice is what workers had under
-// way.
+// A copy that is killed ten times resumes each time with everything that was copied,
+// and writes each byte about once. Only the blocks in progress are written twice.
 func TestKilledTenTimes(t *testing.T) {
 	testkit.NeedRoot(t)
 	rounds(t, 0.05, func(t *testing.T, r *round) {
 		k := newMarathon(t, r)
-		calls := k.undisturbed(t)
+		calls := k.runUndisturbed(t)
 		kept, written, done := int64(0), int64(0), false
 		for n := 1; n <= kills && !done; n++ {
-			o, wrote := k.run(t, r.eleventh(calls))
+			o, wrote := k.runCopy(t, r.killEarly(calls))
 			written += wrote
-			if done = o.status == 0; done { // what is kept makes runs shorter: the call was not come to
-				k.completed(t, o, kept)
+			if done = o.status == 0; done { // a resumed run is shorter, so it may end before this call
+				k.checkCompleted(t, o, kept)
 				continue
 			}
 			if o.status != 128+9 {
 				t.Fatalf("run %d was not killed: %v", n, o)
 			}
 			if now := saysKept(o.err); now < kept && now >= 0 {
-				t.Errorf("run %d kept %d bytes, one before it %d: %v", n, now, kept, o)
+				t.Errorf("run %d kept %d bytes, an earlier one %d: %v", n, now, kept, o)
 			} else {
 				kept = max(kept, now)
 			}
-			count("SIGKILL in one copy, ten of them", 1)
+			count("SIGKILL in one copy, ten times", 1)
 		}
 		if !done {
-			o, wrote := k.run(t, fault{})
+			o, wrote := k.runCopy(t, fault{})
 			written += wrote
-			k.completed(t, o, kept)
+			k.checkCompleted(t, o, kept)
 		}
 		most := k.size + kills*k.jobs*books.BlockSize + (kills+1)*slackOfRun
-		t.Logf("%d jobs, --engine %s: %d bytes of %d were written, at most %d are allowed; %d kept at last", k.jobs, k.engine, written, k.size, most, kept)
+		t.Logf("%d jobs, --engine %s: wrote %d bytes for a shard of %d, limit %d; %d were kept in the end", k.jobs, k.engine, written, k.size, most, kept)
 		if written > most {
-			t.Errorf("%d bytes were written, of %d", written, k.size)
+			t.Errorf("wrote %d bytes for a shard of %d", written, k.size)
 		}
-		if err := errors.Join(k.h.whole(), k.h.recovers()); err != nil {
+		if err := errors.Join(k.h.checkWhole(), k.h.checkRecovery()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -64,26 +63,26 @@ func TestKilledTenTimes(t *testing.T) {
 
 const (
 	kills = 10
-	// slackOfRun is what a run writes besides, in bytes: the plan, pages of the
-	// journal, small files that had no sum yet, the manifest.
+	// slackOfRun is the size, in bytes, of the other writes of a run: the plan, pages
+	// of the journal, small files without a block sum yet, the manifest.
 	slackOfRun = 2 << 20
 )
 
-// A marathon is a copy of one huge file and some small ones that is killed and
-// gone on with again and again.
+// A marathon is a copy of one huge file and some small ones that is killed and resumed
+// several times.
 type marathon struct {
 	h      *host
 	log    string
 	engine string
 	jobs   int64
-	size   int64 // bytes of the shard
+	size   int64 // of the shard, in bytes
 }
 
 func newMarathon(t *testing.T, r *round) *marathon {
 	t.Helper()
 	kind, engines := "ext4", []string{"direct", "buffered", "range"}
 	if r.full && r.IntN(2) == 0 {
-		kind, engines = "xfs", engines[:2] // whose copy_file_range shares extents, and writes nothing
+		kind, engines = "xfs", engines[:2] // its copy_file_range shares extents, and writes nothing
 	}
 	disk := testkit.Mount(t, kind, 1<<30)
 	k := &marathon{h: newHost(t, faulty(t), disk, disk), log: filepath.Join(t.TempDir(), "log"),
@@ -97,11 +96,12 @@ func newMarathon(t *testing.T, r *round) *marathon {
 	return k
 }
 
-// run runs the copy and returns how many bytes the kernel saw it write to disk.
-func (k *marathon) run(t *testing.T, f fault) (outcome, int64) {
+// runCopy runs the copy and returns the number of bytes that the kernel counted as
+// written to disk.
+func (k *marathon) runCopy(t *testing.T, f fault) (outcome, int64) {
 	t.Helper()
 	c := k.h.command("-c", "a", "--engine", k.engine, "--jobs", fmt.Sprint(k.jobs), "--json")
-	c.Env = f.env(k.log)
+	c.Env = f.environ(k.log)
 	o, err := runWithin(limit, c)
 	if err != nil {
 		t.Fatal(err)
@@ -109,36 +109,36 @@ func (k *marathon) run(t *testing.T, f fault) (outcome, int64) {
 	return o, writtenBy(c)
 }
 
-// writtenBy is what a process that has ended was charged with, in bytes: direct
-// writes, and pages that it made dirty.
+// writtenBy returns the bytes that the kernel charged to a process that has ended:
+// direct writes, and pages that it made dirty.
 func writtenBy(c *exec.Cmd) int64 {
 	return c.ProcessState.SysUsage().(*syscall.Rusage).Oublock * 512
 }
 
-// undisturbed copies once without a fault, deletes that, and returns the calls.
-func (k *marathon) undisturbed(t *testing.T) []logged {
+// runUndisturbed copies once without a fault, deletes that copy, and returns the calls.
+func (k *marathon) runUndisturbed(t *testing.T) []logged {
 	t.Helper()
-	o, wrote := k.run(t, fault{})
+	o, wrote := k.runCopy(t, fault{})
 	if o.status != 0 {
 		t.Fatal(o)
 	}
 	if wrote < k.size || wrote > k.size+slackOfRun {
-		t.Fatalf("without a fault it wrote %d bytes, of %d", wrote, k.size)
+		t.Fatalf("without a fault: wrote %d bytes for a shard of %d", wrote, k.size)
 	}
 	calls, err := readLog(k.log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o := run(k.h.command("-r", "a")); o.status != 0 {
+	if o := runCommand(k.h.command("-r", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
 	return calls
 }
 
-// eleventh is a kill somewhere in the first eleventh of the calls of one kind, so
-// that ten of them do not come to the end.
-func (r *round) eleventh(calls []logged) fault {
-	kinds, of := kindsOf(calls)
+// killEarly draws a kill in the first eleventh of the calls of one kind, so that ten of
+// them do not reach the end.
+func (r *round) killEarly(calls []logged) fault {
+	kinds, of := countKinds(calls)
 	kinds = slices.DeleteFunc(kinds, func(kind string) bool { return of[kind] < 5*(kills+1) })
 	kind := kinds[r.IntN(len(kinds))]
 	return fault{action: killing[r.IntN(2)], at: 1 + r.IntN(of[kind]/(kills+1)), only: kind}
@@ -146,8 +146,8 @@ func (r *round) eleventh(calls []logged) fault {
 
 var keptLine = regexp.MustCompile(`Going on with an interrupted copy of shard shard: (\d+) of (\d+) bytes`)
 
-// saysKept is how much of an interrupted copy is kept by what was said of it; -1
-// if nothing was.
+// saysKept returns the size of the kept copy as reported in the message; -1 without
+// such a message.
 func saysKept(said string) int64 {
 	m := keptLine.FindStringSubmatch(said)
 	if m == nil {
@@ -160,9 +160,9 @@ func saysKept(said string) int64 {
 	return kept
 }
 
-// completed holds what the last run reports against what the ones before it have
+// checkCompleted compares the report of the last run with the data that the runs before it
 // left.
-func (k *marathon) completed(t *testing.T, o outcome, kept int64) {
+func (k *marathon) checkCompleted(t *testing.T, o outcome, kept int64) {
 	t.Helper()
 	var r shardtossd.Result
 	if err := json.Unmarshal([]byte(o.out), &r); o.status != 0 || err != nil {
@@ -177,21 +177,21 @@ func (k *marathon) completed(t *testing.T, o outcome, kept int64) {
 	}
 }
 
-// What a copy says of the interrupted one that it finds.
+// Messages of a copy about the interrupted copy that it finds.
 const (
 	goesOn    = "Going on with an interrupted copy of shard"
 	discarded = "Discarded an interrupted copy of shard"
 )
 
-// outside is what is beside the host and must stay as it is.
-func outside() []testkit.Step {
+// outsideTree is next to the host and must not change.
+func outsideTree() []testkit.Step {
 	return []testkit.Step{testkit.Content("victim/file", "do not touch"), testkit.Dir("victim/dir", 0o751),
 		testkit.Content("victim/dir/deep", "nor this"), testkit.Chmod("victim/file", 0o604)}
 }
 
-// others are all things but those that should be under a name of a state dir. A link
-// to victim leads out of it.
-func others(name string, isDir bool) map[string]testkit.Step {
+// otherThings are entries of all other types that replace a name in the state dir. A
+// symbolic link to victim leads out of it.
+func otherThings(name string, isDir bool) map[string]testkit.Step {
 	up := strings.Repeat("../", 4+strings.Count(name, "/"))
 	kinds := map[string]testkit.Step{
 		"a link to a directory": testkit.Symlink(up+"victim/dir", name),
@@ -210,22 +210,23 @@ func others(name string, isDir bool) map[string]testkit.Step {
 	return kinds
 }
 
-// replaced puts something in the place of a name.
-func replaced(name string, step testkit.Step) testkit.Step {
+// replacedBy puts something in the place of a name.
+func replacedBy(name string, step testkit.Step) testkit.Step {
 	return func(root string) error {
 		return errors.Join(os.RemoveAll(filepath.Join(root, name)), step(root))
 	}
 }
 
-// damage is what has happened to the state dir of an interrupted copy.
+// damage is a change of the state dir of an interrupted copy.
 type damage struct {
 	name string
 	step testkit.Step
-	says string // what the next copy says; "": nothing of it
+	says string // the message of the next copy; "": no message
 }
 
-// damages are those of a tree, or of a single file, whose journal is there.
-func damages(isFile bool) (list []damage) {
+// stageDamages returns the damages for a tree, or for a single file, whose journal
+// exists.
+func stageDamages(isFile bool) (list []damage) {
 	says := map[string]string{"plan": goesOn, "journal": discarded, "stage": discarded}
 	entries := map[string]bool{"plan": false, "journal": false, "stage": !isFile}
 	if !isFile {
@@ -235,8 +236,8 @@ func damages(isFile bool) (list []damage) {
 		}
 	}
 	for name, isDir := range entries {
-		for kind, step := range others(name, isDir) {
-			list = append(list, damage{name + " is " + kind, replaced(name, step), says[name]})
+		for kind, step := range otherThings(name, isDir) {
+			list = append(list, damage{name + " is " + kind, replacedBy(name, step), says[name]})
 		}
 	}
 	return append(list,
@@ -250,22 +251,21 @@ func damages(isFile bool) (list []damage) {
 		damage{"journal longer", testkit.Truncate("journal", 1<<40), goesOn},
 		damage{"journal of another version", testkit.Write("journal", 7, "2"), discarded},
 		damage{"journal of another plan", testkit.Write("journal", 8, "other pl"), discarded},
-		damage{"stage missing", replaced("stage", func(string) error { return nil }), ""},
+		damage{"stage missing", replacedBy("stage", func(string) error { return nil }), ""},
 	)
 }
 
-// Whatever has happened to an interrupted copy and its books, the next one
-// completes, and says so where it does not go on; a removal clears it; and nothing
-// outside is touched.
+// After any damage to an interrupted copy and its records, the next copy completes, and
+// reports if it does not resume. A removal clears it. Nothing outside changes.
 func TestDamagedStages(t *testing.T) {
 	rounds(t, 0.03, func(t *testing.T, r *round) {
 		s := newSweep(t, sweepFS(t, r))
 		for _, source := range []string{"links", "file"} {
 			op := operation{source: source, prepare: stoppedAt("rename", 2)}
-			for _, d := range r.some(damages(source == "file")) {
-				s.beside(func() {
+			for _, d := range r.someDamages(stageDamages(source == "file")) {
+				s.runBeside(func() {
 					for _, next := range []func(*host, damage) error{goesOnAfter, removedAfter} {
-						if err := s.damaged(&op, d, next); err != nil {
+						if err := s.checkDamaged(&op, d, next); err != nil {
 							t.Errorf("%s, %s: %v", source, d.name, err)
 						}
 					}
@@ -276,8 +276,9 @@ func TestDamagedStages(t *testing.T) {
 	})
 }
 
-// some are all damages, in a bounded round only a few of those within the stage.
-func (r *round) some(list []damage) []damage {
+// someDamages returns all damages, and in a bounded round only a few of those within
+// the stage.
+func (r *round) someDamages(list []damage) []damage {
 	slices.SortFunc(list, func(a, b damage) int { return strings.Compare(a.name, b.name) })
 	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	within := 0
@@ -290,8 +291,8 @@ func (r *round) some(list []damage) []damage {
 	})
 }
 
-// beside runs f beside others.
-func (s *sweep) beside(f func()) {
+// runBeside runs f in parallel with others.
+func (s *sweep) runBeside(f func()) {
 	s.places <- struct{}{}
 	s.group.Go(func() {
 		defer func() { <-s.places }()
@@ -299,18 +300,18 @@ func (s *sweep) beside(f func()) {
 	})
 }
 
-// damaged has a host damaged, and looks at what is beside it.
-func (s *sweep) damaged(op *operation, d damage, next func(*host, damage) error) error {
-	h, err := s.host(op)
+// checkDamaged damages a host, runs next, and checks the tree next to the host.
+func (s *sweep) checkDamaged(op *operation, d damage, next func(*host, damage) error) error {
+	h, err := s.prepareHost(op)
 	if err != nil {
 		return err
 	}
 	dir := filepath.Dir(h.ssd)
-	for _, step := range outside() {
+	for _, step := range outsideTree() {
 		err = errors.Join(err, step(dir))
 	}
 	before := testkit.Snapshot(filepath.Join(dir, "victim"))
-	if err = errors.Join(err, d.step(h.state())); err != nil {
+	if err = errors.Join(err, d.step(h.stateDir())); err != nil {
 		return err
 	}
 	if err := next(h, d); err != nil {
@@ -318,36 +319,36 @@ func (s *sweep) damaged(op *operation, d damage, next func(*host, damage) error)
 	}
 	count("damaged stage", 1)
 	if changed := testkit.Diff(before, testkit.Snapshot(filepath.Join(dir, "victim"))); len(changed) > 0 {
-		return fmt.Errorf("outside it changed %q", changed)
+		return fmt.Errorf("changed outside of the host: %q", changed)
 	}
 	return os.RemoveAll(dir)
 }
 
 func goesOnAfter(h *host, d damage) error {
-	o := run(h.command("-c", "a"))
+	o := runCommand(h.command("-c", "a"))
 	for _, line := range []string{goesOn, discarded} {
 		if strings.Contains(o.err, line) != (line == d.says) {
-			return fmt.Errorf("wanted the word %q: %v", d.says, o)
+			return fmt.Errorf("want %q in the message: %v", d.says, o)
 		}
 	}
 	if o.status != 0 {
 		return fmt.Errorf("the next copy: %v", o)
 	}
-	if o := run(h.command("--verify", "")); o.status != 0 {
+	if o := runCommand(h.command("--verify", "")); o.status != 0 {
 		return fmt.Errorf("verify after the next copy: %v", o)
 	}
-	return errors.Join(h.whole(), removedAfter(h, d))
+	return errors.Join(h.checkWhole(), removedAfter(h, d))
 }
 
 func removedAfter(h *host, _ damage) error {
-	if o := run(h.command("-r", "a")); o.status != 0 {
+	if o := runCommand(h.command("-r", "a")); o.status != 0 {
 		return fmt.Errorf("removal: %v", o)
 	}
-	return h.traceless()
+	return h.checkTraceless()
 }
 
-// Any bytes of the books changed, cut off or added: what was copied wrong by them
-// is never published.
+// Any bytes of the plan and the journal are changed, cut off or added. A wrong copy is
+// never published.
 func TestJournalOfAnyBytes(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		s := newSweep(t, sweepFS(t, r))
@@ -360,9 +361,9 @@ func TestJournalOfAnyBytes(t *testing.T) {
 			if op.source != "file" && r.IntN(2) == 0 {
 				op.prepare = stoppedAt("write", 6+r.IntN(5))
 			}
-			d := r.mutation()
-			s.beside(func() {
-				if err := s.damaged(&op, d, completesAfter); err != nil {
+			d := r.randomMutation()
+			s.runBeside(func() {
+				if err := s.checkDamaged(&op, d, completesAfter); err != nil {
 					t.Errorf("%s, %s: %v", op.source, d.name, err)
 				}
 			})
@@ -372,15 +373,15 @@ func TestJournalOfAnyBytes(t *testing.T) {
 }
 
 func completesAfter(h *host, d damage) error {
-	if o := run(h.command("-c", "a")); o.status != 0 {
+	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		return fmt.Errorf("the next copy: %v", o)
 	}
-	return errors.Join(h.whole(), h.recovers())
+	return errors.Join(h.checkWhole(), h.checkRecovery())
 }
 
-// mutation changes some bytes of the journal or the plan, cuts it, or makes it
-// longer.
-func (r *round) mutation() damage {
+// randomMutation changes some bytes of the journal or the plan, cuts the file, or makes
+// it longer.
+func (r *round) randomMutation() damage {
 	name, seed := []string{"journal", "journal", "journal", "plan"}[r.IntN(4)], r.Uint64()
 	how := []string{"flipped", "cut", "longer", "other sums"}[r.IntN(4)]
 	return damage{fmt.Sprintf("%s %s by seed %d", name, how, seed), func(root string) error {
@@ -389,13 +390,13 @@ func (r *round) mutation() damage {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(path, mutate(b, how, seed), 0o600)
+		return os.WriteFile(path, mutateBytes(b, how, seed), 0o600)
 	}, ""}
 }
 
-func mutate(b []byte, how string, seed uint64) []byte {
+func mutateBytes(b []byte, how string, seed uint64) []byte {
 	x := seed
-	next := func(n int) int { // a step of a linear congruential generator
+	next := func(n int) int { // the next number of a linear congruential generator
 		x = x*6364136223846793005 + 1442695040888963407
 		return int(x >> 33 % uint64(max(n, 1)))
 	}
@@ -404,7 +405,7 @@ func mutate(b []byte, how string, seed uint64) []byte {
 		return b[:next(len(b))]
 	case "longer":
 		return append(b, make([]byte, next(1<<16))...)
-	case "other sums": // of other blocks
+	case "other sums": // the sums of other blocks
 		for i := 16; i+16 <= len(b); i += 8 * (1 + next(4)) {
 			copy(b[i:i+8], b[i+8:i+16])
 		}
@@ -418,14 +419,14 @@ func mutate(b []byte, how string, seed uint64) []byte {
 	return b
 }
 
-// Whatever a plan says of the size of a file, and however long a journal is,
-// --list reads no more than was written.
+// With any file sizes in a plan and any length of a journal, --list reads only the data
+// that was written.
 func TestListOfForgedBooks(t *testing.T) {
 	s := newSweep(t, testkit.FS{Name: "tmpfs", Dir: testkit.Mount(t, "tmpfs", 64<<20)})
 	for _, c := range []struct {
 		name    string
 		sizes   []int64
-		journal int64 // its length
+		journal int64 // its length in bytes
 		sums    []int64
 	}{
 		{"huge file", []int64{1 << 62}, 16, nil},
@@ -435,37 +436,37 @@ func TestListOfForgedBooks(t *testing.T) {
 		{"many huge files", slices.Repeat([]int64{math.MaxInt64}, 3000), 1 << 50, []int64{7}},
 		{"many small files", slices.Repeat([]int64{5}, 60_000), 16 + 8*60_000, []int64{7, 59_000}},
 	} {
-		h, err := s.host(&operation{source: "tiny"})
+		h, err := s.prepareHost(&operation{source: "tiny"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(os.MkdirAll(h.state()+"/stage", 0o700), os.Chmod(filepath.Dir(h.state()), 0o700),
+		if err := errors.Join(os.MkdirAll(h.stateDir()+"/stage", 0o700), os.Chmod(filepath.Dir(h.stateDir()), 0o700),
 			forgedPlan(h, c.sizes), forgedJournal(h, c.journal, c.sums)); err != nil {
 			t.Fatal(err)
 		}
 		log := filepath.Join(t.TempDir(), "log")
 		list := h.command("--list", "", "--json")
-		list.Env = fault{}.env(log)
+		list.Env = fault{}.environ(log)
 		o, err := runWithin(limit, list)
 		if err != nil {
 			t.Fatal(err)
 		}
 		calls, err := readLog(log)
 		if read := booksRead(calls); err != nil || o.status != 0 || read > 150 {
-			t.Errorf("%s: %d calls for the journal and the plan, %v, %v", c.name, read, err, o)
+			t.Errorf("%s: %d calls on the journal and the plan, %v, %v", c.name, read, err, o)
 		}
 		var r shardtossd.Result
 		want := int64(len(c.sums)) * min(c.sizes[0], books.BlockSize)
 		if err := json.Unmarshal([]byte(o.out), &r); err != nil || len(r.Shards) != 1 || r.Shards[0].StageBytes != want || !r.Shards[0].Stage {
-			t.Errorf("%s: wanted %d bytes copied: %v, %v", c.name, want, err, o)
+			t.Errorf("%s: want %d bytes copied: %v, %v", c.name, want, err, o)
 		}
 		count("forged plan listed", 1)
 	}
 }
 
-// forgedPlan is a whole plan of a directory of files with these sizes.
+// forgedPlan writes a valid plan of a directory of files with these sizes.
 func forgedPlan(h *host, sizes []int64) error {
-	f, err := os.Create(filepath.Join(h.state(), "plan"))
+	f, err := os.Create(filepath.Join(h.stateDir(), "plan"))
 	if err != nil {
 		return err
 	}
@@ -483,15 +484,15 @@ func forgedPlan(h *host, sizes []int64) error {
 	return err
 }
 
-// forgedJournal is a hole with a sum here and there.
+// forgedJournal writes a sparse journal with a sum in each of the slots.
 func forgedJournal(h *host, length int64, slots []int64) error {
-	path := filepath.Join(h.state(), "journal")
+	path := filepath.Join(h.stateDir(), "journal")
 	err := os.WriteFile(path, []byte("ssdjrnl1 no plan"), 0o600)
 	if err == nil {
 		err = os.Truncate(path, length)
 	}
 	for _, slot := range slots {
-		err = errors.Join(err, testkit.Write("journal", 16+8*slot, "sumofone")(h.state()))
+		err = errors.Join(err, testkit.Write("journal", 16+8*slot, "sumofone")(h.stateDir()))
 	}
 	return err
 }

@@ -13,8 +13,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// rotten is a published shard on a disk that rots: many files of one block and some
-// of several.
+// rotten is a published shard on a disk that rots, with many files of one block and
+// some of several.
 type rotten struct {
 	*host
 	disk  *faultfs.FS
@@ -43,23 +43,24 @@ func newRotten(t *testing.T, r *round, files int) *rotten {
 	}
 	testkit.Apply(t, h.source, steps...)
 	disk.Sync()
-	if o := run(h.command("-c", "a")); o.status != 0 {
+	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
 	return d
 }
 
-// block names the block of a file that a byte is in, as --verify --json does.
-func (d *rotten) block(file string, at int64) string {
+// blockOf returns the block of a file that contains a byte, in the form of --verify
+// --json.
+func (d *rotten) blockOf(file string, at int64) string {
 	from := at / blockSize * blockSize
 	return fmt.Sprintf("content %s %d-%d", file, from, min(from+blockSize, d.sizes[file]))
 }
 
-// found is what --verify --json finds: each block of it once.
-func (d *rotten) found(t *testing.T) (status int, blocks []string) {
+// foundBlocks returns the blocks that --verify --json finds, each once.
+func (d *rotten) foundBlocks(t *testing.T) (status int, blocks []string) {
 	t.Helper()
 	d.disk.DropCache()
-	o := run(d.command("--verify", "", "--json"))
+	o := runCommand(d.command("--verify", "", "--json"))
 	var r struct {
 		Differences []struct {
 			Path, Kind string
@@ -80,8 +81,8 @@ func (d *rotten) found(t *testing.T) (status int, blocks []string) {
 	return o.status, blocks
 }
 
-// A thousand bits flipped anywhere: every block that one is in is named, and no other;
-// and when they are right again, all is.
+// A thousand random bits are flipped. Each block with a flipped bit is named, and no
+// other block. After the bits are flipped back, the shard verifies.
 func TestThousandFlips(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		const flips = 1000
@@ -93,12 +94,12 @@ func TestThousandFlips(t *testing.T) {
 		spots, want := map[spot]bool{}, map[string]bool{}
 		for len(spots) < flips {
 			files := d.small
-			if r.IntN(60) == 0 { // seldom, so that blocks beside damaged ones are whole
+			if r.IntN(60) == 0 { // rarely, so that most neighbours of damaged blocks are undamaged
 				files = d.large
 			}
 			file := files[r.IntN(len(files))]
 			s := spot{file, r.Int64N(d.sizes[file])}
-			spots[s], want[d.block(file, s.at)] = true, true
+			spots[s], want[d.blockOf(file, s.at)] = true, true
 		}
 		rot := func() {
 			for s := range spots {
@@ -108,26 +109,26 @@ func TestThousandFlips(t *testing.T) {
 			}
 		}
 		rot()
-		status, got := d.found(t)
+		status, got := d.foundBlocks(t)
 		slices.Sort(got)
 		if wanted := slices.Sorted(maps.Keys(want)); status != 3 || !slices.Equal(got, wanted) {
-			t.Errorf("status %d, %d blocks are named, %d have a flipped bit:\n%s\nwanted\n%s",
+			t.Errorf("got status %d, %d named blocks, %d with a flipped bit:\n%s\nwant\n%s",
 				status, len(got), len(wanted), strings.Join(got, "\n"), strings.Join(wanted, "\n"))
 		}
 		rot()
-		if status, got := d.found(t); status != 0 || len(got) > 0 {
-			t.Errorf("put right again: status %d, %q", status, got)
+		if status, got := d.foundBlocks(t); status != 0 || len(got) > 0 {
+			t.Errorf("after flipping back: status %d, %q", status, got)
 		}
 		t.Logf("seed %d: %d flips in %d blocks of %d files", r.seed, len(spots), len(want), len(d.sizes))
 		count("flipped bits of a published shard", flips)
 	})
 }
 
-// What a disk cannot read is named to the page, in text and JSON, with the offset of
-// the first; what else there is in the block is not.
+// Unreadable pages are named, in text and JSON, with the offset of the first one. The
+// readable rest of the block is not named.
 func TestUnreadablePieces(t *testing.T) {
 	disk, h := lyingHost(t, program(t))
-	if o := run(h.command("-c", "a")); o.status != 0 {
+	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
 	const page, mid = 4096, blockSize + 1_234_567
@@ -152,13 +153,13 @@ func TestUnreadablePieces(t *testing.T) {
 		"in the middle":        {[]faultfs.Fault{at("dir/medium", 150_000, 150_001)}, "dir/medium", 147456, "147456-151552"},
 	} {
 		disk.DropCache()
-		remove := inject(disk, c.faults...)
-		text := run(h.command("--verify", ""))
-		object := run(h.command("--verify", "", "--json"))
+		remove := injectFaults(disk, c.faults...)
+		text := runCommand(h.command("--verify", ""))
+		object := runCommand(h.command("--verify", "", "--json"))
 		remove()
 		want := fmt.Sprintf("unreadable %s: read %s/%s: at offset %d: input/output error: bytes %s\n", c.file, h.published(), c.file, c.first, c.ranges)
 		if text.status != 3 || text.out != want {
-			t.Errorf("%s: wanted status 3 and\n%s%v", name, want, text)
+			t.Errorf("%s: want status 3 and\n%sgot %v", name, want, text)
 		}
 		var r struct {
 			Differences []struct {
@@ -174,7 +175,7 @@ func TestUnreadablePieces(t *testing.T) {
 		count("unreadable places", len(c.faults))
 	}
 	disk.DropCache()
-	if o := run(h.command("--verify", "")); o.status != 0 {
+	if o := runCommand(h.command("--verify", "")); o.status != 0 {
 		t.Error(o)
 	}
 }

@@ -16,8 +16,7 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// scrubbed is a host with three shards, of which the one in the middle is verified, or
-// all are.
+// scrubbed is a host with three shards. The middle one is verified, or all are.
 type scrubbed struct {
 	*host
 	others []*host
@@ -38,15 +37,15 @@ func newScrubbed(t *testing.T, dir, from string, all bool) *scrubbed {
 		s.others = append(s.others, &other)
 	}
 	for _, h := range append(s.others, s.host) {
-		if err := copied("a")(h); err != nil {
+		if err := copiedFor("a")(h); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return s
 }
 
-// command is the verification, with few calls at once, so that they come in order. It
-// counts the calls that only reading contents makes.
+// command returns the verification. It has few calls in progress, so that they come in
+// order, and it counts only the calls that read contents.
 func (s *scrubbed) command(flags ...string) *exec.Cmd {
 	flags = append(flags, "--json", "--jobs", "1")
 	c := s.host.command("--verify", "", flags...)
@@ -57,10 +56,10 @@ func (s *scrubbed) command(flags ...string) *exec.Cmd {
 	return c
 }
 
-// middles are the calls in which the shard is being read, some of them.
-func (s *scrubbed) middles(t *testing.T, r *round) (at []int) {
+// middleCalls returns some of the calls during which the shard is read.
+func (s *scrubbed) middleCalls(t *testing.T, r *round) (at []int) {
 	t.Helper()
-	for i, call := range calls(t, s.command()) {
+	for i, call := range callsOf(t, s.command()) {
 		if strings.Contains(call, s.published()+"/") {
 			at = append(at, i+1)
 		}
@@ -85,8 +84,8 @@ type verdict struct {
 	Scrub                            struct{ Shards, Verified, Skipped, Gone, Left, Damaged int }
 }
 
-// verdicts are those of the shards, by name, and of all, under "".
-func (o outcome) verdicts() (map[string]verdict, error) {
+// parseVerdicts returns the objects of the shards, by name, and the summary as "".
+func (o outcome) parseVerdicts() (map[string]verdict, error) {
 	of := map[string]verdict{}
 	for line := range strings.Lines(o.out) {
 		var v verdict
@@ -101,13 +100,13 @@ func (o outcome) verdicts() (map[string]verdict, error) {
 	return of, nil
 }
 
-// listed is what --list says of the shard.
-func (s *scrubbed) listed() (info struct {
+// listShard returns the entry of the shard in --list.
+func (s *scrubbed) listShard() (info struct {
 	State    string
 	Verified *time.Time
 	Damaged  *time.Time
 }, err error) {
-	o := run(s.host.command("--list", "", "--json"))
+	o := runCommand(s.host.command("--list", "", "--json"))
 	var list struct{ Shards []json.RawMessage }
 	if err = json.Unmarshal([]byte(o.out), &list); err == nil {
 		err = json.Unmarshal(list.Shards[0], &info)
@@ -115,15 +114,16 @@ func (s *scrubbed) listed() (info struct {
 	return info, err
 }
 
-// beside runs something while the verification is stopped in the middle of the shard.
-func (s *scrubbed) beside(t *testing.T, at int, meanwhile func() error, flags ...string) (o outcome, of map[string]verdict) {
+// runMeanwhile stops the verification in the middle of the shard and runs a function
+// before it continues.
+func (s *scrubbed) runMeanwhile(t *testing.T, at int, meanwhile func() error, flags ...string) (o outcome, of map[string]verdict) {
 	t.Helper()
-	o, reached, err := held(s.command(flags...), fmt.Sprint("stop-before@", at), meanwhile)
+	o, reached, err := runHeld(s.command(flags...), fmt.Sprint("stop-before@", at), meanwhile)
 	if err == nil && !reached {
-		err = errors.New("it was not stopped")
+		err = errors.New("the verification was not stopped")
 	}
 	if err == nil {
-		of, err = o.verdicts()
+		of, err = o.parseVerdicts()
 	}
 	if err != nil {
 		t.Fatalf("stopped at %d: %v\n%v", at, err, o)
@@ -138,27 +138,27 @@ func eachScrub(t *testing.T, r *round, try func(s *scrubbed, at int)) {
 		return newScrubbed(t, filepath.Join(dir, fmt.Sprint(n)), filepath.Join(dir, fmt.Sprint("from", n)), all)
 	}
 	for _, all := range []bool{false, true} {
-		for _, at := range fresh(all).middles(t, r) {
+		for _, at := range fresh(all).middleCalls(t, r) {
 			try(fresh(all), at)
 		}
 	}
 }
 
-// A hook runs to its end while a verification is in the middle of the shard, which is
-// found as it was published all the same.
+// A hook runs to its end during a verification of the shard, and the verification finds
+// the shard undamaged.
 func TestScrubIsInNobodysWay(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		eachScrub(t, r, func(s *scrubbed, at int) {
-			o, _ := s.beside(t, at, func() error {
+			o, _ := s.runMeanwhile(t, at, func() error {
 				for _, hook := range []*exec.Cmd{s.host.command("-c", "b", "--lock-timeout", "0"), s.host.command("-r", "b", "--lock-timeout", "0"), s.others[1].command("-r", "a", "--lock-timeout", "0"),
 					s.others[1].command("-c", "a", "--lock-timeout", "0")} {
-					if o := run(hook); o.status != 0 {
+					if o := runCommand(hook); o.status != 0 {
 						return fmt.Errorf("%q: %v", hook.Args, o)
 					}
 				}
 				return nil
 			})
-			if info, err := s.listed(); o.status != 0 || err != nil || info.Verified == nil {
+			if info, err := s.listShard(); o.status != 0 || err != nil || info.Verified == nil {
 				t.Errorf("all %v, stopped at %d: %+v, %v, %v", s.all, at, info, err, o)
 			}
 			count("hooks beside a verification", 4)
@@ -166,43 +166,43 @@ func TestScrubIsInNobodysWay(t *testing.T) {
 	})
 }
 
-// changesOf are what happens to a shard while it is verified.
+// changesOf are changes of a shard during its verification.
 var changesOf = map[string]func(s *scrubbed) error{
-	"removed": func(s *scrubbed) error { return hooks(s.host.command("-r", "a")) },
+	"removed": func(s *scrubbed) error { return runHooks(s.host.command("-r", "a")) },
 	"copied again": func(s *scrubbed) error {
-		return hooks(s.host.command("-r", "a"), s.host.command("-c", "a"))
+		return runHooks(s.host.command("-r", "a"), s.host.command("-c", "a"))
 	},
 	"copied again, another": func(s *scrubbed) error {
-		err := hooks(s.host.command("-r", "a"))
-		return errors.Join(err, os.WriteFile(filepath.Join(s.source, "large"), []byte("short now"), 0o644), hooks(s.host.command("-c", "a")))
+		err := runHooks(s.host.command("-r", "a"))
+		return errors.Join(err, os.WriteFile(filepath.Join(s.source, "large"), []byte("short now"), 0o644), runHooks(s.host.command("-c", "a")))
 	},
 	"replaced": func(s *scrubbed) error {
 		err := os.Rename(s.published(), filepath.Join(s.ssd, "aside"))
 		err = errors.Join(err, os.Mkdir(s.published(), 0o755), os.WriteFile(s.userFile(), nil, 0o644))
-		err = errors.Join(err, hooks(s.host.command("-c", "a")))
+		err = errors.Join(err, runHooks(s.host.command("-c", "a")))
 		return errors.Join(err, os.RemoveAll(filepath.Join(s.ssd, "aside")))
 	},
 	"copied again, and verified": func(s *scrubbed) error {
-		return hooks(s.host.command("-r", "a"), s.host.command("-c", "a"), s.host.command("--verify", ""))
+		return runHooks(s.host.command("-r", "a"), s.host.command("-c", "a"), s.host.command("--verify", ""))
 	},
 }
 
-func hooks(commands ...*exec.Cmd) error {
+func runHooks(commands ...*exec.Cmd) error {
 	for _, c := range commands {
-		if o := run(c); o.status != 0 {
+		if o := runCommand(c); o.status != 0 {
 			return fmt.Errorf("%q: %v", c.Args, o)
 		}
 	}
 	return nil
 }
 
-// A shard that goes while it is verified is told as that: it is no damage, and nothing
-// is recorded of the one that is there now. The others go on.
+// A shard that is removed or replaced during its verification is reported as gone, not
+// as damaged. Nothing is recorded for the new shard, and the other shards are verified.
 func TestShardGoesWhileItIsVerified(t *testing.T) {
 	rounds(t, 0.03, func(t *testing.T, r *round) {
 		for name, change := range changesOf {
 			eachScrub(t, r, func(s *scrubbed, at int) {
-				o, of := s.beside(t, at, func() error { return change(s) })
+				o, of := s.runMeanwhile(t, at, func() error { return change(s) })
 				if err := s.toldGone(o, of, name); err != nil {
 					t.Errorf("%s, all %v, stopped at %d: %v\n%v", name, s.all, at, err, o)
 				}
@@ -217,35 +217,35 @@ func (s *scrubbed) toldGone(o outcome, of map[string]verdict, how string) error 
 	v := of[shardName]
 	switch {
 	case v.Count != 0 || !strings.Contains(o.err, message):
-		return errors.New("it is not told that the shard has gone")
+		return errors.New("the shard was not reported as gone")
 	case !s.all && (o.status != 1 || v.Error != message):
-		return fmt.Errorf("it is told as %+v", v)
+		return fmt.Errorf("got verdict %+v", v)
 	case s.all && (o.status != 0 || v.Outcome != "gone" || of[""].Scrub.Gone != 1 || of[""].Scrub.Verified != 2):
-		return fmt.Errorf("it is told as %+v, and of all %+v", v, of[""])
+		return fmt.Errorf("got verdict %+v, summary %+v", v, of[""])
 	case s.all && (of["before"].Outcome != "verified" || of["zlast"].Outcome != "verified"):
-		return fmt.Errorf("the others did not go on: %+v", of)
+		return fmt.Errorf("the other shards were not verified: %+v", of)
 	}
-	info, err := s.listed()
+	info, err := s.listShard()
 	if (info.Verified != nil) != strings.HasSuffix(how, "and verified") || info.Damaged != nil {
-		err = fmt.Errorf("--list knows more than was found: %+v", info)
+		err = fmt.Errorf("--list shows more than was found: %+v", info)
 	}
 	return err
 }
 
-// A signal ends a verification within a second, also one that waits for its pace. It
-// says what was covered, and calls nothing damaged that it did not read. What it was
-// reading it reads to the end, which may be that of the shard.
+// A signal ends a verification within a second, even during a wait for the rate limit.
+// The result has the bytes that were read, and no damage in blocks that were not read.
+// Blocks in progress are read to the end, which may be that of the shard.
 func TestSignalWhileVerifying(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		for _, flags := range [][]string{nil, {"--bwlimit", "1K"}} {
 			eachScrub(t, r, func(s *scrubbed, at int) {
-				if flags != nil { // it would not get further than this
+				if flags != nil { // with this rate limit it gets no further
 					at = 1
 				}
 				signal := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[r.IntN(2)]
 				c := s.command(flags...)
 				var sent time.Time
-				o, reached, err := held(c, fmt.Sprint("stop-before@", at), func() error {
+				o, reached, err := runHeld(c, fmt.Sprint("stop-before@", at), func() error {
 					sent = time.Now()
 					return c.Process.Signal(signal)
 				})
@@ -263,19 +263,19 @@ func TestSignalWhileVerifying(t *testing.T) {
 }
 
 func (s *scrubbed) toldCovered(o outcome, signal syscall.Signal) error {
-	of, err := o.verdicts()
+	of, err := o.parseVerdicts()
 	if err != nil {
 		return err
 	}
 	last := of[shardName]
-	complete := last.Outcome == "verified" && last.BytesRead == last.Bytes // it was in its last files
+	complete := last.Outcome == "verified" && last.BytesRead == last.Bytes // the signal came during the last files
 	if complete && o.status == 0 && (!s.all || of[""].Scrub.Verified == 3) {
 		return nil
 	}
 	if s.all {
 		last = of[""]
 		if last.Scrub.Shards != 3 || last.Scrub.Left+last.Scrub.Verified != 3 || last.Scrub.Left == 0 || len(of) > last.Scrub.Verified+2 {
-			return fmt.Errorf("the summary is %+v", last.Scrub)
+			return fmt.Errorf("got summary %+v", last.Scrub)
 		}
 	}
 	wanted := 9<<20 + 8000
@@ -284,38 +284,38 @@ func (s *scrubbed) toldCovered(o outcome, signal syscall.Signal) error {
 	}
 	switch {
 	case o.status != 128+int(signal) || last.Status != o.status:
-		return fmt.Errorf("it ended with %d", o.status)
+		return fmt.Errorf("got status %d", o.status)
 	case last.Bytes != int64(wanted) || last.BytesRead >= last.Bytes || last.Count > 0 || !strings.Contains(last.Error, "interrupted by SIG"):
-		return fmt.Errorf("it is told as %+v", last)
+		return fmt.Errorf("got verdict %+v", last)
 	case !strings.Contains(o.err, fmt.Sprintf("%d of %d bytes", last.BytesRead, last.Bytes)):
-		return errors.New("it is not said what was covered")
+		return errors.New("the bytes that were read are not reported")
 	}
-	info, err := s.listed()
+	info, err := s.listShard()
 	if (info.Verified != nil) != complete || info.Damaged != nil {
-		err = fmt.Errorf("--list knows more than was found: %+v", info)
+		err = fmt.Errorf("--list shows more than was found: %+v", info)
 	}
 	if err == nil && s.all {
-		err = s.goesOn(last.Scrub.Verified)
+		err = s.checkContinued(last.Scrub.Verified)
 	}
 	return err
 }
 
-// goesOn has the rest verified, and only that.
-func (s *scrubbed) goesOn(verified int) error {
-	o := run(s.command("--max-age", "1h"))
-	of, err := o.verdicts()
+// checkContinued verifies the rest, and only the rest.
+func (s *scrubbed) checkContinued(verified int) error {
+	o := runCommand(s.command("--max-age", "1h"))
+	of, err := o.parseVerdicts()
 	if now := of[""].Scrub; err == nil && (o.status != 0 || now.Skipped != verified || now.Verified != 3-verified) {
-		err = fmt.Errorf("%d were verified, and the next run ends with %+v: %v", verified, now, o)
+		err = fmt.Errorf("after %d verified shards the next run ended with %+v: %v", verified, now, o)
 	}
 	return err
 }
 
-// Damage that was found before a signal came is damage: told, and not forgotten.
+// Damage that was found before a signal is reported, and recorded.
 func TestDamageBeforeSignal(t *testing.T) {
 	dir := testkit.Mount(t, "ext4", 256<<20)
 	for _, all := range []bool{false, true} {
 		s := newScrubbed(t, filepath.Join(dir, fmt.Sprint(all)), filepath.Join(dir, fmt.Sprint("from", all)), all)
-		if o := run(s.command()); o.status != 0 {
+		if o := runCommand(s.command()); o.status != 0 {
 			t.Fatal(o)
 		}
 		large := filepath.Join(s.published(), "large")
@@ -331,31 +331,31 @@ func TestDamageBeforeSignal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := s.command("--bwlimit", "20M") // a block takes long enough for a signal to be heard
-		o, reached, err := held(c, fmt.Sprint("stop-before@", readsOf(t, s, large)[2]), func() error { return c.Process.Signal(syscall.SIGTERM) })
-		of, err2 := o.verdicts()
+		c := s.command("--bwlimit", "20M") // a block takes longer than the handling of a signal
+		o, reached, err := runHeld(c, fmt.Sprint("stop-before@", readsOf(t, s, large)[2]), func() error { return c.Process.Signal(syscall.SIGTERM) })
+		of, err2 := o.parseVerdicts()
 		v := of[shardName]
-		info, err3 := s.listed()
+		info, err3 := s.listShard()
 		if err = errors.Join(err, err2, err3); err != nil || !reached || o.status != 3 || v.Status != 3 || v.Count != 1 || !strings.Contains(v.Error, "interrupted by SIGTERM") {
 			t.Errorf("all %v: %v, %+v\n%v", all, err, v, o)
 		}
 		if info.Damaged == nil || info.Verified == nil || info.Damaged.Before(*info.Verified) {
-			t.Errorf("all %v: --list says %+v", all, info)
+			t.Errorf("all %v: --list shows %+v", all, info)
 		}
-		if o := run(s.command("--max-age", "1h")); o.status != 3 {
-			t.Errorf("all %v: a pass before the damage counts: %v", all, o)
+		if o := runCommand(s.command("--max-age", "1h")); o.status != 3 {
+			t.Errorf("all %v: the pass before the damage still counts: %v", all, o)
 		}
 	}
 }
 
-// readsOf are the numbers of the calls that a verification makes around reading each
-// block of a damaged file, before and after.
+// readsOf returns the numbers of the calls just before and just after each block of a
+// damaged file is read.
 func readsOf(t *testing.T, s *scrubbed, path string) (at []int) {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
 	c := s.command()
 	c.Env = append(c.Environ(), "SHARD_TO_SSD_FAULT_LOG="+log)
-	run(c) // it finds damage
+	runCommand(c) // it finds the damage
 	text, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)

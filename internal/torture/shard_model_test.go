@@ -7,36 +7,36 @@ import (
 	"time"
 )
 
-// event is one operation or one look, from before it was begun to after its end.
+// event is one operation or one look, from before its start to after its end.
 type event struct {
 	call, ret time.Duration
 	do        string // -c, -r, old -c, old -r, read, stat
 	id        string // of an operation
-	outcome   string // of an operation that succeeded, as --json says it
+	outcome   string // of an operation that succeeded, as in --json
 	status    int
-	there     bool   // of a look: the user file, the shard
-	raw       string // of a read: all of the user file
+	there     bool   // of a look: the user file or the shard exists
+	raw       string // of a read: the whole user file
 }
 
-// ended says that the operation was stopped by a signal: it has done all, a part,
-// or nothing, and nothing after its end.
-func (e *event) ended() bool { return e.status > 128 }
-func (e *event) look() bool  { return e.do == "read" || e.do == "stat" }
-func (e *event) old() bool   { return strings.HasPrefix(e.do, "old") }
+// wasKilled reports whether a signal ended the operation. It may have done all, a part
+// or nothing, and does nothing after its end.
+func (e *event) wasKilled() bool     { return e.status > 128 }
+func (e *event) isLook() bool        { return e.do == "read" || e.do == "stat" }
+func (e *event) byOlderScript() bool { return strings.HasPrefix(e.do, "old") }
 
 func (e *event) String() string {
-	if e.look() {
+	if e.isLook() {
 		return fmt.Sprintf("%v to %v: %s: %v %q", e.call, e.ret, e.do, e.there, e.raw)
 	}
 	return fmt.Sprintf("%v to %v: %s %s: status %d, %s", e.call, e.ret, e.do, e.id, e.status, e.outcome)
 }
 
-// content is what there is of one shard. The state dir does not count, but for what
-// makes a shard proven: a manifest that is bound to it.
+// content is the state of one shard. The state dir is not part of it, except for the
+// manifest that makes a shard proven.
 type content struct {
 	file bool
-	raw  string // what is in the user file
-	next string // if it is being written: what will be
+	raw  string // the content of the user file
+	next string // while it is being written: the new content
 	busy bool   // it is being written
 	pub  publication
 }
@@ -49,23 +49,23 @@ const (
 	unproven             // by the older script
 )
 
-func (c content) users() []string {
+func (c content) userList() []string {
 	return strings.FieldsFunc(c.raw, func(r rune) bool { return r == '\n' })
 }
 
-// shows says whether a look could have seen this. A write of the list is not seen
-// at once: each byte is the old one or the new one until it has returned.
-func (c content) shows(e *event) bool {
+// couldShow reports whether a look could have seen this content. A write of the list is
+// not atomic: until it returns, each byte may be the old or the new one.
+func (c content) couldShow(e *event) bool {
 	if e.do == "stat" {
 		return e.there == (c.pub != absent)
 	}
 	if !e.there || !c.file {
 		return e.there == c.file
 	}
-	return e.raw == c.raw || c.busy && mixed(e.raw, c.raw, c.next)
+	return e.raw == c.raw || c.busy && mixedBytes(e.raw, c.raw, c.next)
 }
 
-func mixed(seen, was, will string) bool {
+func mixedBytes(seen, was, will string) bool {
 	if len(seen) != len(was) && len(seen) != len(will) {
 		return false
 	}
@@ -77,18 +77,20 @@ func mixed(seen, was, will string) bool {
 	return true
 }
 
-// path is what an operation goes through, from the content it has found.
+// path is the sequence of contents that an operation makes, after the one that it
+// found.
 type path []content
 
-func (p path) last(found content) content {
+func (p path) lastContent(found content) content {
 	if len(p) == 0 {
 		return found
 	}
 	return p[len(p)-1]
 }
 
-// write is how this tool changes the list: padded to its old length, then cut.
-func (p path) write(now content, users []string) path {
+// writeList is how this tool changes the list: it pads the new list to the old length,
+// writes it, and then truncates the file.
+func (p path) writeList(now content, users []string) path {
 	list := strings.Join(users, "\n")
 	image := list
 	if len(list) < len(now.raw) {
@@ -105,27 +107,29 @@ func (p path) write(now content, users []string) path {
 	return p
 }
 
-// rewrite is how the older script does it: emptied, then written.
-func (p path) rewrite(now content, users []string) path {
+// rewriteList is how the older script changes the list: it truncates the file to
+// nothing, and then writes.
+func (p path) rewriteList(now content, users []string) path {
 	now.raw = ""
 	p = append(p, now)
 	now.raw = strings.Join(users, "\n")
 	return append(p, now)
 }
 
-func with(users []string, id string) []string { return append(slices.Clone(users), id) }
-func without(users []string, id string) []string {
+func withUser(users []string, id string) []string { return append(slices.Clone(users), id) }
+func withoutUser(users []string, id string) []string {
 	return slices.DeleteFunc(slices.Clone(users), func(u string) bool { return u == id })
 }
 
-// copySteps is the path of -c, and what it reports. A refused one has no outcome.
+// copySteps returns the path of -c, and its reported outcome. A refused copy has no
+// outcome.
 func copySteps(found content, id string) (p path, outcome string) {
 	now := found
 	if !now.file {
 		now.file, now.raw = true, ""
 		p = append(p, now)
 	}
-	users := now.users()
+	users := now.userList()
 	switch {
 	case now.pub == absent, now.pub == unproven && len(users) == 0 && found.file:
 		outcome = "copied"
@@ -137,24 +141,24 @@ func copySteps(found content, id string) (p path, outcome string) {
 		outcome = "already-on-ssd"
 	}
 	if !slices.Contains(users, id) {
-		p = p.write(now, with(users, id))
+		p = p.writeList(now, withUser(users, id))
 	}
 	return p, outcome
 }
 
-// removeSteps is the path of -r, and what it reports.
+// removeSteps returns the path of -r, and its reported outcome.
 func removeSteps(found content, id string) (p path, outcome string) {
 	if !found.file {
 		return nil, "nothing-to-do"
 	}
-	now, users := found, found.users()
+	now, users := found, found.userList()
 	outcome = "not-registered"
 	registered := slices.Contains(users, id)
 	if registered {
 		outcome = "unregistered"
-		users = without(users, id)
-		p = p.write(now, users)
-		now = p.last(now)
+		users = withoutUser(users, id)
+		p = p.writeList(now, users)
+		now = p.lastContent(now)
 	}
 	if len(users) > 0 || now.pub == unproven && !registered {
 		return p, outcome
@@ -170,22 +174,22 @@ func removeSteps(found content, id string) (p path, outcome string) {
 	return append(p, now), outcome
 }
 
-// olderSteps is the path of the older script, and its status. It opens, and so creates,
-// the user file before it has the lock: there is one.
+// olderSteps returns the path of the older script, and its status. The script creates
+// the user file before it has the lock, so the file exists here.
 func olderSteps(found content, do, id string) (p path, status int) {
-	now, users := found, found.users()
+	now, users := found, found.userList()
 	if do == "old -c" {
 		if now.pub == absent {
 			now.pub = unproven
 			p = append(p, now)
 		}
 		if !slices.Contains(users, id) {
-			p = p.rewrite(now, with(users, id))
+			p = p.rewriteList(now, withUser(users, id))
 		}
 		return p, 0
 	}
-	if users = without(users, id); len(users) > 0 {
-		return p.rewrite(now, users), 0
+	if users = withoutUser(users, id); len(users) > 0 {
+		return p.rewriteList(now, users), 0
 	}
 	if now.pub == absent {
 		return nil, 1
@@ -196,9 +200,9 @@ func olderSteps(found content, do, id string) (p path, status int) {
 	return append(p, now), 0
 }
 
-// paths are those by which the operation can have become what it was seen to be.
-func (e *event) paths(found content) []path {
-	if e.old() {
+// possiblePaths returns the paths that explain the result of the operation.
+func (e *event) possiblePaths(found content) []path {
+	if e.byOlderScript() {
 		p, status := olderSteps(found, e.do, e.id)
 		if !found.file || status != e.status {
 			return nil
@@ -210,7 +214,7 @@ func (e *event) paths(found content) []path {
 		step = copySteps
 	}
 	p, outcome := step(found, e.id)
-	if !e.ended() {
+	if !e.wasKilled() {
 		if outcome != e.outcome {
 			return nil
 		}
@@ -220,7 +224,7 @@ func (e *event) paths(found content) []path {
 	for n := len(p) - 1; n >= 0; n-- {
 		all = append(all, p[:n])
 	}
-	if e.do == "-c" && !found.file { // the user file that it has made goes again
+	if e.do == "-c" && !found.file { // the user file that it made is deleted again
 		all = append(all, path{p[0], found})
 	}
 	return all

@@ -19,12 +19,12 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// A fault is what the layer of internal/sys is told to do.
+// A fault is an instruction to the layer of internal/sys.
 type fault struct {
 	action string
-	at     int    // the call, from 1
-	step   int    // and every step-th after it; 0: no other
-	only   string // calls that count; "": all
+	at     int    // the number of the call, from 1
+	step   int    // and every step-th call after it; 0: no other call
+	only   string // only these calls are counted; "": all
 }
 
 func (f fault) String() string {
@@ -38,8 +38,8 @@ func (f fault) String() string {
 	return text
 }
 
-// env is the environment of a process that is to suffer the fault.
-func (f fault) env(log string) []string {
+// environ returns the environment of a process that gets the fault.
+func (f fault) environ(log string) []string {
 	env := os.Environ()
 	if f.action != "" {
 		at := fmt.Sprintf("%s@%d", f.action, f.at)
@@ -81,8 +81,8 @@ func readLog(path string) (calls []logged, err error) {
 	return calls, err
 }
 
-// acted are the calls that the fault has hit.
-func acted(calls []logged) (hit []logged) {
+// actedCalls returns the calls that the fault hit.
+func actedCalls(calls []logged) (hit []logged) {
 	for _, c := range calls {
 		if c.acted {
 			hit = append(hit, c)
@@ -91,7 +91,7 @@ func acted(calls []logged) (hit []logged) {
 	return hit
 }
 
-// A sweep takes hosts through operations with faults, on one file system.
+// A sweep runs operations with faults on hosts of one file system.
 type sweep struct {
 	t      *testing.T
 	fs     testkit.FS
@@ -104,8 +104,8 @@ type sweep struct {
 	places chan struct{}
 }
 
-// maxViolations is how many a sweep tells of: a fault that is in all operations
-// would drown the one that is not. A long run stops at the first.
+// maxViolations is the number of failures that a sweep reports. With more, a fault in
+// all operations would hide a fault in one. A long run stops at the first.
 func maxViolations() int64 {
 	if *torture > 0 {
 		return 1
@@ -117,7 +117,7 @@ func newSweep(t *testing.T, fs testkit.FS) *sweep {
 	t.Helper()
 	s := &sweep{t: t, fs: fs, bin: faulty(t), logs: t.TempDir(), group: &sync.WaitGroup{}, places: make(chan struct{}, runtime.NumCPU())}
 	for name, steps := range sources {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(s.source(name)), 0o755), plant(s.source(name), steps)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(s.sourcePath(name)), 0o755), plantTree(s.sourcePath(name), steps)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -125,14 +125,14 @@ func newSweep(t *testing.T, fs testkit.FS) *sweep {
 	return s
 }
 
-func (s *sweep) source(name string) string {
+func (s *sweep) sourcePath(name string) string {
 	return filepath.Join(s.fs.Dir, "sources", name, shardName)
 }
 
-// host is one of its own, in the state before the operation.
-func (s *sweep) host(op *operation) (*host, error) {
+// prepareHost makes a host in the state before the operation.
+func (s *sweep) prepareHost(op *operation) (*host, error) {
 	dir := filepath.Join(s.fs.Dir, fmt.Sprint("host", s.hosts.Add(1)))
-	h := &host{s.bin, s.source(op.source), filepath.Join(dir, "locks"), filepath.Join(dir, "ssd"), s.fs.Name == "xfs"}
+	h := &host{s.bin, s.sourcePath(op.source), filepath.Join(dir, "locks"), filepath.Join(dir, "ssd"), s.fs.Name == "xfs"}
 	err := errors.Join(os.MkdirAll(h.locks, 0o755), os.MkdirAll(h.ssd, 0o755))
 	if err == nil && op.prepare != nil {
 		err = op.prepare(h)
@@ -140,7 +140,7 @@ func (s *sweep) host(op *operation) (*host, error) {
 	return h, err
 }
 
-// trial is one run of an operation under a fault.
+// trial is one run of an operation with a fault.
 type trial struct {
 	s     *sweep
 	op    *operation
@@ -151,26 +151,26 @@ type trial struct {
 	calls []logged
 }
 
-// limit is how long a run may take. The longest of them take a second.
+// limit is the longest time of a run. The slowest runs take a second.
 const limit = time.Minute
 
-// statusHung is the status of a run that had to be ended.
+// statusHung is the status of a run that did not end in time.
 const statusHung = -2
 
-// try runs the operation on a new host. The host must be left by leave.
-func (s *sweep) try(op *operation, f fault, jobs int) (*trial, error) {
+// tryFault runs the operation on a new host, which removeHost removes.
+func (s *sweep) tryFault(op *operation, f fault, jobs int) (*trial, error) {
 	t := &trial{s: s, op: op, fault: f, jobs: jobs}
 	var err error
-	if t.h, err = s.host(op); err == nil && op.cold {
+	if t.h, err = s.prepareHost(op); err == nil && op.cold {
 		err = testkit.Evict(t.h.source)
 	}
 	if err != nil {
 		return t, err
 	}
-	mode, id, flags := op.command(t.h, jobs)
+	mode, id, flags := op.commandLine(t.h, jobs)
 	log := filepath.Join(s.logs, filepath.Base(filepath.Dir(t.h.ssd)))
 	c := t.h.command(mode, id, flags...)
-	c.Env = f.env(log)
+	c.Env = f.environ(log)
 	if t.outcome, err = runWithin(limit, c); err != nil {
 		return t, err
 	}
@@ -180,10 +180,10 @@ func (s *sweep) try(op *operation, f fault, jobs int) (*trial, error) {
 	return t, err
 }
 
-func (t *trial) leave() error { return os.RemoveAll(filepath.Dir(t.h.ssd)) }
+func (t *trial) removeHost() error { return os.RemoveAll(filepath.Dir(t.h.ssd)) }
 
-// runWithin is run with an end: a process that takes too long is told to print
-// where it stands.
+// runWithin runs a command with a time limit. A process that takes longer gets SIGQUIT
+// and prints its stacks.
 func runWithin(limit time.Duration, c *exec.Cmd) (outcome, error) {
 	var out, err bytes.Buffer
 	c.Stdout, c.Stderr = &out, &err
@@ -193,32 +193,32 @@ func runWithin(limit time.Duration, c *exec.Cmd) (outcome, error) {
 	var hung atomic.Bool
 	timer := time.AfterFunc(limit, func() {
 		hung.Store(true)
-		c.Process.Signal(syscall.SIGQUIT) //nolint:errcheck // it has just ended
+		_ = c.Process.Signal(syscall.SIGQUIT) // it may have just ended
 	})
 	defer timer.Stop()
-	c.Wait() //nolint:errcheck // the status says it
-	o := outcome{status(c.ProcessState), out.String(), err.String()}
+	_ = c.Wait() // status returns the result
+	o := outcome{statusOf(c.ProcessState), out.String(), err.String()}
 	if hung.Load() {
 		o.status = statusHung
 	}
 	return o, nil
 }
 
-// each runs check for a trial, beside others.
-func (s *sweep) each(op *operation, f fault, jobs int, check func(*trial) error) {
+// startTrial runs a trial and its check in parallel with others.
+func (s *sweep) startTrial(op *operation, f fault, jobs int, check func(*trial) error) {
 	if s.failed.Load() >= maxViolations() {
 		return
 	}
 	s.places <- struct{}{}
 	s.group.Go(func() {
 		defer func() { <-s.places }()
-		s.now(op, f, jobs, check)
+		s.runTrial(op, f, jobs, check)
 	})
 }
 
-// now is each, at once.
-func (s *sweep) now(op *operation, f fault, jobs int, check func(*trial) error) *trial {
-	t, err := s.try(op, f, jobs)
+// runTrial runs a trial and its check.
+func (s *sweep) runTrial(op *operation, f fault, jobs int, check func(*trial) error) *trial {
+	t, err := s.tryFault(op, f, jobs)
 	if err == nil {
 		err = check(t)
 	}
@@ -227,26 +227,26 @@ func (s *sweep) now(op *operation, f fault, jobs int, check func(*trial) error) 
 		s.t.Errorf("%v\n%v", err, t)
 		return t
 	}
-	if err := t.leave(); err != nil {
+	if err := t.removeHost(); err != nil {
 		s.t.Error(err)
 	}
 	return t
 }
 
-// bases are the calls of operations that nothing disturbs, by file system and
-// operation.
+// bases are the calls of operations without faults, by file system and operation.
 var bases = struct {
 	mu sync.Mutex
 	of map[string][]logged
 }{of: map[string][]logged{}}
 
-// base are the calls of the operation without a fault: about as many as with one.
-func (s *sweep) base(op *operation, jobs int) []logged {
+// baseCalls returns the calls of the operation without a fault. With a fault there are
+// about as many.
+func (s *sweep) baseCalls(op *operation, jobs int) []logged {
 	bases.mu.Lock()
 	defer bases.mu.Unlock()
 	key := fmt.Sprint(s.fs.Name, op.name, jobs)
 	if len(bases.of[key]) == 0 {
-		bases.of[key] = s.now(op, fault{}, jobs, (*trial).undisturbed).calls
+		bases.of[key] = s.runTrial(op, fault{}, jobs, (*trial).checkUndisturbed).calls
 	}
 	if len(bases.of[key]) == 0 {
 		s.t.Fatalf("operation %q has no calls", op.name)
@@ -254,8 +254,8 @@ func (s *sweep) base(op *operation, jobs int) []logged {
 	return bases.of[key]
 }
 
-// kindsOf counts the kinds of calls, as they are met.
-func kindsOf(calls []logged) (kinds []string, of map[string]int) {
+// countKinds counts the calls of each kind. kinds is in the order of their first calls.
+func countKinds(calls []logged) (kinds []string, of map[string]int) {
 	of = map[string]int{}
 	for _, c := range calls {
 		if of[c.op]++; of[c.op] == 1 {
@@ -265,10 +265,10 @@ func kindsOf(calls []logged) (kinds []string, of map[string]int) {
 	return kinds, of
 }
 
-// String is what is needed to see it again.
+// String returns everything that is needed to repeat the trial.
 func (t *trial) String() string {
-	mode, id, flags := t.op.command(t.h, t.jobs)
+	mode, id, flags := t.op.commandLine(t.h, t.jobs)
 	last := t.calls[max(len(t.calls)-15, 0):]
-	return fmt.Sprintf("operation %q on %s\n%v %q\n%v\nits last calls: %v\nhit: %v\non the host now:\n%s",
-		t.op.name, t.s.fs.Name, t.fault, t.h.command(mode, id, flags...).Args, t.outcome, last, acted(t.calls), t.h.listing())
+	return fmt.Sprintf("operation %q on %s\n%v %q\n%v\nlast calls: %v\nhit by the fault: %v\nfiles on the host:\n%s",
+		t.op.name, t.s.fs.Name, t.fault, t.h.command(mode, id, flags...).Args, t.outcome, last, actedCalls(t.calls), t.h.listFiles())
 }

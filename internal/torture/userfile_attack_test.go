@@ -12,8 +12,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// userFileSwaps are what others may do in a lock dir that all may write to, as far
-// as its sticky bit lets them, and more.
+// userFileSwaps are attacks in a lock dir that all users may write to. Some of them are
+// more than its sticky bit allows.
 func (s *scene) userFileSwaps() map[string]func() error {
 	theirs := func(_, name string) testkit.Step {
 		return func(root string) error {
@@ -22,29 +22,29 @@ func (s *scene) userFileSwaps() map[string]func() error {
 	}
 	swaps := map[string]func() error{}
 	for kind, make := range map[string]func(root, name string) testkit.Step{
-		"link": linkTo("../victim/file"), "hard link": hardLinkTo(s.victim + "/file"), "FIFO": fifo, "directory": dir, "theirs": theirs,
+		"link": linkTo("../victim/file"), "hard link": hardLinkTo(s.victim + "/file"), "FIFO": makeFIFO, "directory": makeDir, "theirs": theirs,
 	} {
-		swaps["user file, "+kind] = func() error { return s.swap(shardName+".lock", make)(s.locks) }
+		swaps["user file, "+kind] = func() error { return s.swapName(shardName+".lock", make)(s.locks) }
 		swaps["log, "+kind] = func() error {
 			path := filepath.Join(s.locks, shardName+".lock.log")
 			if err := os.WriteFile(path, nil, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 				return err
 			}
-			return s.swap(shardName+".lock.log", make)(s.locks)
+			return s.swapName(shardName+".lock.log", make)(s.locks)
 		}
 	}
 	return swaps
 }
 
-// withUsers is a scene whose shard has users, in a lock dir for everybody. A list
-// that is longer than a page is changed with a log beside it.
+// withUsers makes a scene with users, in a lock dir for all users. A list longer than a
+// page is changed with a log next to it.
 func withUsers(t *testing.T, users string, long bool) *scene {
 	s := newScene(t)
 	testkit.Apply(t, s.base, testkit.Chmod("locks", 0o1777))
 	if users == "" {
 		return s
 	}
-	s.publish(t)
+	s.publishShard(t)
 	if long {
 		users += strings.Repeat("\nsomeone-else", 1000)
 	}
@@ -52,8 +52,8 @@ func withUsers(t *testing.T, users string, long bool) *scene {
 	return s
 }
 
-// The user file and its log change into links to a victim, FIFOs, directories and
-// another's file, while a user is registered, unregistered, or the shard removed.
+// The user file and its log change into links to a victim, FIFOs, directories and files
+// of another user, while a user is registered or unregistered, or the shard is removed.
 func TestUserFileIsSwapped(t *testing.T) {
 	testkit.NeedRoot(t)
 	rounds(t, 0.02, func(t *testing.T, r *round) {
@@ -64,15 +64,15 @@ func TestUserFileIsSwapped(t *testing.T) {
 			{"-c", "a", "", false}, {"-c", "b", "a", false}, {"-c", "b", "a", true},
 			{"-r", "b", "a\nb", false}, {"-r", "b", "a\nb", true}, {"-r", "a", "a", false},
 		} {
-			lines := calls(t, withUsers(t, c.users, c.long).command(c.mode, c.id))
+			lines := callsOf(t, withUsers(t, c.users, c.long).command(c.mode, c.id))
 			for name := range newScene(t).userFileSwaps() {
 				if r.leavesOut(4) {
 					continue
 				}
-				for _, fault := range r.moments(lines, shardName+".lock", 1) {
+				for _, fault := range r.attackMoments(lines, shardName+".lock", 1) {
 					t.Run(fmt.Sprint(c.mode, ", ", name, ", ", fault), func(t *testing.T) {
 						s := withUsers(t, c.users, c.long)
-						if err := s.attacked(s.command(c.mode, c.id), fault, s.userFileSwaps()[name]); err != nil {
+						if err := s.checkAttacked(s.command(c.mode, c.id), fault, s.userFileSwaps()[name]); err != nil {
 							t.Fatal(err)
 						}
 					})

@@ -17,11 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// witness runs processes on the shards of one host, and notes what all of them, and
-// whoever looks at what they do, have seen.
+// witness runs processes on the shards of one host, and notes the results of all
+// processes and of those that look at the shards without a lock.
 type witness struct {
-	shards []*host // with one lock dir and one SSD dir
-	old    string  // the older script, "" without it
+	shards []*host // they share a lock dir and an SSD dir
+	old    string  // the older script; "": not used
 
 	began   time.Time
 	started atomic.Int64
@@ -29,16 +29,16 @@ type witness struct {
 	history []history // of each shard
 }
 
-func watch(shards ...*host) *witness {
+func newWitness(shards ...*host) *witness {
 	return &witness{shards: shards, began: time.Now(), history: make([]history, len(shards))}
 }
 
-// task is one process to be.
+// task is one process to run.
 type task struct {
 	shard  int
 	do, id string // as in an event, or --list, --verify
 	flags  []string
-	fault  string         // as in SHARD_TO_SSD_FAULT, or with "op:" before it for calls of op only
+	fault  string         // as in SHARD_TO_SSD_FAULT; a prefix "op:" limits it to calls of op
 	signal syscall.Signal // 0: none
 	after  time.Duration
 }
@@ -47,7 +47,7 @@ func (k task) String() string {
 	return fmt.Sprintf("%s %s %s %v", k.do, k.id, strings.Join(k.flags, " "), k.fault)
 }
 
-// process is one that runs.
+// process is a running task.
 type process struct {
 	task
 	event
@@ -55,7 +55,7 @@ type process struct {
 	out, err bytes.Buffer
 	hung     *time.Timer
 
-	waits  chan struct{} // closed when it says that it waits for the lock
+	waits  chan struct{} // closed when it reports that it waits for the lock
 	once   sync.Once     // closes it
 	halted chan struct{} // closed when it has stopped
 	ended  chan struct{} // closed when it has ended, and result is there
@@ -63,27 +63,27 @@ type process struct {
 	failed error
 }
 
-// Write takes what the process says on standard error.
+// Write takes the standard error of the process.
 func (p *process) Write(text []byte) (int, error) {
 	if bytes.Contains(text, []byte("Waiting for the lock")) {
-		p.once.Do(func() { close(p.waits) }) // a second time for the state dir's
+		p.once.Do(func() { close(p.waits) }) // the wait for the state dir is reported, too
 	}
 	return p.err.Write(text)
 }
 
-// tooLong is when a process is taken to hang, and killed.
+// tooLong is the time after which a process counts as hanging and is killed.
 const tooLong = 30 * time.Second
 
-// now is the monotonic clock.
-func (w *witness) now() time.Duration { return time.Since(w.began) }
+// elapsed is the monotonic time.
+func (w *witness) elapsed() time.Duration { return time.Since(w.began) }
 
-func (w *witness) note(shard int, e event) {
+func (w *witness) noteEvent(shard int, e event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.history[shard] = append(w.history[shard], e)
 }
 
-// command is the process of a task, not begun.
+// command returns the command of a task. It is not started.
 func (w *witness) command(k task) *exec.Cmd {
 	h := w.shards[k.shard]
 	if do, old := strings.CutPrefix(k.do, "old "); old {
@@ -92,11 +92,11 @@ func (w *witness) command(k task) *exec.Cmd {
 	return h.command(k.do, k.id, append(k.flags, "--json")...)
 }
 
-func (w *witness) start(k task) (*process, error) {
+func (w *witness) startProcess(k task) (*process, error) {
 	w.started.Add(1)
 	p := &process{task: k, Cmd: w.command(k), waits: make(chan struct{}), halted: make(chan struct{}), ended: make(chan struct{})}
 	p.Stdout, p.Stderr = &p.out, p
-	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // one that has stopped itself must not stay
+	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a stopped process must not outlive the test
 	if k.fault != "" {
 		only, fault, cut := strings.Cut(k.fault, ":")
 		if !cut {
@@ -104,7 +104,7 @@ func (w *witness) start(k task) (*process, error) {
 		}
 		p.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT_ONLY="+only, "SHARD_TO_SSD_FAULT="+fault)
 	}
-	p.event = event{do: k.do, id: k.id, call: w.now()}
+	p.event = event{do: k.do, id: k.id, call: w.elapsed()}
 	if err := p.Start(); err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (w *witness) start(k task) (*process, error) {
 	}
 	go func() {
 		defer close(p.ended)
-		p.result, p.failed = w.end(p)
+		p.result, p.failed = w.waitEnd(p)
 	}()
 	return p, nil
 }
@@ -133,9 +133,8 @@ func (p *process) watchForStop() {
 	}
 }
 
-// settled waits until the process goes no further: it has stopped, or ended, or
-// waits for the lock.
-func (p *process) settled() {
+// waitSettled waits until the process has stopped, has ended, or waits for the lock.
+func (p *process) waitSettled() {
 	select {
 	case <-p.halted:
 	case <-p.waits:
@@ -143,8 +142,8 @@ func (p *process) settled() {
 	}
 }
 
-// goOn lets a stopped process go on, to its end or until it waits for the lock.
-func (p *process) goOn() error {
+// resume continues a stopped process, until it ends or waits for the lock.
+func (p *process) resume() error {
 	if err := p.Process.Signal(syscall.SIGCONT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
@@ -155,8 +154,9 @@ func (p *process) goOn() error {
 	return nil
 }
 
-// end waits for the process, notes what it did, and says whether it ended as it may.
-func (w *witness) end(p *process) (o outcome, err error) {
+// waitEnd waits for the process, notes its result, and reports an end that is not
+// allowed.
+func (w *witness) waitEnd(p *process) (o outcome, err error) {
 	if p.signal != 0 {
 		timer := time.AfterFunc(p.after, func() { p.Process.Signal(p.signal) })
 		defer timer.Stop()
@@ -164,33 +164,33 @@ func (w *witness) end(p *process) (o outcome, err error) {
 	failed := p.Wait()
 	p.hung.Stop()
 	e := p.event
-	e.ret = w.now()
+	e.ret = w.elapsed()
 	var exit *exec.ExitError
 	if failed != nil && !errors.As(failed, &exit) {
 		return o, failed
 	}
-	o = outcome{status(p.ProcessState), p.out.String(), p.err.String()}
+	o = outcome{statusOf(p.ProcessState), p.out.String(), p.err.String()}
 	e.status = o.status
-	if why := w.wrong(p.task, o); why != "" {
+	if why := w.wrongEnd(p.task, o); why != "" {
 		return o, fmt.Errorf("%s: %q: %v", why, p.Args, o)
 	}
 	if (p.task.do == "--list" || p.task.do == "--verify") || o.status == 5 {
-		return o, nil // has no effect, and nothing follows from it
+		return o, nil // it has no effect and proves nothing
 	}
-	if o.status == 0 && !e.old() {
+	if o.status == 0 && !e.byOlderScript() {
 		var result struct{ Outcome string }
 		if err := json.Unmarshal(p.out.Bytes(), &result); err != nil {
 			return o, fmt.Errorf("%q: %w: %v", p.Args, err, o)
 		}
 		e.outcome = result.Outcome
 	}
-	w.note(p.shard, e)
+	w.noteEvent(p.shard, e)
 	return o, nil
 }
 
-// perform runs a task to its end.
-func (w *witness) perform(k task) (o outcome, err error) {
-	p, err := w.start(k)
+// runTask runs a task and waits for its end.
+func (w *witness) runTask(k task) (o outcome, err error) {
+	p, err := w.startProcess(k)
 	if err != nil {
 		return o, err
 	}
@@ -198,16 +198,17 @@ func (w *witness) perform(k task) (o outcome, err error) {
 	return p.result, p.failed
 }
 
-// wrong says why a process may not end like this.
-func (w *witness) wrong(k task, o outcome) string {
+// wrongEnd explains why a process must not end like this. It is empty for an allowed
+// end.
+func (w *witness) wrongEnd(k task, o outcome) string {
 	switch {
 	case o.status == 0, k.signal != 0 && o.status == 128+int(k.signal):
 		return ""
 	case o.status == 5 && len(k.flags) > 0, o.status == 137 && strings.Contains(k.fault, "kill"):
 		return ""
 	case k.do == "old -r" && o.status == 1 && strings.Contains(o.err, "FileNotFoundError"):
-		return "" // it was not there to be removed; nothing was changed
-	case k.do == "--verify" && o.status == 1: // removed, or not yet there
+		return "" // there was nothing to remove
+	case k.do == "--verify" && o.status == 1: // removed, or not yet published
 		return ""
 	case k.do == "--verify":
 		return "a false alarm"
@@ -215,21 +216,21 @@ func (w *witness) wrong(k task, o outcome) string {
 	return "failed for no reason"
 }
 
-func (w *witness) stat(shard int) {
-	e := event{do: "stat", call: w.now()}
+func (w *witness) statShard(shard int) {
+	e := event{do: "stat", call: w.elapsed()}
 	_, err := os.Lstat(w.shards[shard].published())
-	e.there, e.ret = err == nil, w.now()
-	w.note(shard, e)
+	e.there, e.ret = err == nil, w.elapsed()
+	w.noteEvent(shard, e)
 }
 
-// read notes what is in a user file. One that is unlinked by now says nothing of
-// the one that there is.
-func (w *witness) read(shard int) error {
-	e := event{do: "read", call: w.now()}
+// readUserFile notes the content of a user file. If the file is unlinked by now, it
+// proves nothing about the current one.
+func (w *witness) readUserFile(shard int) error {
+	e := event{do: "read", call: w.elapsed()}
 	file, err := os.Open(w.shards[shard].userFile())
 	if errors.Is(err, os.ErrNotExist) {
-		e.ret = w.now()
-		w.note(shard, e)
+		e.ret = w.elapsed()
+		w.noteEvent(shard, e)
 		return nil
 	}
 	if err != nil {
@@ -246,15 +247,15 @@ func (w *witness) read(shard int) error {
 	if err != nil || s.Sys().(*syscall.Stat_t).Nlink == 0 {
 		return err
 	}
-	e.ret = w.now()
-	w.note(shard, e)
+	e.ret = w.elapsed()
+	w.noteEvent(shard, e)
 	return nil
 }
 
 func (w *witness) explain() error {
 	var all error
 	for i, h := range w.history {
-		count("processes, and looks at what they do, put in order", len(h))
+		count("processes and looks at them, put in order", len(h))
 		if err := h.explain(); err != nil {
 			all = errors.Join(all, fmt.Errorf("shard %s: %w", w.shards[i].name(), err))
 		}
