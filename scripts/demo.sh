@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Two services share a sample shard: the commands, what they say (in order, so all
-# on standard output), and the bytes of the user file. Fails if one of them does
-# something else than it should.
+# demo.sh PROGRAM lets two services share a sample shard. It shows the commands, their
+# output (all on standard output, to keep the order), and the bytes of the user file.
+# It fails if a result is not as expected.
 set -euo pipefail
 
 PATH="$(cd "$(dirname "$1")" && pwd):$PATH"
@@ -9,7 +9,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 
-# The sample: a few files of a search shard, in a directory.
+# The sample is a directory with a few files of a search shard.
 mkdir -p lockdir ssddir data/shard2/segments
 for segment in 1 2 3; do
     head -c 5000000 /dev/urandom >"data/shard2/segments/$segment.bin"
@@ -23,7 +23,7 @@ step() {
     "$@" 2>&1
 }
 
-# users EXPECTED shows the bytes of the user file, and checks them.
+# users EXPECTED shows the bytes of the user file and compares them.
 users() {
     echo "\$ od -An -c lockdir/shard2.lock"
     od -An -c lockdir/shard2.lock
@@ -44,6 +44,6 @@ diff -r data/shard2 ssddir/shard2
 step shard_to_ssd -r -l lockdir -s ssddir -i instance2 data/shard2
 step ls lockdir ssddir
 if [ -e lockdir/shard2.lock ] || [ -e ssddir/shard2 ]; then
-    echo "demo: the last user is gone, the shard or its user file is not" >&2
+    echo "demo: the last user was removed, but the shard or its user file is left" >&2
     exit 1
 fi

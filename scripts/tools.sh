@@ -6,7 +6,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 all() { [ "${SHARD_TO_SSD_TESTS:-}" = all ]; }
 
-# missing prints the packages of the tools that are not here.
+# missing prints the packages of the tools that are not installed.
 missing() {
     local pair
     for pair in xxhsum:xxhash rsync:rsync strace:strace getfacl:acl setfattr:attr mkfs.xfs:xfsprogs \
@@ -14,7 +14,7 @@ missing() {
         /usr/bin/time:time chromium:chromium; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
-    [ -e /usr/include/stdlib.h ] || echo libc6-dev # gcc alone does not bring it
+    [ -e /usr/include/stdlib.h ] || echo libc6-dev # gcc does not depend on it
 }
 
 install_tools() {

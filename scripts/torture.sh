@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# torture.sh TIME [SEED] breaks the program in every way that the tests know, whole
-# and at random, for about TIME (30m, 2h), and stops at the first promise that is
-# broken, with what repeats it. Prints how much of each was tried. The output of
-# all is in logs/torture.log.
+# torture.sh TIME [SEED] runs complete and random rounds of internal/torture for about
+# TIME (30m, 2h), and then all fuzz targets. It stops at the first broken promise and
+# prints the command that repeats it. At the end it prints the number of trials of
+# each kind. The complete output is in logs/torture.log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
 
 seconds=$(sed -nE 's/^([0-9]+)s$/\1/p; s/^([0-9]+)m$/\1*60/p; s/^([0-9]+)h$/\1*3600/p' <<<"$1")
-[ -n "$seconds" ] || { echo "torture: $1: wanted a time such as 90s, 30m or 8h" >&2; exit 2; }
+[ -n "$seconds" ] || { echo "torture: want a time such as 90s, 30m or 8h, got $1" >&2; exit 2; }
 seconds=$((seconds))
 seed=${2:-$(date +%s)}
 
@@ -17,12 +17,12 @@ mkdir -p logs
 log=$PWD/logs/torture.log
 : >"$log"
 
-# Images of disks in memory are faster, and nothing here is about the speed of one.
+# Disk images in memory are faster, and these tests do not measure the speed of a disk.
 if [ "$(id -u)" = 0 ] && [ "$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)" -gt $((8 << 20)) ]; then
     export TMPDIR=/dev/shm
 fi
 
-# Show what a reader waits for; after a failure all of it.
+# show prints the results, and after a failure the last 400 lines of the output.
 show() {
     tee -a "$log" | awk '
         /^--- (PASS|SKIP)/ || /^tried:/ || /^ok  / || /^fuzz:/ { print; fflush() }
@@ -32,10 +32,11 @@ show() {
 }
 
 echo "seed $seed"
-# fuzz_all COUNT runs the targets that it reads, and says how much it tried.
+# fuzz_all COUNT runs the targets that it reads from standard input, and prints the
+# number of inputs.
 fuzz_all() {
     local package target output tried inputs=0 each=$((seconds / 8 / $1))
-    each=$((each > 0 ? each : 1)) # 0 would be for ever
+    each=$((each > 0 ? each : 1)) # with 0 it would never end
     output=$(mktemp)
     while read -r package target; do
         echo "fuzz: $target of $package, $each s"
@@ -52,4 +53,4 @@ targets=$(go list ./... | while read -r package; do
     go test "$package" -list '^Fuzz' | sed -n "s|^Fuzz|$package &|p"
 done)
 fuzz_all "$(wc -l <<<"$targets")" <<<"$targets" 2>&1 | show
-echo "torture: nothing broke in $SECONDS seconds"
+echo "torture: no failure in $SECONDS seconds"

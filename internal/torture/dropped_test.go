@@ -152,15 +152,23 @@ func (c *cutter) checkReliable() error {
 	return err
 }
 
+// syncStep is the distance of the syncs that a bounded round cuts at.
+const syncStep = 3
+
 // cutAtSyncs cuts the power at the end of the story, and after each sync in it. A
-// bounded round takes one sync in syncsPerCut, from a random one on.
-func (c *cutter) cutAtSyncs() (tried int, err error) {
+// bounded round takes every third sync, from a random one on.
+func (c *cutter) cutAtSyncs(r *round) (tried int, err error) {
+	first, step := 1, 1
+	if !r.full {
+		first, step = 1+r.IntN(syncStep), syncStep
+	}
 	o, err := c.cutOnce(nil, syncs)
 	if err == nil && o.status != 0 {
 		err = fmt.Errorf("%s without a fault: %v", c.name, o)
 	}
-	for tried = 1; err == nil && (tried == 1 || o.status == 137); tried++ {
-		o, err = c.cutOnce(nil, syncs, fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-after@%d", tried))
+	for n := first; err == nil && (n == first || o.status == 137); n += step {
+		o, err = c.cutOnce(nil, syncs, fmt.Sprintf("SHARD_TO_SSD_FAULT=kill-after@%d", n))
+		tried++
 	}
 	return tried, err
 }
@@ -173,7 +181,7 @@ func TestOnlySyncedSurvives(t *testing.T) {
 			if r.over() {
 				break
 			}
-			n, err := newCutter(t, &s).cutAtSyncs()
+			n, err := newCutter(t, &s).cutAtSyncs(r)
 			if err != nil {
 				t.Fatal(err)
 			}
