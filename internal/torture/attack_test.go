@@ -159,10 +159,10 @@ func (r *round) leavesOut(n int) bool { return !r.full && r.IntN(n) > 0 }
 func (s *scene) swapName(name string, make func(root, name string) testkit.Step) func(root string) error {
 	return func(root string) error {
 		aside := filepath.Join(s.base, "aside")
-		err := os.Mkdir(aside, 0o700)
-		if err == nil {
-			err = os.Rename(filepath.Join(root, name), aside+"/it")
+		if err := os.Mkdir(aside, 0o700); err != nil {
+			return err
 		}
+		err := os.Rename(filepath.Join(root, name), aside+"/old")
 		if err == nil {
 			err = make(root, name)(root)
 		}

@@ -22,8 +22,8 @@ var errorNumbers = []unix.Errno{unix.EIO, unix.ENOSPC, unix.EDQUOT, unix.EROFS, 
 // those after which it continues only if no part of the file was copied yet, and those
 // that are final.
 var errorTables = []struct {
-	call, operation        string
-	goesOn, goesOn1, final []unix.Errno
+	call, operation               string
+	continues, ifUntouched, final []unix.Errno
 }{
 	{"copy_file_range", "copy range",
 		[]unix.Errno{unix.ENOSYS, unix.EXDEV, unix.EOPNOTSUPP, unix.EINVAL, unix.EPERM, unix.EINTR},
@@ -453,8 +453,8 @@ func TestTablesOfErrors(t *testing.T) {
 					}
 				}
 			}
-			each(table.goesOn, (*trial).undisturbedBy)
-			each(table.goesOn1, (*trial).checkNotBegun)
+			each(table.continues, (*trial).undisturbedBy)
+			each(table.ifUntouched, (*trial).checkNotBegun)
 			each(table.final, (*trial).mustFail)
 		}
 		s.group.Wait()

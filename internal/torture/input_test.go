@@ -101,7 +101,7 @@ func checkRefusals(t *testing.T, table []refusal) {
 			if n := len(regexp.MustCompile(`(?m)^ERROR:`).FindAllString(o.err, -1)); n != 1 {
 				t.Errorf("%q: %d lines with errors: %v", c.args, n, o)
 			}
-			if err := jsonSays(o); err != nil {
+			if err := checkJSON(o); err != nil {
 				t.Errorf("%q: %v", c.args, err)
 			}
 			if lines := c.unexpectedChanges(changed); len(lines) > 0 {
@@ -115,8 +115,8 @@ func checkRefusals(t *testing.T, table []refusal) {
 	}
 }
 
-// jsonSays wants one line of JSON with the status and the error.
-func jsonSays(o outcome) error {
+// checkJSON wants one line of JSON with the status and the error.
+func checkJSON(o outcome) error {
 	var r struct {
 		Status *int
 		Error  string

@@ -153,7 +153,11 @@ func TestLiesAreFound(t *testing.T) {
 							}
 						}
 						n++
-						if err := lieOnce(disk, h, flags, faults, times, fmt.Sprintf("%q reads back from the SSD different from the source in bytes [%d, %d)", spot.file, spot.from, spot.to)); err != nil {
+						for i := range faults {
+							faults[i].Times = times
+						}
+						want := fmt.Sprintf("%q reads back from the SSD different from the source in bytes [%d, %d)", spot.file, spot.from, spot.to)
+						if err := copyWithLies(disk, h, flags, faults, want); err != nil {
 							t.Fatalf("byte %d of %s is %s (%d times): %v", spot.at, spot.file, lie, times, err)
 						}
 					}
@@ -164,20 +168,18 @@ func TestLiesAreFound(t *testing.T) {
 	})
 }
 
-// lieOnce has the disk lie once, which a second try mends; twice; or, 0, for good.
-func lieOnce(disk *faultfs.FS, h *host, flags []string, faults []faultfs.Fault, times int, named string) error {
-	for i := range faults {
-		faults[i].Times = times
-	}
+// copyWithLies copies while the disk lies. A second try repairs a single lie. Two lies,
+// or lies that last, must be reported with the text named.
+func copyWithLies(disk *faultfs.FS, h *host, flags []string, faults []faultfs.Fault, named string) error {
 	return tryCopy(disk, h, fmt.Sprint(faults), injectFaults(disk, faults...), flags, func(o outcome) error {
-		if times == 1 {
+		if faults[0].Times == 1 {
 			if o.status != 0 {
-				return errors.New("a lie that does not stay is an error")
+				return errors.New("a lie that does not last is an error")
 			}
 			return h.checkSound([]string{"a"})
 		}
 		if o.status != 3 || !strings.Contains(o.err, named) {
-			return fmt.Errorf("wanted status 3 and %q", named)
+			return fmt.Errorf("want status 3 and %q", named)
 		}
 		return errors.Join(h.checkNotPublished(), h.checkTraceless())
 	})
@@ -228,7 +230,7 @@ func TestFailuresAreNamed(t *testing.T) {
 				n++
 				named := strings.ReplaceAll(f.named, "$DISK", disk.Dir)
 				err := tryCopy(disk, h, fmt.Sprintf("%+v", f.fault), injectFaults(disk, f.fault), flags, func(o outcome) error {
-					if err := saysWhere(o, &f.fault, named); err != nil {
+					if err := checkErrorNames(o, &f.fault, named); err != nil {
 						return err
 					}
 					return h.checkNotPublished()
@@ -244,9 +246,9 @@ func TestFailuresAreNamed(t *testing.T) {
 
 var atOffset = regexp.MustCompile(`at offset (\d+): input/output error`)
 
-// saysWhere wants the operation, the path and the cause in the error. For a transfer it
+// checkErrorNames wants the operation, the path and the cause in the error. For a transfer it
 // wants the offset: that of the byte, or where its piece of up to a block began.
-func saysWhere(o outcome, f *faultfs.Fault, named string) error {
+func checkErrorNames(o outcome, f *faultfs.Fault, named string) error {
 	if o.status != 1 || !strings.Contains(o.err, named) || !strings.Contains(o.err, "input/output error") {
 		return fmt.Errorf("want status 1 and %q", named)
 	}

@@ -147,12 +147,13 @@ func attachLoop(path string) (device string, fd int, err error) {
 		if fd, err = unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 			return "", -1, fmt.Errorf("open %s: %w", device, err)
 		}
-		err = unix.IoctlLoopConfigure(fd, &config)
-		if err == nil {
+		switch err = unix.IoctlLoopConfigure(fd, &config); err {
+		case nil:
 			return device, fd, nil
-		}
-		unix.Close(fd)
-		if err != unix.EBUSY { // another process was faster
+		case unix.EBUSY: // another process was faster
+			unix.Close(fd)
+		default:
+			unix.Close(fd)
 			return "", -1, fmt.Errorf("configure %s: %w", device, err)
 		}
 	}

@@ -268,11 +268,10 @@ func TestManifestIsHostile(t *testing.T) {
 	}
 	for what, end := range map[string]string{"endless line": "", "endless name": file + `"`, "endless sums": "s " + strings.Repeat("0000000000000001 ", 1000)} {
 		put := func(path string) error {
-			err := writeText(append(withoutTrailer(d.goodManifest(t)), end...))(path)
-			if err == nil {
-				err = os.Truncate(path, 4<<30)
+			if err := writeText(append(withoutTrailer(d.goodManifest(t)), end...))(path); err != nil {
+				return err
 			}
-			return err
+			return os.Truncate(path, 4<<30)
 		}
 		if err := d.tryManifest(what, put); err != nil {
 			t.Error(err)

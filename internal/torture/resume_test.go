@@ -38,7 +38,7 @@ func TestKilledTenTimes(t *testing.T) {
 			if o.status != 128+9 {
 				t.Fatalf("run %d was not killed: %v", n, o)
 			}
-			if now := saysKept(o.err); now < kept && now >= 0 {
+			if now := reportedKept(o.err); now < kept && now >= 0 {
 				t.Errorf("run %d kept %d bytes, an earlier one %d: %v", n, now, kept, o)
 			} else {
 				kept = max(kept, now)
@@ -146,9 +146,9 @@ func (r *round) killEarly(calls []logged) fault {
 
 var keptLine = regexp.MustCompile(`Going on with an interrupted copy of shard shard: (\d+) of (\d+) bytes`)
 
-// saysKept returns the size of the kept copy as reported in the message; -1 without
+// reportedKept returns the size of the kept copy as reported in the message; -1 without
 // such a message.
-func saysKept(said string) int64 {
+func reportedKept(said string) int64 {
 	m := keptLine.FindStringSubmatch(said)
 	if m == nil {
 		return -1
@@ -172,15 +172,15 @@ func (k *marathon) checkCompleted(t *testing.T, o outcome, kept int64) {
 	for _, u := range r.Engines {
 		moved += u.Bytes
 	}
-	if r.Bytes != k.size || moved+r.ResumedBytes != k.size || r.ResumedBytes != saysKept(o.err) || r.ResumedBytes < kept {
+	if r.Bytes != k.size || moved+r.ResumedBytes != k.size || r.ResumedBytes != reportedKept(o.err) || r.ResumedBytes < kept {
 		t.Errorf("%d bytes were kept before, the last run kept %d and moved %d of %d: %v", kept, r.ResumedBytes, moved, k.size, o)
 	}
 }
 
 // Messages of a copy about the interrupted copy that it finds.
 const (
-	goesOn    = "Going on with an interrupted copy of shard"
-	discarded = "Discarded an interrupted copy of shard"
+	resumedMessage   = "Going on with an interrupted copy of shard"
+	discardedMessage = "Discarded an interrupted copy of shard"
 )
 
 // outsideTree is next to the host and must not change.
@@ -227,12 +227,12 @@ type damage struct {
 // stageDamages returns the damages for a tree, or for a single file, whose journal
 // exists.
 func stageDamages(isFile bool) (list []damage) {
-	says := map[string]string{"plan": goesOn, "journal": discarded, "stage": discarded}
+	says := map[string]string{"plan": resumedMessage, "journal": discardedMessage, "stage": discardedMessage}
 	entries := map[string]bool{"plan": false, "journal": false, "stage": !isFile}
 	if !isFile {
 		for name, isDir := range map[string]bool{"d": true, "ro": true, "d/empty": false, "d/small": false, "big": false, "sparse": false, "z": true, "z/big": false, "d/link": false} {
 			entries["stage/"+name] = isDir
-			says["stage/"+name] = goesOn
+			says["stage/"+name] = resumedMessage
 		}
 	}
 	for name, isDir := range entries {
@@ -241,16 +241,16 @@ func stageDamages(isFile bool) (list []damage) {
 		}
 	}
 	return append(list,
-		damage{"plan missing", testkit.Remove("plan"), goesOn},
-		damage{"plan empty", testkit.Truncate("plan", 0), goesOn},
-		damage{"journal missing", testkit.Remove("journal"), discarded},
-		damage{"journal empty", testkit.Truncate("journal", 0), discarded},
-		damage{"journal with half a header", testkit.Truncate("journal", 15), discarded},
-		damage{"journal with a header only", testkit.Truncate("journal", 16), goesOn},
-		damage{"journal with half a sum", testkit.Truncate("journal", 20), goesOn},
-		damage{"journal longer", testkit.Truncate("journal", 1<<40), goesOn},
-		damage{"journal of another version", testkit.Write("journal", 7, "2"), discarded},
-		damage{"journal of another plan", testkit.Write("journal", 8, "other pl"), discarded},
+		damage{"plan missing", testkit.Remove("plan"), resumedMessage},
+		damage{"plan empty", testkit.Truncate("plan", 0), resumedMessage},
+		damage{"journal missing", testkit.Remove("journal"), discardedMessage},
+		damage{"journal empty", testkit.Truncate("journal", 0), discardedMessage},
+		damage{"journal with half a header", testkit.Truncate("journal", 15), discardedMessage},
+		damage{"journal with a header only", testkit.Truncate("journal", 16), resumedMessage},
+		damage{"journal with half a sum", testkit.Truncate("journal", 20), resumedMessage},
+		damage{"journal longer", testkit.Truncate("journal", 1<<40), resumedMessage},
+		damage{"journal of another version", testkit.Write("journal", 7, "2"), discardedMessage},
+		damage{"journal of another plan", testkit.Write("journal", 8, "other pl"), discardedMessage},
 		damage{"stage missing", replacedBy("stage", func(string) error { return nil }), ""},
 	)
 }
@@ -264,7 +264,7 @@ func TestDamagedStages(t *testing.T) {
 			op := operation{source: source, prepare: stoppedAt("rename", 2)}
 			for _, d := range r.someDamages(stageDamages(source == "file")) {
 				s.runBeside(func() {
-					for _, next := range []func(*host, damage) error{goesOnAfter, removedAfter} {
+					for _, next := range []func(*host, damage) error{checkNextCopy, removedAfter} {
 						if err := s.checkDamaged(&op, d, next); err != nil {
 							t.Errorf("%s, %s: %v", source, d.name, err)
 						}
@@ -324,9 +324,9 @@ func (s *sweep) checkDamaged(op *operation, d damage, next func(*host, damage) e
 	return os.RemoveAll(dir)
 }
 
-func goesOnAfter(h *host, d damage) error {
+func checkNextCopy(h *host, d damage) error {
 	o := runCommand(h.command("-c", "a"))
-	for _, line := range []string{goesOn, discarded} {
+	for _, line := range []string{resumedMessage, discardedMessage} {
 		if strings.Contains(o.err, line) != (line == d.says) {
 			return fmt.Errorf("want %q in the message: %v", d.says, o)
 		}
@@ -472,25 +472,28 @@ func forgedPlan(h *host, sizes []int64) error {
 	}
 	defer f.Close()
 	e, err := books.NewEncoder(f, books.PlanKind, 1, nil)
-	if err == nil {
-		err = e.Write(&books.Record{Kind: books.Dir, Name: "."})
+	if err != nil {
+		return err
 	}
-	for i := 0; i < len(sizes) && err == nil; i++ {
-		err = e.Write(&books.Record{Kind: books.Regular, Name: fmt.Sprintf("%06d", i), Size: sizes[i]})
+	list := []*books.Record{{Kind: books.Dir, Name: "."}}
+	for i, size := range sizes {
+		list = append(list, &books.Record{Kind: books.Regular, Name: fmt.Sprintf("%06d", i), Size: size})
 	}
-	if err == nil {
-		err = e.Close()
+	for _, record := range list {
+		if err := e.Write(record); err != nil {
+			return err
+		}
 	}
-	return err
+	return e.Close()
 }
 
 // forgedJournal writes a sparse journal with a sum in each of the slots.
 func forgedJournal(h *host, length int64, slots []int64) error {
 	path := filepath.Join(h.stateDir(), "journal")
-	err := os.WriteFile(path, []byte("ssdjrnl1 no plan"), 0o600)
-	if err == nil {
-		err = os.Truncate(path, length)
+	if err := os.WriteFile(path, []byte("ssdjrnl1 no plan"), 0o600); err != nil {
+		return err
 	}
+	err := os.Truncate(path, length)
 	for _, slot := range slots {
 		err = errors.Join(err, testkit.Write("journal", 16+8*slot, "sumofone")(h.stateDir()))
 	}

@@ -203,7 +203,7 @@ func TestShardGoesWhileItIsVerified(t *testing.T) {
 		for name, change := range changesOf {
 			eachScrub(t, r, func(s *scrubbed, at int) {
 				o, of := s.runMeanwhile(t, at, func() error { return change(s) })
-				if err := s.toldGone(o, of, name); err != nil {
+				if err := s.checkGone(o, of, name); err != nil {
 					t.Errorf("%s, all %v, stopped at %d: %v\n%v", name, s.all, at, err, o)
 				}
 				count("shards that go while they are verified", 1)
@@ -212,7 +212,7 @@ func TestShardGoesWhileItIsVerified(t *testing.T) {
 	})
 }
 
-func (s *scrubbed) toldGone(o outcome, of map[string]verdict, how string) error {
+func (s *scrubbed) checkGone(o outcome, of map[string]verdict, how string) error {
 	const message = "shard shard was removed or replaced while it was verified: nothing is known of the one that is there now"
 	v := of[shardName]
 	switch {
@@ -251,7 +251,7 @@ func TestSignalWhileVerifying(t *testing.T) {
 				})
 				took := time.Since(sent)
 				if err == nil {
-					err = s.toldCovered(o, signal)
+					err = s.checkCoverage(o, signal)
 				}
 				if !reached || err != nil || took > time.Second {
 					t.Errorf("all %v, %q, stopped at %d: %v after %v\n%v", s.all, flags, at, err, took, o)
@@ -262,7 +262,7 @@ func TestSignalWhileVerifying(t *testing.T) {
 	})
 }
 
-func (s *scrubbed) toldCovered(o outcome, signal syscall.Signal) error {
+func (s *scrubbed) checkCoverage(o outcome, signal syscall.Signal) error {
 	of, err := o.parseVerdicts()
 	if err != nil {
 		return err

@@ -107,7 +107,7 @@ func (o outcome) checkOneError(status int, words ...string) error {
 			return fmt.Errorf("want %q in the error, got %v", word, o)
 		}
 	}
-	return jsonSays(o)
+	return checkJSON(o)
 }
 
 // checkFinished lets a stopped process end. Then all events must have an explanation,
