@@ -215,7 +215,7 @@ func TestSomeSurvives(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			count("power cuts with some of what was not synced", tries)
+			count("power cuts that keep some unsynced data", tries)
 		}
 	})
 }

@@ -178,7 +178,7 @@ func TestReleaseHasNoFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := bytes.Contains(text, []byte(fmt.Sprint("SHARD_TO_SSD_", "FAULT"))); got != want {
-			t.Errorf("%s has the layer: %t, wanted %t", bin, got, want)
+			t.Errorf("%s has the layer: %t, want %t", bin, got, want)
 		}
 	}
 }

@@ -179,7 +179,7 @@ func TestSignalIsHeardWhileItHangs(t *testing.T) {
 	close(u.release)
 	<-u.ended
 	if got := statusOf(u.cmd.ProcessState); got != 128+int(syscall.SIGTERM) {
-		t.Errorf("status %d\n%s", got, u.errors.String())
+		t.Errorf("got status %d\n%s", got, u.errors.String())
 	}
 	if err := errors.Join(u.h.checkNotPublished(), u.h.checkRecovery()); err != nil {
 		t.Error(err)
@@ -293,7 +293,7 @@ func TestSignalWhileRemovalOrVerifyHangs(t *testing.T) {
 			<-u.ended
 			// From the rename on, a removal blocks signals and succeeds.
 			if got := statusOf(u.cmd.ProcessState); got != 128+int(syscall.SIGTERM) && (got != 0 || c.mode != "-r") {
-				t.Errorf("status %d\n%s", got, u.errors.String())
+				t.Errorf("got status %d\n%s", got, u.errors.String())
 			}
 			if err := h.checkRecovery(); err != nil {
 				t.Error(err)

@@ -330,7 +330,7 @@ func TestHistoryRefused(t *testing.T) {
 		"no one made the file":                 inSequence(listEvent("")),
 	} {
 		if err := h.explain(); err == nil {
-			t.Errorf("%s: explained", name)
+			t.Errorf("%s: got an explanation of an impossible history", name)
 		}
 	}
 }

@@ -443,7 +443,7 @@ func TestSlowDisk(t *testing.T) {
 	}
 	_ = c.Wait() // the state is checked below
 	if got := statusOf(c.ProcessState); got != 128+int(syscall.SIGTERM) {
-		t.Errorf("status %d\n%s", got, &said)
+		t.Errorf("got status %d\n%s", got, &said)
 	}
 	disk.SetRate(0, 0)
 	if err := errors.Join(h.checkNotPublished(), h.checkRetry()); err != nil {

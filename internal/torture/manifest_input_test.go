@@ -38,7 +38,7 @@ func runFrugally(c *exec.Cmd) (outcome, error) {
 	case time.Since(began) > mostTime:
 		return o, fmt.Errorf("it took %v", time.Since(began))
 	case o.status > 5 || o.status < 0 || strings.Contains(o.err, "goroutine ") || strings.Contains(o.err, "out of memory"):
-		return o, fmt.Errorf("it broke: %.3000v", o)
+		return o, fmt.Errorf("it panicked or was killed: %.3000v", o)
 	}
 	return o, nil
 }

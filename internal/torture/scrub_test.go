@@ -161,7 +161,7 @@ func TestScrubIsInNobodysWay(t *testing.T) {
 			if info, err := s.listShard(); o.status != 0 || err != nil || info.Verified == nil {
 				t.Errorf("all %v, stopped at %d: %+v, %v, %v", s.all, at, info, err, o)
 			}
-			count("hooks beside a verification", 4)
+			count("hooks during a verification", 4)
 		})
 	})
 }
@@ -206,7 +206,7 @@ func TestShardGoesWhileItIsVerified(t *testing.T) {
 				if err := s.checkGone(o, of, name); err != nil {
 					t.Errorf("%s, all %v, stopped at %d: %v\n%v", name, s.all, at, err, o)
 				}
-				count("shards that go while they are verified", 1)
+				count("shards removed or replaced during a verification", 1)
 			})
 		}
 	})

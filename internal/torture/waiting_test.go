@@ -572,10 +572,10 @@ func TestNoDescriptorIsInherited(t *testing.T) {
 		}
 		for _, path := range c.open {
 			if !x.seen[path] {
-				t.Errorf("%s %s: %s was never seen open, of %d", c.mode, c.id, path, len(x.seen))
+				t.Errorf("%s %s: %s was never open, of %d paths", c.mode, c.id, path, len(x.seen))
 			}
 		}
-		count("system calls at which all descriptors were looked at", x.stops)
+		count("system calls at which all descriptors were checked", x.stops)
 	}
 	if err := h.checkTraceless(); err != nil {
 		t.Error(err)
