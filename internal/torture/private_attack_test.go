@@ -45,12 +45,12 @@ func (s *scene) checkPrivacy() error {
 	o := runCommand(commandAs(s.ssd, nobody, "bash", "-c", look))
 	for line := range strings.Lines(o.err) {
 		if !strings.Contains(line, "ermission denied") && !strings.Contains(line, "No such file") && !strings.Contains(line, "cannot create") {
-			return fmt.Errorf("ls of the stage: %v", o)
+			return fmt.Errorf("access to the stage by another user: %v", o)
 		}
 	}
 	names := namesIn(filepath.Join(s.ssd, ".shard_to_ssd"))
 	if _, err := os.Lstat(filepath.Join(s.ssd, ".shard_to_ssd/x")); o.out != "" || err == nil || len(names) > 0 && !strings.Contains(o.err, "ermission denied") {
-		return fmt.Errorf("ls of the stage: %v, %q", o, names)
+		return fmt.Errorf("access to the stage by another user: %v, %q", o, names)
 	}
 	return nil
 }
