@@ -7,11 +7,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +27,11 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// A background job of a script ignores SIGINT, and so do the programs that it starts.
+	// With a handler here they get the default action.
+	if signal.Ignored(syscall.SIGINT) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
+	}
 	began := time.Now()
 	status := m.Run()
 	fmt.Print(counted.table(time.Since(began)))
