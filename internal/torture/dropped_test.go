@@ -194,7 +194,7 @@ func TestOnlySyncedSurvives(t *testing.T) {
 // disk.
 func TestSomeSurvives(t *testing.T) {
 	rounds(t, 0.05, func(t *testing.T, r *round) {
-		tries := 3
+		tries := 2
 		if r.full {
 			tries = 100
 		}

@@ -82,7 +82,7 @@ func (s *sweep) faultsFor(op *operation, r *round) (list []fault) {
 }
 
 // failuresOfOne is the number of faults of one operation in a bounded round.
-const failuresOfOne = 7
+const failuresOfOne = 5
 
 // growing are the calls that fail on a full disk, changing those that fail on a
 // read-only one.

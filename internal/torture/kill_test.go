@@ -117,7 +117,7 @@ func (s *sweep) killSome(op *operation, r *round) {
 }
 
 // killsOfOne is the number of kills of one operation in a bounded round.
-const killsOfOne = 5
+const killsOfOne = 4
 
 // killAll kills at each call, until the operation has no further call.
 func (s *sweep) killAll(op *operation, action string, jobs int, r *round) {
