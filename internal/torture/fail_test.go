@@ -409,7 +409,7 @@ func TestNoProgress(t *testing.T) {
 			_, of := countKinds(s.baseCalls(op, 1))
 			for _, kind := range []string{"read", "write", "copy_file_range", "submit reads of", "wait for reads of", "read at once"} {
 				for n := 1; n <= of[kind]; n++ {
-					if f := (fault{action: "zero", at: n, only: kind, step: r.IntN(2)}); r.full || r.IntN(of[kind]) == 0 {
+					if f := (fault{action: "zero", at: n, only: kind, step: r.IntN(2)}); r.full || r.IntN(2*of[kind]) == 0 {
 						s.startTrial(op, f, 1, (*trial).checkNoProgress)
 					}
 				}
