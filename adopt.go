@@ -2,270 +2,249 @@ package shardtossd
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/statedir"
 	"shard_to_ssd/internal/sys"
-	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
 )
 
-// Adopt gives a shard that this tool did not publish, but the older script, the
-// manifest that it would have: of what is on the SSD, read from the medium, after the
-// source was found to have the same names, types, link targets and bytes, all of them
-// read. What differs in metadata only (the older script keeps no owners, and makes a
-// file of each name of a hard link) is told, and recorded as it is on the SSD. Any
-// other difference is ErrDamaged, and there is no manifest then.
+// Adopt gives a manifest to a shard that the older script published. It reads
+// everything on the SSD, from the medium, and everything in the source: both must have
+// the same names, types, link targets and bytes. A difference in metadata only (the
+// older script keeps no owners, and makes a file of each name of a hard link) is
+// reported, and the manifest records the SSD. Any other difference is ErrDamaged, and
+// there is no manifest.
 //
 //	lock → bound manifest? ─yes─► done
-//	           └no─► walk the shard → sum it → compare with the source → sync → manifest → unlock
-func Adopt(ctx context.Context, o Options) (*Result, error) {
-	op, err := begin(o, opAdopt)
+//	           └no─► walk the shard → checksums → compare with the source → sync → manifest → unlock
+//
+// Errors: ErrUsage, ErrLockTimeout, ErrDamaged, ErrNotOnSSD, ErrGone, ErrNoSpace, the
+// cause of ctx, or any other failure.
+func Adopt(ctx context.Context, o AdoptOptions) (*AdoptResult, error) {
+	a := &adopting{comparing: comparing{operation: newOperation(o.Host, o.Work)}, options: o}
+	a.lockTimeout = o.LockTimeout
+	err := a.beginShard(o.Shard)
 	if err == nil {
-		err = op.adoptForeign(ctx)
+		err = a.run(ctx)
 	}
-	return op.end(err)
+	err = a.end(err)
+	return &AdoptResult{a.summary, a.result()}, err
 }
 
-func (op *operation) adoptForeign(ctx context.Context) error {
-	// Without a user file, which must not be made for this, the lock of the state dir
-	// keeps others of this tool away.
-	if err := op.acquire(ctx, false); err != nil && !errors.Is(err, locking.ErrMissing) {
+// adopting is one call of Adopt.
+type adopting struct {
+	comparing
+	options AdoptOptions
+}
+
+func (a *adopting) run(ctx context.Context) error {
+	if err := a.lockUserFileIfExists(ctx); err != nil {
 		return err
 	}
-	pub, err := op.adoptable()
+	pub, err := a.statAdoptable()
 	if err != nil {
 		return err
 	}
-	before, err := op.openStateIfThere()
+	before, err := a.openState()
 	if err != nil {
 		return err
 	}
-	if before != nil {
-		defer before.close() //nolint:errcheck // opened for reading
-	}
-	m, err := op.boundManifest(before, pub)
+	defer before.Close()
+	m, err := a.openManifest(before, pub)
 	if err != nil {
 		return err
 	}
 	if m != nil {
-		op.result.Files, op.result.Bytes, op.result.Outcome = m.Files, m.Bytes, AlreadyAdopted
-		op.info("Shard %s has a manifest already: nothing to adopt", op.name)
+		a.totals.Files, a.totals.Bytes, a.summary.Outcome = m.Files, m.Bytes, AlreadyAdopted
+		a.info("Shard %s has a manifest already: nothing to adopt", a.shard.Name)
 		return m.Close()
 	}
-	var state *stateDir
-	err = op.withRoom(ctx, func() (err error) {
-		state, err = op.lockState(ctx)
-		return err
-	})
+	state, err := a.lockStateWithRoom(ctx)
 	if err != nil {
 		return err
 	}
-	defer state.close() //nolint:errcheck // gives the flock back
-	err = op.record(ctx, state, pub)
-	return errs.Join(err, op.clearAdoption(context.WithoutCancel(ctx), state))
+	defer state.Close()
+	a.checker = verify.NewChecker(ctx, a.Jobs, a.Bandwidth)
+	defer a.checker.Close()
+	err = a.makeManifest(ctx, state, pub)
+	return errs.Join(err, a.clearAdoption(context.WithoutCancel(ctx), state))
 }
 
-// adoptable is what is published, if it can be a shard.
-func (op *operation) adoptable() (*sys.Stat, error) {
-	pub, err := op.published()
+// statAdoptable returns what is published, if it can be a shard.
+func (a *adopting) statAdoptable() (*sys.Stat, error) {
+	pub, err := a.shard.Stat()
 	switch {
 	case err != nil:
 		return nil, err
 	case pub == nil:
-		return nil, fmt.Errorf("shard %s is not in %s", op.name, op.SSDDir)
+		return nil, errs.WithKind(fmt.Errorf("shard %s is not in %s", a.shard.Name, a.SSDDir), ErrNotOnSSD)
 	case !pub.IsDir() && !pub.IsRegular():
-		return nil, fmt.Errorf("%s/%s is neither a directory nor a regular file", op.SSDDir, op.name)
+		return nil, fmt.Errorf("%s is neither a directory nor a regular file", a.shard)
 	}
-	return pub, op.refuseMount(pub)
+	return pub, a.shard.CheckMovable(pub)
 }
 
-// clearAdoption deletes what only the adoption needed. A state dir that was made for
-// it goes if it has nothing else.
-func (op *operation) clearAdoption(ctx context.Context, state *stateDir) error {
-	err := errs.Join(copier.DropJournal(ctx, state.File), copier.DropPlan(ctx, state.File), verify.DropUncommitted(state.File))
-	if err != nil {
+// clearAdoption deletes what only the adoption needed, and a state dir that was made
+// for it and has nothing else.
+func (a *adopting) clearAdoption(ctx context.Context, state *statedir.Dir) error {
+	if err := state.Clear(ctx, statedir.Recording, a.Jobs); err != nil {
 		return err
 	}
-	names, err := state.Names(make([]byte, 4096))
-	if err == nil && len(names) == 1 && names[0] == lockDirName {
-		err = state.remove(ctx, op.Jobs)
+	empty, err := state.HoldsNothing()
+	if empty && err == nil {
+		err = state.Remove(ctx, a.Jobs)
 	}
 	return err
 }
 
-// record makes the manifest of what is published.
-func (op *operation) record(ctx context.Context, state *stateDir, pub *sys.Stat) error {
-	source, path, err := op.sourceOf(nil)
+// makeManifest makes the manifest of what is published.
+func (a *adopting) makeManifest(ctx context.Context, state *statedir.Dir, pub *sys.Stat) error {
+	source, err := a.openSourceTree(a.options.Shard)
 	if err != nil {
-		return fmt.Errorf("adopt shard %s: %w; there is nothing to compare it with", op.name, err)
+		return fmt.Errorf("adopt shard %s: %w; there is nothing to compare it with", a.shard.Name, err)
 	}
-	defer source.In.Close() //nolint:errcheck // opened for reading
-	from, err := source.In.StatAt(source.Name)
+	defer source.close()
+	from, err := source.tree.In.StatAt(source.tree.Name)
 	if err != nil {
 		return err
 	}
 	if from.IsDir() != pub.IsDir() {
-		op.differs(verify.Difference{Path: ".", Kind: verify.Type, Detail: "not what the source is"})
-		return op.errUnequal(path)
+		a.found.Add(verify.Difference{Path: ".", Kind: verify.Type, Detail: "not what the source is"})
+		return a.errUnequal(source.path)
 	}
-	published, err := copier.SourceAt(op.ssd, op.name)
+	walked, err := copier.SourceAt(a.shard.SSD, a.shard.Name)
 	if err != nil {
 		return err
 	}
-	defer published.Close() //nolint:errcheck // opened for reading
+	defer walked.Close()
 	var plan *copier.Plan
-	err = op.withRoom(ctx, func() (err error) {
-		plan, err = copier.MakePlan(ctx, published, state.File)
+	err = a.withRoom(ctx, func() (err error) {
+		plan, err = copier.MakePlan(ctx, walked, state.File)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	defer plan.Close() //nolint:errcheck // not needed after
-	op.result.Files, op.result.Bytes, op.result.Jobs = plan.Files, plan.Bytes, op.Jobs
-	op.Observer.Planned(2*plan.Files, 2*plan.Bytes) // here and in the source
-	h := &verify.Header{
-		Tool: op.Version, Shard: op.name, Root: verify.RootOf(pub),
-		Source: path, Origin: verify.Identity{Dev: from.Dev, Ino: from.Ino, Mtime: from.Mtime},
-		LockDir: op.lockDir, Time: time.Now(), Files: plan.Files, Entries: plan.Entries(), Bytes: plan.Bytes,
-	}
-	return op.recordAs(ctx, h, plan, state, source)
+	defer plan.Close()
+	a.totals.Files, a.totals.Bytes, a.summary.Jobs = plan.Files, plan.Bytes, a.Jobs
+	a.Observer.Planned(2*plan.Files, 2*plan.Bytes) // on the SSD and in the source
+	header := a.manifestHeader(pub, &from, source.path, plan)
+	header.Tool = a.options.Version
+	return a.writeProven(ctx, header, plan, state, source)
 }
 
-// recordAs writes the manifest, proves it of both sides, and commits it.
-func (op *operation) recordAs(ctx context.Context, h *verify.Header, plan *copier.Plan, state *stateDir, source verify.Shard) error {
-	medium := &verify.Medium{Pace: pool.NewPace(ctx, op.Bandwidth)}
-	sums, err := plan.Sum(ctx, copier.Options{Jobs: op.Jobs, ReadBack: readBack{medium}, Observer: op.Observer})
+// writeProven writes the manifest, proves it for both sides, and commits it.
+func (a *adopting) writeProven(ctx context.Context, header *verify.Header, plan *copier.Plan, state *statedir.Dir, source *sourceTree) error {
+	medium := &verify.Medium{Pace: pool.NewPace(ctx, a.Bandwidth)}
+	sums, err := plan.Sum(ctx, copier.Options{Jobs: a.Jobs, ReadBack: readBack{medium}, Observer: a.Observer})
 	if err != nil {
 		return err
 	}
-	defer sums.Close() //nolint:errcheck // not needed after
-	op.result.ReadBack = string(medium.Mode())
-	w, err := verify.NewWriter(state.File, h)
+	defer sums.Close()
+	a.totals.ReadBack = medium.Mode()
+	w, err := verify.NewWriter(state.File, header)
 	if err != nil {
 		return err
 	}
-	defer w.Close() //nolint:errcheck // closed below where it counts
-	if err := op.writeEntries(ctx, w, plan, sums); err != nil {
+	defer w.Close() // again, after an error
+	if err := a.shard.WriteEntries(ctx, w, plan, sums); err != nil {
 		return err
 	}
-	if err := op.proveAdopted(ctx, h, plan, state, source); err != nil {
+	if err := a.proveBothSides(ctx, plan, state, source); err != nil {
 		return err
 	}
 	if err := w.Close(); err != nil {
 		return err
 	}
-	// What the older script wrote may never have been synced, and so the manifest.
-	if err := op.ssd.SyncFS(); err != nil {
+	// The older script may never have synced what it wrote; neither was the manifest.
+	if err := a.shard.SSD.SyncFS(); err != nil {
 		return err
 	}
-	if err := op.stillThere(h); err != nil {
+	if err := a.checkStillThere(header); err != nil {
 		return err
 	}
 	if err := w.Commit(); err != nil {
 		return err
 	}
-	if err := errs.Join(state.Sync(), state.root.Sync()); err != nil {
+	if err := state.SyncAll(); err != nil {
 		return err
 	}
-	op.result.Outcome = Adopted
-	op.info("Adopted shard %s: %d files, %d bytes (%s) are those of the source %q, read back: %s", op.name,
-		h.Files, h.Bytes, humanize.Size(h.Bytes), h.Source, op.result.ReadBack)
+	a.summary.Outcome = Adopted
+	a.info("Adopted shard %s: %s, %s (%s) are those of the source %q, read back: %s", a.shard.Name,
+		humanize.Count(header.Files, "file"), humanize.Count(header.Bytes, "byte"), humanize.Size(header.Bytes), header.Source, a.totals.ReadBack)
 	return nil
 }
 
-func (op *operation) stillThere(h *verify.Header) error {
-	pub, err := op.published()
-	if err == nil && (pub == nil || verify.RootOf(pub) != h.Root) {
-		err = op.errGoneMeanwhile()
+func (a *adopting) checkStillThere(header *verify.Header) error {
+	pub, err := a.shard.Stat()
+	if err == nil && (pub == nil || verify.RootOf(pub) != header.Root) {
+		err = a.goneBeforeChange()
 	}
 	return err
 }
 
-// proveAdopted holds the manifest against the names and metadata on the SSD, which may
-// have changed while it was read, and against all of the source.
-func (op *operation) proveAdopted(ctx context.Context, h *verify.Header, plan *copier.Plan, state *stateDir, source verify.Shard) error {
+// proveBothSides compares the manifest with names and metadata on the SSD, which may
+// have changed while they were read, and with everything in the source.
+func (a *adopting) proveBothSides(ctx context.Context, plan *copier.Plan, state *statedir.Dir, source *sourceTree) error {
 	m, err := verify.OpenNewManifest(state.File)
 	if err != nil {
 		return err
 	}
-	defer m.Close() //nolint:errcheck // opened for reading
+	defer m.Close()
 	if err := m.Check(); err != nil {
 		return err
 	}
-	var changed, other, unread firstOf
-	err = verify.ProveTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, changed.add)
-	if err == nil && changed.count > 0 {
-		err = fmt.Errorf("shard %s changed while it was read, in %v", op.name, &changed)
-	}
-	if err != nil {
+	var changed, harmless, unread verify.FirstDifference
+	if err := verify.ProveTree(ctx, m, a.shard.Tree(), changed.Add); err != nil {
 		return err
 	}
-	_, err = op.contentsOf(ctx, m, source, op.Observer, ofSource(func(d verify.Difference) {
-		switch d = seenFromSSD(d); {
+	if changed.Count > 0 {
+		return fmt.Errorf("shard %s changed while it was read, in %v", a.shard.Name, &changed)
+	}
+	report := verify.IgnoreOwners(func(d verify.Difference) {
+		switch d = verify.SeenFromSSD(d); {
 		case d.Kind == verify.Unreadable:
-			unread.add(d)
-		case harmless(d.Kind, plan.HardLinks == 0):
-			other.add(d)
+			unread.Add(d)
+		case isHarmless(d.Kind, plan):
+			harmless.Add(d)
 		default:
-			op.differs(d)
+			a.found.Add(d)
 		}
-	}))
+	})
+	_, err = a.checker.Compare(ctx, verify.Comparison{Manifest: m, Shard: source.tree, Progress: a.Observer, Report: report})
 	switch {
 	case err != nil:
-		return fmt.Errorf("compare with the source %q: %w", h.Source, err)
-	case op.result.DifferenceCount > 0:
-		return op.errUnequal(h.Source)
-	case unread.count > 0:
-		return fmt.Errorf("shard %s cannot be compared with all of the source %q: %v; it has no manifest", op.name, h.Source, &unread)
+		return fmt.Errorf("compare with the source %q: %w", source.path, err)
+	case a.found.Count > 0:
+		return a.errUnequal(source.path)
+	case unread.Count > 0:
+		return fmt.Errorf("shard %s cannot be compared with the whole source %q: %v; it has no manifest", a.shard.Name, source.path, &unread)
 	}
-	if other.count > 0 {
-		op.warn("the metadata of shard %s on ssd is not that of the source in %v; the manifest says what is on the SSD", op.name, &other)
+	if harmless.Count > 0 {
+		a.warn("the metadata of shard %s on ssd differs from the source in %v; the manifest records the SSD", a.shard.Name, &harmless)
 	}
 	return nil
 }
 
-// seenFromSSD turns a difference of the source from the SSD into one of the SSD from
-// the source, which is what it should be.
-func seenFromSSD(d verify.Difference) verify.Difference {
-	switch d.Kind {
-	case verify.Missing:
-		d.Kind = verify.Extra
-	case verify.Extra:
-		d.Kind = verify.Missing
-	}
-	if d.Kind == verify.HardLink {
-		d.Detail = "in the source " + d.Detail
-	}
-	if source, found := strings.CutPrefix(d.Detail, "found "); found {
-		d.Detail = "the source has " + source
-		if i := strings.LastIndex(d.Detail, ", published "); i >= 0 {
-			d.Detail = d.Detail[:i] + ", the SSD " + strings.TrimPrefix(d.Detail[i+len(", published "):], "as ")
-		}
-	}
-	return d
+func (a *adopting) errUnequal(source string) error {
+	return errs.WithKind(fmt.Errorf("shard %s on ssd is not equal to the source %q: %s; it has no manifest", a.shard.Name, source,
+		humanize.Count(a.found.Count, "difference")), ErrDamaged)
 }
 
-// harmless differences are those of metadata. The names of one file in the source may
-// be a file each on the SSD; where the SSD has hard links, they must be the source's,
-// of which only the first name is read.
-func harmless(kind verify.Kind, unlinked bool) bool {
+// isHarmless reports whether a difference is one of metadata. The names of one file in
+// the source may be a file each on the SSD. If the SSD has hard links, they must be
+// those of the source, since only the first name of each was read.
+func isHarmless(kind verify.Kind, onSSD *copier.Plan) bool {
 	switch kind {
 	case verify.Mode, verify.Owner, verify.Mtime, verify.Xattrs:
 		return true
 	case verify.HardLink:
-		return unlinked
+		return onSSD.HardLinks == 0
 	}
 	return false
-}
-
-func (op *operation) errUnequal(path string) error {
-	return &kindError{ErrDamaged, fmt.Errorf("shard %s on ssd is not what the source %q is: %d differences; it has no manifest", op.name, path, op.result.DifferenceCount)}
 }

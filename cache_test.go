@@ -35,17 +35,17 @@ func TestPageCacheIsLeftAlone(t *testing.T) {
 				testkit.Apply(t, control, usedFiles()...)
 				unix.Sync()
 				untouched(t, control, s.source, func() error {
-					_, err := s.ensure(t.Context(), func(o *shardtossd.Options) { o.Engine = engine })
+					_, err := s.ensure(t.Context(), func(o *shardtossd.EnsureOptions) { o.Engine = engine })
 					return err
 				}, func() error {
-					_, err := shardtossd.Release(t.Context(), s.options())
+					_, err := shardtossd.Release(t.Context(), s.releaseOptions())
 					return err
 				}, s.published(), s.state())
-				if _, err := s.ensure(t.Context(), func(*shardtossd.Options) {}); err != nil {
+				if _, err := s.ensure(t.Context(), func(*shardtossd.EnsureOptions) {}); err != nil {
 					t.Fatal(err)
 				}
 				untouched(t, control, s.published(), func() error {
-					_, err := shardtossd.Verify(t.Context(), s.options())
+					_, err := shardtossd.Verify(t.Context(), s.verifyOptions())
 					return err
 				}, func() error { return nil }, s.state())
 				s.released()

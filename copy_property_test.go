@@ -65,29 +65,45 @@ type lines []string
 
 func (l *lines) Log(_ shardtossd.Level, _, message string) { *l = append(*l, message) }
 
-type change func(*shardtossd.Options)
+type change func(*shardtossd.EnsureOptions)
 
-func engine(e copier.Engine) change         { return func(o *shardtossd.Options) { o.Engine = e } }
-func watched(by copier.Observer) change     { return func(o *shardtossd.Options) { o.Observer = by } }
-func jobs(n int) change                     { return func(o *shardtossd.Options) { o.Jobs = n } }
-func noResume(o *shardtossd.Options)        { o.NoResume = true }
-func (s *site) options() shardtossd.Options { return s.optionsWith() }
+func engine(e copier.Engine) change        { return func(o *shardtossd.EnsureOptions) { o.Engine = e } }
+func watched(by copier.Observer) change    { return func(o *shardtossd.EnsureOptions) { o.Observer = by } }
+func jobs(n int) change                    { return func(o *shardtossd.EnsureOptions) { o.Jobs = n } }
+func noResume(o *shardtossd.EnsureOptions) { o.NoResume = true }
 
-func (s *site) optionsWith(changes ...change) shardtossd.Options {
+// host is where the site's shard is published, with a new log.
+func (s *site) host() shardtossd.Host {
 	s.log = nil
-	o := shardtossd.Options{Shard: s.source, LockDir: s.locks, SSDDir: s.ssd, ID: "instance1", Log: &s.log}
+	return shardtossd.Host{LockDir: s.locks, SSDDir: s.ssd, Log: &s.log}
+}
+
+func (s *site) ensureOptions(changes ...change) shardtossd.EnsureOptions {
+	o := shardtossd.EnsureOptions{Host: s.host(), Shard: s.source, ID: "instance1"}
 	for _, c := range changes {
 		c(&o)
 	}
 	return o
 }
 
+func (s *site) releaseOptions() shardtossd.ReleaseOptions {
+	return shardtossd.ReleaseOptions{Host: s.host(), Shard: s.source, ID: "instance1"}
+}
+
+func (s *site) verifyOptions() shardtossd.VerifyOptions {
+	return shardtossd.VerifyOptions{Host: s.host(), Shard: s.source}
+}
+
+func (s *site) repairOptions() shardtossd.RepairOptions {
+	return shardtossd.RepairOptions{Host: s.host(), Shard: s.source}
+}
+
 // ensure is Ensure, which must leave neither descriptors nor goroutines behind,
 // whether it succeeds or not.
-func (s *site) ensure(ctx context.Context, changes ...change) (*shardtossd.Result, error) {
+func (s *site) ensure(ctx context.Context, changes ...change) (*shardtossd.EnsureResult, error) {
 	s.t.Helper()
 	descriptors, goroutines := openDescriptors(s.t), runtime.NumGoroutine()
-	r, err := shardtossd.Ensure(ctx, s.optionsWith(changes...))
+	r, err := shardtossd.Ensure(ctx, s.ensureOptions(changes...))
 	if now := openDescriptors(s.t); !slices.Equal(now, descriptors) {
 		s.t.Errorf("descriptors open before: %q, after: %q", descriptors, now)
 	}
@@ -117,7 +133,7 @@ func openDescriptors(t testing.TB) (open []string) {
 }
 
 // copied is an Ensure that must copy, and copy everything.
-func (s *site) copied(changes ...change) *shardtossd.Result {
+func (s *site) copied(changes ...change) *shardtossd.EnsureResult {
 	s.t.Helper()
 	r, err := s.ensure(s.t.Context(), changes...)
 	if err != nil {
@@ -137,7 +153,7 @@ func (s *site) copied(changes ...change) *shardtossd.Result {
 	return r
 }
 
-func movedBytes(r *shardtossd.Result) (moved int64) {
+func movedBytes(r *shardtossd.EnsureResult) (moved int64) {
 	for _, u := range r.Engines {
 		moved += u.Bytes
 	}
@@ -147,8 +163,7 @@ func movedBytes(r *shardtossd.Result) (moved int64) {
 // verified is a Verify that must find everything as it was copied.
 func (s *site) verified() {
 	s.t.Helper()
-	o := s.options()
-	r, err := shardtossd.Verify(s.t.Context(), o)
+	r, err := shardtossd.Verify(s.t.Context(), s.verifyOptions())
 	if err != nil || r.Outcome != shardtossd.Verified {
 		s.t.Errorf("Verify: %v, differences %+v", err, r.Differences)
 	}
@@ -157,7 +172,7 @@ func (s *site) verified() {
 // released is a Release that must leave nothing at all on disk.
 func (s *site) released() {
 	s.t.Helper()
-	r, err := shardtossd.Release(s.t.Context(), s.options())
+	r, err := shardtossd.Release(s.t.Context(), s.releaseOptions())
 	if err != nil || r.Outcome != shardtossd.Removed {
 		s.t.Fatalf("Release: %q, %v", r.Outcome, err)
 	}
@@ -288,7 +303,7 @@ func TestRandomTreesAreCopied(t *testing.T) {
 	}
 }
 
-func copyAndCheck(s *site, changes ...change) *shardtossd.Result {
+func copyAndCheck(s *site, changes ...change) *shardtossd.EnsureResult {
 	s.t.Helper()
 	r := s.copied(changes...)
 	s.summed(r.Files)
@@ -363,7 +378,7 @@ func TestPlainShards(t *testing.T) {
 				s := newSite(t, t.TempDir(), system.Dir)
 				above := filepath.Dir(s.source)
 				testkit.Apply(t, above, append([]testkit.Step{testkit.Remove("shard")}, c.steps...)...)
-				given := func(o *shardtossd.Options) { o.Shard = above + "/" + c.given }
+				given := func(o *shardtossd.EnsureOptions) { o.Shard = above + "/" + c.given }
 				r, err := s.ensure(t.Context(), given)
 				if err != nil || r.Outcome != shardtossd.Copied || r.Files != c.files {
 					t.Fatalf("Ensure: %+v, %v", r, err)

@@ -4,199 +4,135 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
-	"strings"
 
-	"golang.org/x/sys/unix"
-
-	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/published"
+	"shard_to_ssd/internal/statedir"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
-	"shard_to_ssd/verify"
 )
 
-// List tells what is on the SSD, by name: whatever is in the SSD dir, has a state
-// dir or a user file. It takes no lock that a hook could wait for, so a shard that
-// is being copied or removed may show half of each.
-func List(ctx context.Context, o Options) (*Result, error) {
-	op, err := begin(o, opList)
+// List returns what is on the SSD, by name: everything in the SSD dir, and everything
+// that has a state dir or a user file. It takes no lock that a hook could wait for, so
+// a shard that is being copied or removed may show half of each. A shard that cannot
+// be described completely is an error at the end; the others are listed all the same.
+func List(ctx context.Context, o ListOptions) (*ListResult, error) {
+	l := &listing{operation: newOperation(o.Host, Work{}), shards: []ShardInfo{}}
+	err := l.begin(o.Shard)
 	if err == nil {
-		err = op.list(ctx)
+		err = l.run(ctx)
 	}
-	return op.end(err)
+	err = l.end(err)
+	return &ListResult{l.summary, l.shards}, err
 }
 
-func (op *operation) list(ctx context.Context) error {
-	names := []string{op.name}
-	if op.name == "" {
-		var err error
-		if names, err = op.names(); err != nil {
+// listing is one call of List.
+type listing struct {
+	*operation
+	shards []ShardInfo
+}
+
+func (l *listing) begin(shard string) error {
+	if shard != "" {
+		if err := l.setShard(shard); err != nil {
 			return err
 		}
 	}
-	var failed error
-	op.result.Shards = []ShardInfo{}
+	return l.openHost()
+}
+
+func (l *listing) run(ctx context.Context) (failed error) {
+	names := []string{l.shard.Name}
+	if l.shard.Name == "" {
+		var err error
+		if names, err = l.findNames(); err != nil {
+			return err
+		}
+	}
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		info, err := op.describe(ctx, name)
-		op.result.Shards = append(op.result.Shards, *info)
-		if err != nil { // the others are listed all the same
-			err = fmt.Errorf("look at shard %q: %w", name, err)
-			op.warn("%v", err)
-			failed = err
+		info, err := l.describe(ctx, published.Shard{SSD: l.shard.SSD, SSDDir: l.SSDDir, Name: name})
+		l.shards = append(l.shards, *info)
+		if err != nil {
+			failed = fmt.Errorf("list shard %q: %w", name, err)
+			l.warn("%v", failed)
 		}
 	}
-	op.result.Outcome = Listed
+	l.summary.Outcome = Listed
 	return failed
 }
 
-// names are all names that may be a shard's.
-func (op *operation) names() ([]string, error) {
+// findNames returns all names that may be those of shards.
+func (l *listing) findNames() ([]string, error) {
 	scratch := make([]byte, 64<<10)
-	public, err := op.publicNames(scratch)
+	names, err := published.ListNames(l.shard.SSD, scratch)
 	if err != nil {
 		return nil, err
 	}
-	states, err := stateNames(op.ssd)
+	shards, err := statedir.ListShards(l.shard.SSD)
 	if err != nil {
 		return nil, err
 	}
-	all := append(public, states...)
-	locks, err := sys.OpenDir(op.lockDir)
-	if err == nil {
-		defer locks.Close() //nolint:errcheck // opened for reading
-		var files []string
-		files, err = locks.Names(scratch)
-		for _, file := range files {
-			if name, ok := strings.CutSuffix(file, ".lock"); ok && checkName(name) == nil {
-				all = append(all, name)
-			}
-		}
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	slices.Sort(all)
-	return slices.Compact(all), err
+	names = append(names, shards...)
+	users, err := locking.ListUserFiles(l.lockDir, scratch)
+	names = append(names, slices.DeleteFunc(users, func(name string) bool { return statedir.CheckName(name) != nil })...)
+	slices.Sort(names)
+	return slices.Compact(names), err
 }
 
-// publicNames are the names in the SSD dir.
-func (op *operation) publicNames(scratch []byte) ([]string, error) {
-	names, err := op.ssd.Names(scratch)
-	return slices.DeleteFunc(names, func(name string) bool {
-		return name == "lost+found" || checkName(name) != nil
-	}), err
-}
-
-func (op *operation) describe(ctx context.Context, name string) (*ShardInfo, error) {
-	info := &ShardInfo{Name: name, State: Absent}
-	users, unread := locking.ReadUsers(op.LockDir, name)
+func (l *listing) describe(ctx context.Context, shard published.Shard) (*ShardInfo, error) {
+	info := &ShardInfo{Name: shard.Name, State: StateAbsent}
+	users, unread := locking.ReadUsers(l.LockDir, shard.Name)
 	if errors.Is(unread, locking.ErrMissing) {
 		unread = nil
 	}
 	if info.Users = users; users == nil {
 		info.Users = []string{}
 	}
-	pub, err := op.ssd.StatAt(name)
-	there := err == nil
-	if err != nil && !sys.Is(err, unix.ENOENT) {
+	pub, err := shard.Stat()
+	if err != nil {
 		return info, errs.Join(err, unread)
 	}
-	state, err := openState(op.ssd, name)
-	if err == nil {
-		defer state.close() //nolint:errcheck // opened for reading
-		err = describeState(ctx, state, info)
+	state, err := statedir.OpenIfExists(shard.SSD, shard.Name)
+	defer state.Close()
+	if state != nil {
+		var c statedir.Contents
+		c, err = state.Contents(ctx)
+		info.Stage, info.Copying, info.StageBytes, info.StageTotal = c.Stage, c.Copying, c.CopiedBytes, c.TotalBytes
+		if c.Trash {
+			info.TrashTrees = 1
+		}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if there {
-		op.describePublished(state, &pub, len(users) > 0 || unread != nil, info)
-	}
+	// A list of users that cannot be read counts as used: no operator may delete the
+	// shard by hand because of it.
+	l.describePublished(shard, state, published.Facts{Exists: pub != nil, Users: len(users) > 0 || unread != nil}, pub, info)
 	return info, errs.Join(err, unread)
 }
 
-// describePublished says what is under the public name, by its manifest. A shard
-// whose list of users cannot be read is called used: nobody shall delete it by hand.
-func (op *operation) describePublished(state *stateDir, pub *sys.Stat, used bool, info *ShardInfo) {
-	info.State = Foreign
-	if used {
-		info.State = Unproven
+// describePublished describes what is under the public name, by its manifest.
+func (l *listing) describePublished(shard published.Shard, state *statedir.Dir, facts published.Facts, pub *sys.Stat, info *ShardInfo) {
+	m, err := shard.OpenManifest(state, pub)
+	if err != nil && !errors.Is(err, published.ErrNoManifest) {
+		l.warn("%v", err)
 	}
-	if state == nil {
+	facts.Bound = m != nil
+	info.State = State(published.Decide(facts).State)
+	if m == nil {
 		return
 	}
-	m, err := verify.OpenManifest(state.File)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	if err != nil {
-		op.warn("%v", err)
-		return
-	}
-	defer m.Close() //nolint:errcheck // opened for reading
-	if !m.BoundTo(pub) {
-		return
-	}
-	info.State = Orphan
-	if used {
-		info.State = Published
-	}
+	defer m.Close()
 	info.Files, info.Bytes, info.Source, info.Published = m.Files, m.Bytes, m.Source, &m.Time
-	op.describeFindings(state, m, info)
-}
-
-// describeFindings says what verifications have found.
-func (op *operation) describeFindings(state *stateDir, m *verify.Manifest, info *ShardInfo) {
-	found, err := state.findings(m)
+	records, err := state.VerifyRecords(m)
 	if err != nil {
-		op.warn("%v", err)
+		l.warn("%v", err)
 	}
-	if f := found.passed; f != nil {
-		info.Verified, info.ReadBack = &f.when, string(f.mode)
+	if r := records.Passed; r != nil {
+		info.Verified, info.ReadBack = &r.Time, r.Mode
 	}
-	if f := found.damaged; f != nil {
-		info.Damaged, info.DamagedReadBack, info.Differences = &f.when, string(f.mode), f.differences
+	if r := records.Damaged; r != nil {
+		info.Damaged, info.DamagedReadBack, info.Differences = &r.Time, r.Mode, r.Differences
 	}
-}
-
-// describeState says what a state dir has besides the manifest.
-func describeState(ctx context.Context, state *stateDir, info *ShardInfo) error {
-	trash, err := state.has(trashName)
-	if err != nil {
-		return err
-	}
-	if trash {
-		info.TrashTrees = 1
-	}
-	if info.Stage, err = state.has(copier.StageName); err != nil {
-		return err
-	}
-	if info.Copying, err = state.locked(); err != nil || !info.Stage {
-		return err
-	}
-	done, total, err := copier.Progress(ctx, state.File)
-	if err == nil { // a plan that is being written cannot be read
-		info.StageBytes, info.StageTotal = done, total
-	}
-	return nil
-}
-
-// locked reports whether a process works in the state dir. It tries the lock on a
-// descriptor of its own, which gives it back at once.
-func (s *stateDir) locked() (bool, error) {
-	f, err := s.OpenBelow("")
-	if err != nil {
-		return false, err
-	}
-	defer f.Close() //nolint:errcheck // opened for reading
-	err = f.Lock(false)
-	if sys.Is(err, unix.EWOULDBLOCK) {
-		return true, nil
-	}
-	return false, err
 }

@@ -8,40 +8,50 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/published"
+	"shard_to_ssd/internal/statedir"
 	"shard_to_ssd/internal/sys"
-	"shard_to_ssd/internal/tree"
 	"shard_to_ssd/verify"
 )
 
-// writeManifest records what the stage holds, holds the stage against the
-// record, and brings both onto stable storage.
-func (op *operation) writeManifest(ctx context.Context, src *copier.Source, plan *copier.Plan, stage *copier.Stage, state *stateDir) error {
+// manifestHeader returns the header of a manifest for a tree that is about to be, or
+// is, published.
+func (op *operation) manifestHeader(root, from *sys.Stat, source string, plan *copier.Plan) *verify.Header {
+	return &verify.Header{
+		Shard: op.shard.Name, Root: verify.RootOf(root),
+		Source: source, Origin: verify.Identity{Dev: from.Dev, Ino: from.Ino, Mtime: from.Mtime},
+		LockDir: op.lockDir, Time: time.Now(), Files: plan.Files, Entries: plan.Entries(), Bytes: plan.Bytes,
+	}
+}
+
+// writeManifest records the contents of the stage, compares the stage with the record,
+// and brings both onto stable storage.
+func (e *ensuring) writeManifest(ctx context.Context, src *copier.Source, plan *copier.Plan, stage *copier.Stage, state *statedir.Dir) error {
 	root, err := state.StatAt(copier.StageName)
 	if err != nil {
 		return err
 	}
-	path, err := sys.RealPath(op.Shard)
+	path, err := sys.RealPath(e.options.Shard)
 	if err != nil {
 		return err
 	}
-	w, err := verify.NewWriter(state.File, &verify.Header{
-		Tool: op.Version, Shard: op.name, Root: verify.RootOf(&root),
-		Source: path, Origin: verify.Identity{Dev: src.Stat.Dev, Ino: src.Stat.Ino, Mtime: src.Stat.Mtime},
-		LockDir: op.lockDir, Time: time.Now(), Files: plan.Files, Entries: plan.Entries(), Bytes: plan.Bytes,
-	})
+	header := e.manifestHeader(&root, &src.Stat, path, plan)
+	header.Tool = e.options.Version
+	w, err := verify.NewWriter(state.File, header)
 	if err != nil {
 		return err
 	}
-	defer w.Close() //nolint:errcheck // closed below where it counts
+	defer w.Close() // again, after an error
 	if err := stage.SyncJournal(); err != nil {
 		return err
 	}
-	if err := op.writeEntries(ctx, w, plan, stage); err != nil {
+	if err := e.shard.WriteEntries(ctx, w, plan, stage); err != nil {
 		return err
 	}
 	// One waits for the disk, the other for names and inodes in memory.
 	var both errgroup.Group
-	both.Go(func() error { return op.proveStage(ctx, state) })
+	both.Go(func() error { return e.proveStage(ctx, state) })
 	both.Go(func() error { return plan.SyncStage(w.Files()...) })
 	if err := both.Wait(); err != nil {
 		return err
@@ -52,53 +62,14 @@ func (op *operation) writeManifest(ctx context.Context, src *copier.Source, plan
 	if err := w.Commit(); err != nil {
 		return err
 	}
-	if err := state.Sync(); err != nil {
-		return err
-	}
-	// Whoever made the state dir may have died before its name was durable.
-	return state.root.Sync()
+	return state.SyncAll()
 }
 
-// writeEntries makes of each record of the plan one of the manifest, with the
-// sums that the journal has.
-func (op *operation) writeEntries(ctx context.Context, w *verify.Writer, plan *copier.Plan, stage *copier.Stage) error {
-	err := plan.Each(ctx, func(it *copier.Item) error {
-		r := it.Record
-		if r.Kind != tree.Regular {
-			return w.Write(&r, 0)
-		}
-		if stage.IsFile() {
-			r.Name = op.name // of the shard, also if it was given as a link to a file
-		}
-		return op.writeRegular(w, stage, it, &r)
-	})
-	if err != nil {
+// proveStage refuses a stage that differs from its manifest.
+func (e *ensuring) proveStage(ctx context.Context, state *statedir.Dir) error {
+	var found verify.FirstDifference
+	if err := published.ProveStage(ctx, state, found.Add); err != nil || found.Count == 0 {
 		return err
 	}
-	return w.Finish()
-}
-
-func (op *operation) writeRegular(w *verify.Writer, stage *copier.Stage, it *copier.Item, r *tree.Record) error {
-	whole, err := stage.Sum(it)
-	if err != nil {
-		return err
-	}
-	return w.WriteRegular(r, whole, func(first, n int64) ([]uint64, error) { return stage.BlockSums(it, first, n) })
-}
-
-// proveStage holds names and metadata of the stage against the manifest that was
-// made of the source: a mistake of the copier must not be published. Contents
-// have been read back already. An entry that cannot be read is no such mistake.
-func (op *operation) proveStage(ctx context.Context, state *stateDir) error {
-	m, err := verify.OpenNewManifest(state.File)
-	if err != nil {
-		return err
-	}
-	defer m.Close() //nolint:errcheck // opened for reading
-	var found firstOf
-	err = verify.ProveTree(ctx, m, verify.Shard{In: state.File, Name: copier.StageName}, found.add)
-	if err != nil || found.count == 0 {
-		return err
-	}
-	return &kindError{ErrDamaged, fmt.Errorf("the copy differs from the source in %v", &found)}
+	return errs.WithKind(fmt.Errorf("the copy differs from the source in %v", &found), ErrDamaged)
 }

@@ -71,8 +71,8 @@ func TestVerifyReadsTheDevice(t *testing.T) {
 		if test.fromDevice {
 			before = sectorsRead(t, dir)
 		}
-		r, err := shardtossd.Verify(t.Context(), s.options())
-		if err != nil || r.ReadBack != test.mode {
+		r, err := shardtossd.Verify(t.Context(), s.verifyOptions())
+		if err != nil || string(r.ReadBack) != test.mode {
 			t.Errorf("%s %s: read back %q, %v, wanted %q", test.kind, test.options, r.ReadBack, err, test.mode)
 		}
 		if test.fromDevice && (sectorsRead(t, dir)-before)*512 < r.Bytes {

@@ -5,62 +5,74 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/humanize"
+	"shard_to_ssd/internal/published"
+	"shard_to_ssd/internal/statedir"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/verify"
 )
 
-// presence is what Ensure finds under the public name.
-type presence int
-
-const (
-	absent      presence = iota // nothing: copy
-	present                     // register
-	replaceable                 // something that may be replaced: copy, then exchange
-)
-
-// lookFor decides whether the shard is present. The lock is held. With users it
-// is, whoever copied it. Without, it is only if a bound manifest matches it: an
-// older script that was killed while it removed or copied leaves half a shard.
-func (op *operation) lookFor(ctx context.Context, state *stateDir) (presence, error) {
-	pub, err := op.published()
-	switch {
-	case err != nil:
-		return absent, err
-	case pub == nil:
-		return absent, nil
-	case len(op.user.Users()) > 0:
-		return present, op.refuseHalf(ctx, state, pub)
-	}
-	if err := op.refuseMount(pub); err != nil {
-		return absent, err
-	}
-	m, err := op.boundManifest(state, pub)
+// decide finds out what is under the public name, and what to do about it. The user
+// file is locked. See published.Decide.
+func (e *ensuring) decide(ctx context.Context, state *statedir.Dir) (published.CopyAction, error) {
+	pub, err := e.shard.Stat()
 	if err != nil {
-		return absent, err
+		return "", err
 	}
-	if m == nil {
-		return op.mayReplace()
+	facts := published.Facts{Exists: pub != nil, MountPoint: pub != nil && pub.MountPoint,
+		Users: len(e.user.Users()) > 0, Managed: e.user.Existed(), ForceReplace: e.options.Replace}
+	m, err := e.openManifest(state, pub)
+	if err != nil {
+		return "", err
 	}
-	defer m.Close() //nolint:errcheck // opened for reading
-	return op.adopt(ctx, m)
+	if m != nil {
+		facts.Bound = true
+		defer m.Close()
+	}
+	action := published.Decide(facts).Copy
+	if action == published.CompareFirst {
+		if facts.Compared, err = e.compareOrphan(ctx, m); err != nil {
+			return "", err
+		}
+		action = published.Decide(facts).Copy
+	}
+	switch action {
+	case published.RefuseMount:
+		return "", e.shard.CheckMovable(pub)
+	case published.RefuseIt:
+		return "", e.errForeign()
+	case published.Join:
+		if facts.Users && m != nil {
+			return action, e.refuseHalf(ctx, m, pub)
+		}
+	}
+	return action, nil
 }
 
-// refuseHalf is an error for a shard that has users and of which names are gone: the
-// older script, killed while it removed, leaves half a shard and the list as it was.
-// That costs a look at the top directory. Only if its time of modification is another
-// one than when it was published, everything is looked at: a service may have put a
-// file there. Who is registered already is only warned.
-func (op *operation) refuseHalf(ctx context.Context, state *stateDir, pub *sys.Stat) error {
-	m, err := op.boundManifest(state, pub)
-	if m == nil || err != nil {
-		return err
+// openManifest opens the manifest that is bound to what is published, nil if there is
+// none that can be used. A manifest that cannot be used is reported.
+func (op *operation) openManifest(state *statedir.Dir, pub *sys.Stat) (*verify.Manifest, error) {
+	m, err := op.shard.OpenManifest(state, pub)
+	switch {
+	case errors.Is(err, published.ErrNoManifest):
+		return nil, nil
+	case published.IsUnusable(err):
+		op.warn("%v", err)
+		return nil, nil
 	}
-	defer m.Close() //nolint:errcheck // opened for reading
+	return m, err
+}
+
+// refuseHalf returns an error for a shard that has users and has lost entries: an older
+// script that was killed while it removed the shard leaves half of it and all users.
+// Looking at the top directory is enough, unless its mtime has changed since it was
+// published: then everything is compared, since a service may have put a file there. A
+// user that is registered already gets a warning instead.
+func (e *ensuring) refuseHalf(ctx context.Context, m *verify.Manifest, pub *sys.Stat) error {
 	root, err := m.First()
 	if err == nil && root.Mtime == pub.Mtime {
 		return nil
@@ -68,197 +80,128 @@ func (op *operation) refuseHalf(ctx context.Context, state *stateDir, pub *sys.S
 	if err == nil {
 		err = m.Check()
 	}
-	if unusable(err) {
-		op.warn("%v", err)
+	if published.IsUnusable(err) {
+		e.warn("%v", err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	var lost firstOf
-	err = verify.CompareTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, func(d verify.Difference) {
+	var lost verify.FirstDifference
+	err = verify.CompareTree(ctx, m, e.shard.Tree(), func(d verify.Difference) {
 		if d.Kind == verify.Missing {
-			lost.add(d)
+			lost.Add(d)
 		}
 	})
 	switch {
 	case err != nil && verify.Ours(err):
-		op.warn("whether shard %s is whole could not be looked at: %v", op.name, err)
+		e.warn("cannot check whether shard %s is complete: %v", e.shard.Name, err)
 		return nil
-	case err != nil || lost.count == 0:
+	case err != nil || lost.Count == 0:
 		return err
-	case slices.Contains(op.user.Users(), op.ID):
-		op.warn("shard %s on ssd is not whole any more: it differs from what was published in %v", op.name, &lost)
+	case slices.Contains(e.user.Users(), e.options.ID):
+		e.warn("shard %s on ssd is no longer complete: it differs from what was published in %v", e.shard.Name, &lost)
 		return nil
 	}
-	return asKind(fmt.Errorf("shard %s on ssd has users, but is not whole any more: it differs from what was published in %v; "+
-		"%q is not registered: let its users go with -r, then -c copies it afresh", op.name, &lost, op.ID), ErrDamaged)
+	return errs.WithKind(fmt.Errorf("shard %s on ssd has users, but is no longer complete: it differs from what was published in %v; "+
+		"%q is not registered: run --repair, or unregister its users with -r, then -c copies it again", e.shard.Name, &lost, e.options.ID), ErrDamaged)
 }
 
-// refuseMount refuses to remove or replace what cannot be renamed, before anything is
-// copied or anybody unregistered.
-func (op *operation) refuseMount(pub *sys.Stat) error {
-	if pub == nil || !pub.MountPoint {
-		return nil
+// compareOrphan compares a shard without users with its manifest.
+func (e *ensuring) compareOrphan(ctx context.Context, m *verify.Manifest) (published.Comparison, error) {
+	err := m.Check()
+	if published.IsUnusable(err) {
+		e.warn("%v; copying shard %s again", err, e.shard.Name)
+		return published.Different, nil
 	}
-	return fmt.Errorf("%s/%s is a mount, which can be neither removed nor replaced: unmount it", op.SSDDir, op.name)
-}
-
-// adopt compares an orphan with its manifest; any difference means a fresh copy.
-func (op *operation) adopt(ctx context.Context, m *verify.Manifest) (presence, error) {
-	if err := m.Check(); unusable(err) {
-		op.warn("%v; copying shard %s afresh", err, op.name)
-		return replaceable, nil
-	} else if err != nil {
-		return absent, err
-	}
-	var found firstOf
-	err := verify.CompareTree(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, found.add)
 	if err != nil {
-		return absent, err
+		return published.NotCompared, err
 	}
-	if found.count == 0 {
-		return present, nil
+	var found verify.FirstDifference
+	if err := verify.CompareTree(ctx, m, e.shard.Tree(), found.Add); err != nil {
+		return published.NotCompared, err
 	}
-	op.warn("shard %s is on ssd without users and differs from its manifest in %v; copying it afresh", op.name, &found)
-	return replaceable, nil
+	if found.Count == 0 {
+		return published.Equal, nil
+	}
+	e.warn("shard %s is on ssd without users and differs from its manifest in %v; copying it again", e.shard.Name, &found)
+	return published.Different, nil
 }
 
-// mayReplace decides about a foreign directory. A user file that was there before
-// says that the older script managed it.
-func (op *operation) mayReplace() (presence, error) {
-	if op.Replace || op.user.Existed() {
-		return replaceable, nil
-	}
-	return absent, op.errForeign()
+func (e *ensuring) errForeign() error {
+	return errs.WithKind(fmt.Errorf("%s exists, but this tool did not publish it and it has no users in %s: "+
+		"check -s and -l, move it away, or copy over it with --replace", e.shard, e.LockDir), ErrForeign)
 }
 
-func (op *operation) errForeign() error {
-	return fmt.Errorf("%s/%s exists, but neither was it published by this tool nor does it have users in %s: "+
-		"remove it, or copy over it with --replace", op.SSDDir, op.name, op.LockDir)
-}
-
-// refuseForeign is mayReplace before the user file is made: a user file must not
-// be left by a crash that would let the next call replace what this one refuses.
-func (op *operation) refuseForeign() error {
-	userFile := op.lockDir + "/" + op.name + ".lock"
-	_, err := sys.StatPath(userFile)
-	if op.Replace || !sys.Is(err, unix.ENOENT) {
-		return nil // what else is wrong with the user file, its opening says
+// refuseForeign refuses a foreign directory before the user file is made: after a
+// crash, an empty user file would let the next call replace what this one refuses.
+func (e *ensuring) refuseForeign() error {
+	if e.options.Replace || e.hasUserFile() {
+		return nil
 	}
-	pub, err := op.published()
+	pub, err := e.shard.Stat()
 	if err != nil || pub == nil {
 		return err
 	}
-	state, err := op.openStateIfThere()
-	if err != nil {
+	bound, err := e.isBound(pub)
+	if bound || err != nil {
 		return err
 	}
-	if state != nil {
-		defer state.close() //nolint:errcheck // opened for reading
-	}
-	m, err := op.boundManifest(state, pub)
-	if err != nil {
+	// These steps are not one: a shard that was removed meanwhile is not foreign.
+	now, err := e.shard.Stat()
+	if err != nil || now == nil || !now.SameFile(pub) || e.hasUserFile() {
 		return err
 	}
-	if m != nil {
-		return m.Close()
-	}
-	// These looks were not one: a shard that was removed meanwhile is not foreign.
-	now, err := op.published()
-	if err != nil || now == nil || !now.SameFile(pub) {
-		return err
-	}
-	if _, err := sys.StatPath(userFile); !sys.Is(err, unix.ENOENT) {
-		return nil
-	}
-	return op.errForeign()
+	return e.errForeign()
 }
 
-// noteStale warns once if what is published was copied from another source than
-// the one now given. A source that is not there cannot be compared. The device
-// number is left out: NFS and device mapper give others after a reboot.
-func (op *operation) noteStale(state *stateDir) {
-	pub, err := op.published()
+// hasUserFile reports whether there is a user file, or something in its place that
+// opening it will report.
+func (op *operation) hasUserFile() bool {
+	_, err := sys.StatPath(op.lockDir + "/" + op.shard.Name + ".lock")
+	return !sys.Is(err, unix.ENOENT)
+}
+
+// isBound reports whether a usable manifest is bound to what is published.
+func (op *operation) isBound(pub *sys.Stat) (bool, error) {
+	state, err := op.openState()
+	if err != nil {
+		return false, err
+	}
+	defer state.Close()
+	return op.hasBoundManifest(state, pub)
+}
+
+func (op *operation) hasBoundManifest(state *statedir.Dir, pub *sys.Stat) (bool, error) {
+	m, err := op.openManifest(state, pub)
+	if m == nil || err != nil {
+		return false, err
+	}
+	return true, m.Close()
+}
+
+// checkStale warns if what is published was copied from another source than the one
+// that is given now. The device number is left out: NFS and device mapper give
+// another one after a reboot.
+func (e *ensuring) checkStale(state *statedir.Dir) {
+	pub, err := e.shard.Stat()
 	if err != nil || pub == nil {
 		return
 	}
-	m, err := op.boundManifest(state, pub)
+	m, err := e.openManifest(state, pub)
 	if err != nil {
-		op.warn("%v", err)
+		e.warn("%v", err)
 	}
 	if m == nil {
 		return
 	}
-	defer m.Close() //nolint:errcheck // opened for reading
-	op.result.Files, op.result.Bytes = m.Files, m.Bytes
-	now := op.lookAtSource()
-	if now == nil || (m.Source == now.path && m.Origin.Ino == now.Ino && m.Origin.Mtime == now.Mtime) {
+	defer m.Close()
+	e.transfer.result.Files, e.transfer.result.Bytes = m.Files, m.Bytes
+	now := e.statSource(e.options.Shard)
+	if now == nil || (m.Source == now.Path && m.Origin.Ino == now.Ino && m.Origin.Mtime == now.Mtime) {
 		return
 	}
-	op.result.Stale = true
-	op.warn("shard %s on ssd was copied from %q (inode %d, modified %s), the source now is %q (inode %d, modified %s)", op.name,
-		m.Source, m.Origin.Ino, m.Origin.Mtime.Time().UTC(), now.path, now.Ino, now.Mtime.Time().UTC())
-}
-
-// sourceNow is where the source's path leads.
-type sourceNow struct {
-	path string
-	sys.Stat
-}
-
-// sourcePatience is how long a hook waits to hear of the source of a shard that it
-// does not have to copy.
-const sourcePatience = 3 * time.Second
-
-// lookAtSource is nil for a source that is not there, or on a server that does not
-// answer: the thread that asks it is left behind. (One that the kernel does not let go,
-// as in FUSE, still keeps the process from ending; NFS lets it go.)
-func (op *operation) lookAtSource() *sourceNow {
-	found := make(chan *sourceNow, 1)
-	go func() {
-		defer close(found)
-		path, err := sys.RealPath(op.Shard)
-		if err != nil {
-			return
-		}
-		if s, err := sys.StatPath(path); err == nil {
-			found <- &sourceNow{path, s}
-		}
-	}()
-	select {
-	case now := <-found:
-		return now
-	case <-time.After(sourcePatience):
-		op.warn("the source %q does not answer: it is not known whether it is what shard %s was copied from", op.Shard, op.name)
-		return nil
-	}
-}
-
-// asKind makes err one of the kinds that callers tell apart.
-func asKind(err error, kind error) error {
-	if err == nil || errors.Is(err, kind) {
-		return err
-	}
-	return &kindError{kind, err}
-}
-
-// firstOf keeps the first of many differences, and their number.
-type firstOf struct {
-	count int
-	first verify.Difference
-}
-
-func (f *firstOf) add(d verify.Difference) {
-	if f.count++; f.count == 1 {
-		f.first = d
-	}
-}
-
-func (f *firstOf) String() string {
-	text := fmt.Sprintf("%q: %s %s", f.first.Path, f.first.Kind, f.first.Detail)
-	if f.count > 1 {
-		text = fmt.Sprintf("%d places, the first: %s", f.count, text)
-	}
-	return strings.TrimSpace(text)
+	e.stale = true
+	e.warn("shard %s on ssd was copied from %q (inode %d, modified %s), the source now is %q (inode %d, modified %s)", e.shard.Name,
+		m.Source, m.Origin.Ino, humanize.Time(m.Origin.Mtime.Time()), now.Path, now.Ino, humanize.Time(now.Mtime.Time()))
 }

@@ -4,199 +4,174 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 
-	"shard_to_ssd/internal/errs"
+	"shard_to_ssd/internal/published"
+	"shard_to_ssd/internal/statedir"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
 )
 
-// Release unregisters the user, and deletes the shard if nobody else uses it.
+// Release unregisters the user, and deletes the shard if no other user needs it.
 //
 //	lock → unregister → users left? ─yes─► unlock
 //	                       └no─► trash → delete → unlink user file → unlock
 //
-// The source need not exist. If ctx ends while the shard is deleted, it is gone
-// from its public name; the next Release or Ensure deletes the rest. Errors:
-// ErrUsage, ErrLockTimeout, the cause of ctx, or any other failure.
-func Release(ctx context.Context, o Options) (*Result, error) {
-	op, err := begin(o, opRemove)
+// The source need not exist. If ctx ends while the shard is deleted, it has left its
+// public name; the next Release or Ensure deletes the rest. Errors: ErrUsage,
+// ErrLockTimeout, the cause of ctx, or any other failure.
+func Release(ctx context.Context, o ReleaseOptions) (*ReleaseResult, error) {
+	r := &releasing{operation: newOperation(o.Host, Work{Jobs: o.Jobs, Verbose: o.Verbose}), id: o.ID}
+	r.lockTimeout = o.LockTimeout
+	err := r.beginUser(o.Shard, o.ID)
 	if err == nil {
-		err = op.release(ctx)
+		err = r.run(ctx)
 	}
-	return op.end(err)
+	err = r.end(err)
+	return &ReleaseResult{r.summary}, err
 }
 
-func (op *operation) release(ctx context.Context) error {
-	err := op.acquire(ctx, false)
+// releasing is one call of Release.
+type releasing struct {
+	*operation
+	id string
+}
+
+func (r *releasing) run(ctx context.Context) error {
+	err := r.lockUserFile(ctx, locking.Options{})
 	if errors.Is(err, locking.ErrMissing) {
-		return op.releaseUnknown(ctx)
+		return r.releaseUnknown(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	state, err := op.openStateIfThere()
+	state, err := r.openState()
 	if err != nil {
 		return err
 	}
-	if state != nil {
-		defer state.close() //nolint:errcheck // gives the flock back
-	}
-	// The last user goes only when nothing can keep the shard any more: one that
-	// this tool did not publish is deleted by the call that unregisters him, or
-	// never.
-	locked, err := op.lockForLast(ctx, state)
+	defer state.Close()
+	// The last user leaves only if nothing can keep the shard after that: a shard that
+	// this tool did not publish is deleted by the call that unregisters its last user,
+	// or never.
+	locked, err := r.lockForLast(ctx, state)
 	if err != nil {
-		return fmt.Errorf("%w; %q is still registered, run -r again", err, op.ID)
+		return fmt.Errorf("%w; %q is still registered, run -r again", err, r.id)
 	}
-	if locked != nil {
-		defer locked.close() //nolint:errcheck // gives the flock back
-	}
-	removed, err := op.user.Unregister(op.ID)
+	defer locked.Close()
+	removed, err := r.user.Unregister(r.id)
 	if err != nil {
-		return fmt.Errorf("unregister %q: %w", op.ID, err)
+		return fmt.Errorf("unregister %q: %w", r.id, err)
 	}
-	op.result.Outcome = Unregistered
+	r.summary.Outcome = Unregistered
 	if !removed {
-		op.result.Outcome = NotRegistered
-		op.info("%s is not registered as a user of shard %s", op.ID, op.name)
+		r.summary.Outcome = NotRegistered
+		r.info("%s is not registered as a user of shard %s", r.id, r.shard.Name)
 	}
-	if len(op.user.Users()) > 0 {
-		op.info("Some services need shard: %s Do nothing.", op.name)
+	if len(r.user.Users()) > 0 {
+		r.info("Some services need shard: %s Do nothing.", r.shard.Name)
 		return nil
 	}
-	return op.removeShard(ctx, state, locked, removed)
+	return r.removeShard(ctx, state, locked, published.Facts{RemovedLast: removed})
 }
 
-// lockForLast makes and locks the state dir, if this call removes the last user of
-// a shard that is there, or that has left something there.
-func (op *operation) lockForLast(ctx context.Context, state *stateDir) (locked *stateDir, err error) {
-	users := op.user.Users()
-	if len(users) != 1 || users[0] != op.ID {
+// lockForLast makes and locks the state dir if this call removes the last user of a
+// shard that is on the SSD, or that has left something there.
+func (r *releasing) lockForLast(ctx context.Context, state *statedir.Dir) (*statedir.Dir, error) {
+	users := r.user.Users()
+	if len(users) != 1 || users[0] != r.id {
 		return nil, nil
 	}
-	pub, err := op.published()
+	pub, err := r.shard.Stat()
 	if err != nil || (pub == nil && state == nil) {
 		return nil, err
 	}
-	if err := op.refuseMount(pub); err != nil {
+	if err := r.shard.CheckMovable(pub); err != nil {
 		return nil, err
 	}
-	err = op.withRoom(ctx, func() (err error) {
-		locked, err = op.lockState(ctx)
-		return err
-	})
-	return locked, err
+	return r.lockStateWithRoom(ctx)
 }
 
-// removeShard deletes what no user needs any more: the shard, if it may be
-// deleted, what the state dir has, and at last the user file.
-func (op *operation) removeShard(ctx context.Context, state, locked *stateDir, wasLast bool) error {
-	pub, err := op.published()
+// removeShard deletes what no user needs any longer: the shard, if it may be deleted,
+// the state dir, and last the user file.
+func (r *releasing) removeShard(ctx context.Context, state, locked *statedir.Dir, facts published.Facts) error {
+	pub, err := r.shard.Stat()
 	if err != nil {
 		return err
 	}
-	if pub != nil {
-		may, err := op.mayDelete(state, pub, wasLast)
-		if err != nil {
+	if facts.Exists = pub != nil; facts.Exists && !facts.RemovedLast {
+		if facts.Bound, err = r.hasBoundManifest(state, pub); err != nil {
 			return err
 		}
-		if !may {
-			op.warn("%s/%s is left: it is not known as what this tool published, and %s was not its last user", op.SSDDir, op.name, op.ID)
-			return op.clearUnpublished(ctx)
-		}
 	}
-	if pub != nil || wasLast {
-		op.info("I am last user. Removing shard %s from %s", op.name, op.SSDDir)
-		op.result.Outcome = Removed
+	if published.Decide(facts).Remove == published.Leave {
+		r.warn("%s is left: this tool did not publish it, and %s was not its last user", r.shard, r.id)
+		return r.clearUnpublished(ctx)
+	}
+	if pub != nil || facts.RemovedLast {
+		r.info("I am last user. Removing shard %s from %s", r.shard.Name, r.SSDDir)
+		r.summary.Outcome = Removed
 	}
 	if pub != nil || state != nil {
-		if err := op.deleteShard(ctx, locked, pub); err != nil {
+		if err := r.deleteShard(ctx, locked, pub); err != nil {
 			return err
 		}
 	}
-	if err := op.user.Remove(); err != nil {
-		return fmt.Errorf("shard %s is removed, its user file is left: %w", op.name, err)
+	if err := r.user.Remove(); err != nil {
+		return fmt.Errorf("shard %s is removed, its user file is left: %w", r.shard.Name, err)
 	}
 	return nil
-}
-
-// mayDelete holds the two cases in which -r deletes what has the shard's name:
-// its manifest is bound to it, or this call removed its last user.
-func (op *operation) mayDelete(state *stateDir, pub *sys.Stat, wasLast bool) (bool, error) {
-	if wasLast {
-		return true, nil
-	}
-	m, err := op.boundManifest(state, pub)
-	if m == nil || err != nil {
-		return false, err
-	}
-	return true, m.Close()
 }
 
 // deleteShard renames the shard away from its public name and deletes it with its
-// state dir. Nothing is bound to it any more once it is trash, and the manifest
-// goes with the rest.
-func (op *operation) deleteShard(ctx context.Context, state *stateDir, pub *sys.Stat) error {
+// state dir. Once it is trash, no manifest is bound to it; the manifest goes with the
+// rest.
+func (r *releasing) deleteShard(ctx context.Context, state *statedir.Dir, pub *sys.Stat) (err error) {
 	if state == nil {
-		var err error
-		if state, err = op.lockState(ctx); err != nil {
+		if state, err = r.lockState(ctx); err != nil {
 			return err
 		}
-		defer state.close() //nolint:errcheck // gives the flock back
+		defer state.Close()
 	}
 	if pub != nil {
-		if err := op.toTrash(ctx, state); err != nil {
+		if err := r.shard.MoveToTrash(ctx, state, r.Jobs); err != nil {
 			return err
 		}
 	}
-	if err := state.remove(ctx, op.Jobs); err != nil {
+	if err := state.Remove(ctx, r.Jobs); err != nil {
 		return fmt.Errorf("shard %s has left %s, and is deleted in part: %w; the next -r or -c deletes the rest from %s",
-			op.name, op.SSDDir, err, state.Path())
+			r.shard.Name, r.SSDDir, err, state.Path())
 	}
 	return nil
 }
 
-func (op *operation) toTrash(ctx context.Context, state *stateDir) error {
-	err := state.clearTrash(ctx, op.Jobs)
-	if err == nil {
-		err = moveAs(op.ssd, op.name, state.File, trashName, sys.NoReplace)
-	}
-	if err != nil {
-		return fmt.Errorf("remove shard %s: %w; it is left where it is, without users", op.name, err)
-	}
-	return nil // clearTrash makes it durable first
-}
-
-// releaseUnknown is a Release without a user file, which may have been lost, or
-// looked for in the wrong place: missing is not empty. A published shard stays;
-// what an interrupted first copy has left goes, if it belongs to this lock dir.
-func (op *operation) releaseUnknown(ctx context.Context) error {
-	op.result.Outcome = NothingToDo
-	op.info("Shard %s has no user file in %s. Do nothing.", op.name, op.LockDir)
-	pub, err := op.published()
+// releaseUnknown is a Release without a user file: it may have been lost, or looked for
+// in the wrong place. Missing is not empty, so a published shard stays. The leftovers of
+// an interrupted first copy go, if they belong to this lock dir.
+func (r *releasing) releaseUnknown(ctx context.Context) error {
+	r.summary.Outcome = NothingToDo
+	r.info("Shard %s has no user file in %s. Do nothing.", r.shard.Name, r.LockDir)
+	pub, err := r.shard.Stat()
 	if err != nil {
 		return err
 	}
 	if pub != nil {
-		op.warn("%s/%s is there although nobody is known to use it: if its user file was lost, run -c and -r again for each service", op.SSDDir, op.name)
+		r.warn("%s exists without a known user: check -l; if its user file was lost, run -c and -r again for each service", r.shard)
 	}
-	return op.clearUnpublished(ctx)
+	return r.clearUnpublished(ctx)
 }
 
-// clearUnpublished deletes what interrupted copies have left of a shard that is
-// not needed, if that belongs to this lock dir and nobody works on it.
-func (op *operation) clearUnpublished(ctx context.Context) error {
-	state, err := openState(op.ssd, op.name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+// clearUnpublished deletes the leftovers of interrupted copies of a shard that is not
+// needed, if they belong to this lock dir and no process works on them.
+func (r *releasing) clearUnpublished(ctx context.Context) error {
+	state, err := statedir.OpenIfExists(r.shard.SSD, r.shard.Name)
+	if state == nil || err != nil {
 		return err
 	}
-	defer state.close() //nolint:errcheck // gives the flock back
-	if state.checkLockDir(op.lockDir) != nil || state.Lock(false) != nil || state.checkLinked() != nil {
+	defer state.Close()
+	if state.CheckLockDir(r.lockDir) != nil || !state.TryLock() {
 		return nil
 	}
-	return errs.Join(state.clearTrash(ctx, op.Jobs), op.tidy(ctx, state, true))
+	if err := state.Clear(ctx, statedir.Trash, r.Jobs); err != nil {
+		return err
+	}
+	return r.shard.Discard(ctx, state, r.Jobs)
 }

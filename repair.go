@@ -4,350 +4,333 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/humanize"
-	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/repair"
+	"shard_to_ssd/internal/statedir"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/internal/tree"
-	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
 )
 
-// Repair makes a damaged shard what was published, from its source.
+// Repair makes a damaged shard equal to what was published again, from its source.
 //
 //	read the shard → damage? ─no─► done
-//	                    └yes─► does the source match? → lock → damaged still? → copy ⇄ read back
-//	                           → hold against the manifest → put in place → read again → unlock
+//	                    └yes─► does the source match? → lock → still damaged? → copy ⇄ read back
+//	                           → compare with the manifest → put in place → read again → unlock
 //
-// Nothing is changed unless the source has what the manifest says for all that has to
-// be copied. The copies are made in the stage, proven and on stable storage, before the
-// first of them takes its place in one rename; who has the old file open keeps it. It
-// may be stopped anywhere: the shard is no worse than before, and the next Repair goes
-// on. Errors: as those of Ensure; ErrDamaged if damage stays.
-func Repair(ctx context.Context, o Options) (*Result, error) {
-	op, err := begin(o, opRepair)
+// Nothing is changed unless the source agrees with the manifest in everything that has
+// to be copied. The copies are made in the stage, proven and on stable storage, before
+// the first of them takes its place in one rename; a process that has the old file open
+// keeps it. Repair may be stopped anywhere: the shard is no worse than before, and the
+// next Repair continues. Errors: those of Ensure and Verify; ErrDamaged if damage stays.
+func Repair(ctx context.Context, o RepairOptions) (*RepairResult, error) {
+	r := &repairing{comparing: comparing{operation: newOperation(o.Host, o.Work)}, options: o}
+	r.transfer = transfer{operation: r.operation, engine: o.Engine}
+	r.lockTimeout = o.LockTimeout
+	err := r.beginShard(o.Shard)
 	if err == nil {
-		err = op.repair(ctx)
+		err = r.run(ctx)
 	}
-	return op.end(err)
+	err = r.end(err)
+	return &RepairResult{r.summary, r.result(), r.source, r.transfer.result, r.repairs, r.limit.Count}, err
 }
 
-func (op *operation) repair(ctx context.Context) error {
-	pub, err := op.published()
+// repairing is one call of Repair.
+type repairing struct {
+	comparing
+	options  RepairOptions
+	transfer transfer
+	repairs  []RepairedEntry
+	limit    verify.KeepLimit // of repairs
+}
+
+func (r *repairing) run(ctx context.Context) error {
+	pub, err := r.shard.Stat()
 	if err != nil {
 		return err
 	}
 	if pub == nil {
-		return fmt.Errorf("shard %s is not in %s", op.name, op.SSDDir)
+		return errs.WithKind(fmt.Errorf("shard %s is not in %s", r.shard.Name, r.SSDDir), ErrNotOnSSD)
 	}
-	need, err := op.lookForDamage(ctx, pub)
+	r.checker = verify.NewChecker(ctx, r.Jobs, r.Bandwidth)
+	defer r.checker.Close()
+	plan, err := r.findDamage(ctx, pub)
 	switch {
 	case err != nil:
 		return err
-	case need.none():
-		return op.nothingToRepair()
-	case op.DryRun:
-		need.repairs(op.repairs)
-		op.result.Outcome = WouldRepair
-		op.info("Shard %s is damaged in %d places and can be repaired; nothing was changed", op.name, op.result.RepairCount)
+	case plan.IsEmpty():
+		r.reportUndamaged()
+		return nil
+	case r.options.DryRun:
+		plan.EachAction(r.addRepair)
+		r.summary.Outcome = WouldRepair
+		r.info("Shard %s is damaged in %s and can be repaired; nothing was changed", r.shard.Name, humanize.Count(r.limit.Count, "place"))
 		return nil
 	}
-	return op.repairLocked(ctx, need)
+	return r.repairLocked(ctx, plan)
 }
 
-func (op *operation) nothingToRepair() error {
-	op.result.Outcome = NothingToRepair
-	op.info("Shard %s is as it was published, there is nothing to repair", op.name)
-	return nil
+func (r *repairing) reportUndamaged() {
+	r.summary.Outcome = NothingToRepair
+	r.info("Shard %s is as it was published, there is nothing to repair", r.shard.Name)
 }
 
-// lookForDamage reads the whole shard, without a lock, and what of the source is
-// needed to mend it.
-func (op *operation) lookForDamage(ctx context.Context, pub *sys.Stat) (*mending, error) {
-	state, m, err := op.manifestOf(pub)
+// addRepair counts a repaired entry.
+func (r *repairing) addRepair(path string, action repair.Action) {
+	if r.limit.Take(len(path) + len(action)) {
+		r.repairs = append(r.repairs, RepairedEntry{path, RepairAction(action)})
+	}
+}
+
+// findDamage reads the whole shard, without a lock, and as much of the source as is
+// needed to repair it.
+func (r *repairing) findDamage(ctx context.Context, pub *sys.Stat) (*repair.Plan, error) {
+	state, m, err := r.openManifestOf(pub)
 	if err != nil {
 		return nil, err
 	}
-	defer state.close() //nolint:errcheck // opened for reading
-	defer m.Close()     //nolint:errcheck // opened for reading
+	defer state.Close()
+	defer m.Close()
 	began := time.Now()
-	op.Observer.Planned(m.Files, m.Bytes)
-	op.result.Files, op.result.Bytes, op.result.Jobs = m.Files, m.Bytes, op.Jobs
+	r.Observer.Planned(m.Files, m.Bytes)
+	r.totals.Files, r.totals.Bytes, r.summary.Jobs = m.Files, m.Bytes, r.Jobs
 	if err := m.CheckUntil(ctx); err != nil {
-		return nil, op.manifestError(err)
+		return nil, r.manifestError(err)
 	}
-	need, err := op.damageOf(ctx, m, nil, func(d verify.Difference) {
+	plan, mode, err := r.examine(ctx, m, nil, func(d verify.Difference) {
 		d.Side = verify.OnSSD
-		op.differs(d)
+		r.found.Add(d)
 	})
-	if err := op.unlessGone(m, err); err != nil {
+	r.totals.ReadBack = mode
+	if err := r.unlessGone(m, err); err != nil {
 		return nil, err
 	}
-	mode := verify.ReadMode(op.result.ReadBack)
-	if need.none() {
-		op.remember(state, m, finding{when: began, mode: mode})
-		return need, nil
+	if plan.IsEmpty() {
+		r.recordFound(state, m, statedir.VerifyRecord{Time: began, Mode: mode})
+		return plan, nil
 	}
-	op.remember(state, m, finding{when: time.Now(), mode: mode, differences: op.result.DifferenceCount})
-	if err := op.refuseRoot(m, pub, need); err != nil {
+	r.recordFound(state, m, statedir.VerifyRecord{Time: time.Now(), Mode: mode, Differences: r.found.Count})
+	if err := r.refuseRoot(pub, plan); err != nil {
 		return nil, err
 	}
-	return need, op.sourceMatches(ctx, m, need)
+	return plan, r.checkSource(ctx, m, plan)
 }
 
-// damageOf compares the shard, or some of it, with its manifest, and says what has to
-// be mended.
-func (op *operation) damageOf(ctx context.Context, m *verify.Manifest, only *tree.Only, tell func(verify.Difference)) (*mending, error) {
-	need := newMending()
-	shard := verify.Shard{In: op.ssd, Name: op.name, Only: only}
-	medium, err := op.contentsOf(ctx, m, shard, op.Observer, func(d verify.Difference) {
-		need.add(d)
-		tell(d)
-	})
-	if only == nil {
-		op.result.ReadBack = string(medium.Mode())
+// recordFound records the verification that Repair begins with, unless nothing is to
+// be changed.
+func (r *repairing) recordFound(state *statedir.Dir, m *verify.Manifest, record statedir.VerifyRecord) {
+	if !r.options.DryRun {
+		r.recordVerify(state, m, record)
 	}
-	if err == nil && !need.none() {
-		err = need.settle(shard, m)
-	}
-	return need, err
 }
 
-// refuseRoot refuses what can only be mended by another inode under the public name:
-// the manifest is bound to this one, and no rename changes both at once.
-func (op *operation) refuseRoot(m *verify.Manifest, pub *sys.Stat, need *mending) error {
-	if pub.IsDir() && need.damage["."] < broken {
+// examine compares the shard, or only the entries in paths, with its manifest, and plans
+// the repair of the damage.
+func (r *repairing) examine(ctx context.Context, m *verify.Manifest, paths *tree.Only, report func(verify.Difference)) (*repair.Plan, verify.ReadMode, error) {
+	return repair.Examine(ctx, r.checker, verify.Comparison{Manifest: m, Shard: r.shard.Tree(), Progress: r.Observer, Report: report}, paths)
+}
+
+// refuseRoot refuses damage that can only be repaired by another inode under the public
+// name: the manifest is bound to this one, and no rename changes both at once.
+func (r *repairing) refuseRoot(pub *sys.Stat, plan *repair.Plan) error {
+	if pub.IsDir() && !plan.RootIsBroken() {
 		return nil
 	}
-	return asKind(fmt.Errorf("shard %s is damaged, and is one file, or its top directory cannot be read: that is not repaired; "+
-		"remove it with -r for each of its users, then -c copies it afresh", op.name), ErrDamaged)
+	return errs.WithKind(fmt.Errorf("shard %s is damaged, and cannot be repaired because it is one file, or its top directory cannot be read: "+
+		"remove it with -r for each of its users, then -c copies it again", r.shard.Name), ErrDamaged)
 }
 
-// repairs counts a repair, and keeps it if it is one of the first.
-func (op *operation) repairs(r Mended) {
-	op.result.RepairCount++
-	op.repairBytes += len(r.Path) + len(r.Action)
-	if op.result.RepairCount <= maxDifferences && op.repairBytes <= maxDifferenceBytes {
-		op.result.Repairs = append(op.result.Repairs, r)
+// checkSource compares the needed part of the source with the manifest. A difference is
+// an error that names it.
+func (r *repairing) checkSource(ctx context.Context, m *verify.Manifest, plan *repair.Plan) error {
+	if plan.Copied.Len()+plan.InPlace.Len() == 0 {
+		return nil
 	}
+	source, err := r.openSourceTree(r.options.Shard)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.source.SourceState = SourceAbsent
+	}
+	if err != nil {
+		return fmt.Errorf("shard %s is damaged, and cannot be repaired without its source: %w; nothing was changed", r.shard.Name, err)
+	}
+	defer source.close()
+	r.warnOfOtherSource(m, source)
+	var found verify.FirstDifference
+	sides := verify.NewSideJoiner(&r.found)
+	report := verify.IgnoreOwners(func(d verify.Difference) {
+		if plan.Prevents(d) {
+			found.Add(d)
+			sides.AddSource(d)
+		}
+	})
+	err = plan.CompareSource(ctx, r.checker, m, source.tree, report)
+	r.source.SourceDifferences = sides.FromSource
+	switch {
+	case err != nil:
+		return fmt.Errorf("compare with the source %q: %w; nothing was changed", source.path, err)
+	case found.Count == 0:
+		r.source.SourceState = SourceSame
+		return nil
+	}
+	r.source.SourceState = SourceChanged
+	return errs.WithKind(fmt.Errorf("shard %s is damaged, and cannot be repaired: the source %q is no longer what the manifest says, it differs in %v; nothing was changed",
+		r.shard.Name, source.path, &found), ErrSourceChanged)
 }
 
-// repairLocked is the second half of repair, under both locks.
-func (op *operation) repairLocked(ctx context.Context, need *mending) error {
-	state, err := op.lockPublished(ctx)
+// repairLocked is the second half of run, under both locks. Other processes may have
+// held them meanwhile, and repaired the shard, or made it worse: it looks again.
+func (r *repairing) repairLocked(ctx context.Context, plan *repair.Plan) error {
+	state, err := r.lockPublished(ctx)
 	if err != nil {
 		return err
 	}
-	defer state.close() //nolint:errcheck // gives the flock back
-	pub, err := op.published()
+	defer state.Close()
+	pub, err := r.shard.Stat()
 	if err != nil {
 		return err
 	}
-	if pub == nil {
-		return op.errGoneMeanwhile()
-	}
-	m, err := op.boundManifest(state, pub)
+	m, err := r.openManifest(state, pub)
 	if err != nil {
 		return err
 	}
 	if m == nil {
-		return op.errGoneMeanwhile()
+		return r.goneBeforeChange()
 	}
-	defer m.Close() //nolint:errcheck // opened for reading
+	defer m.Close()
 	if err := m.Check(); err != nil {
 		return err
 	}
-	// Others may have had the lock meanwhile, and mended it, or made it worse.
-	need, err = op.damageOf(ctx, m, need.suspect(), func(verify.Difference) {})
-	if err != nil {
+	if plan, _, err = r.examine(ctx, m, plan.Suspects(), func(verify.Difference) {}); err != nil {
 		return err
 	}
-	if need.none() {
-		return op.nothingToRepair()
+	if plan.IsEmpty() {
+		r.reportUndamaged()
+		return nil
 	}
-	if err := errs.Join(op.refuseRoot(m, pub, need), op.refuseMounts(need)); err != nil {
+	if err := r.refuseRoot(pub, plan); err != nil {
 		return err
 	}
-	return op.mend(ctx, m, state, need)
+	if err := plan.CheckMounts(r.shard.Tree()); err != nil {
+		return err
+	}
+	return r.applyPlan(ctx, m, state, plan)
 }
 
-// lockPublished takes the locks of a shard that is there. Without a user file, which
-// must not be made for this, the lock of the state dir keeps others of this tool away.
-func (op *operation) lockPublished(ctx context.Context) (*stateDir, error) {
-	if err := op.acquire(ctx, false); err != nil && !errors.Is(err, locking.ErrMissing) {
-		return nil, err
-	}
-	state, err := op.openStateIfThere()
-	if err != nil {
-		return nil, err
-	}
-	if state == nil {
-		return nil, op.errGoneMeanwhile()
-	}
-	err = state.lock(ctx, op.patience())
-	if err == nil {
-		return state, nil
-	}
-	state.close() //nolint:errcheck // opened for reading
-	if errors.Is(err, errUnlinked) {
-		err = op.errGoneMeanwhile()
-	}
-	return nil, err
-}
-
-func (op *operation) errGoneMeanwhile() error {
-	return fmt.Errorf("shard %s was removed or replaced meanwhile; nothing was changed", op.name)
-}
-
-// mend copies what is broken, puts it in its place, and reads that again.
-func (op *operation) mend(ctx context.Context, m *verify.Manifest, state *stateDir, need *mending) error {
-	files, bytes := op.result.Files, op.result.Bytes
-	err := op.copyBroken(ctx, m, state, need)
-	copied := op.result.Bytes
-	op.result.Files, op.result.Bytes = files, bytes // of the shard, as read
+// applyPlan copies what is broken, puts it in its place, and reads that again.
+func (r *repairing) applyPlan(ctx context.Context, m *verify.Manifest, state *statedir.Dir, plan *repair.Plan) error {
+	err := r.copyBroken(ctx, m, state, plan)
 	if err == nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return op.nothingMended(ctx, state, err)
+		return r.failUnchanged(ctx, state, err)
 	}
-	if need.copied.Len() == 0 {
-		copied = 0
-	}
-	err = op.putBack(ctx, m, state, need)
-	op.clearRepair(context.WithoutCancel(ctx), state)
+	target := repair.Target{Shard: r.shard.Tree(), State: state}
+	err = target.Apply(ctx, m, plan)
+	r.clearRepair(ctx, state)
 	if err != nil {
-		return fmt.Errorf("repair shard %s: %w; some of it is mended, nothing is worse than before: run --repair again", op.name, err)
+		return fmt.Errorf("repair shard %s: %w; some of it is repaired, nothing is worse than before: run --repair again", r.shard.Name, err)
 	}
-	if err := op.proveMended(ctx, m, need); err != nil {
+	if err := r.proveRepaired(ctx, m, plan); err != nil {
 		return err
 	}
-	need.repairs(op.repairs)
-	op.result.Outcome = Repaired
-	op.info("Repaired shard %s in %d places, %d bytes (%s) copied again; what was mended was read back, %s, and is as it was published",
-		op.name, op.result.RepairCount, copied, humanize.Size(copied), op.result.ReadBack)
+	plan.EachAction(r.addRepair)
+	r.summary.Outcome = Repaired
+	r.info("Repaired shard %s in %s, %s (%s) copied again; the repaired entries were read back, %s, and are as published", r.shard.Name,
+		humanize.Count(r.limit.Count, "place"), humanize.Count(r.transfer.result.Bytes, "byte"), humanize.Size(r.transfer.result.Bytes), r.totals.ReadBack)
 	return nil
 }
 
-// copyBroken makes what is broken anew in the stage, on stable storage, and holds it
-// against the manifest, reading it from the medium.
-func (op *operation) copyBroken(ctx context.Context, m *verify.Manifest, state *stateDir, need *mending) error {
-	if err := state.clearTrash(ctx, op.Jobs); err != nil || need.copied.Len() == 0 {
+// copyBroken copies what is broken into the stage, brings it onto stable storage, and
+// compares it with the manifest, read from the medium.
+func (r *repairing) copyBroken(ctx context.Context, m *verify.Manifest, state *statedir.Dir, plan *repair.Plan) error {
+	if err := state.Clear(ctx, statedir.Trash, r.Jobs); err != nil || plan.Copied.Len() == 0 {
 		return err
 	}
-	src, err := op.openSource()
+	src, err := r.openSource(r.options.Shard)
 	if err != nil {
 		return err
 	}
-	defer src.Close() //nolint:errcheck // opened for reading
-	var plan *copier.Plan
-	err = op.withRoom(ctx, func() (err error) {
-		plan, err = copier.MakePartialPlan(ctx, src, state.File, need.copied)
+	defer src.Close()
+	var copyPlan *copier.Plan
+	err = r.withRoom(ctx, func() (err error) {
+		copyPlan, err = copier.MakePartialPlan(ctx, src, state.File, plan.Copied)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	defer plan.Close() //nolint:errcheck // not needed after
-	stage, err := plan.OpenStage(ctx, true, op.Jobs)
+	defer copyPlan.Close()
+	stage, err := copyPlan.OpenStage(ctx, true, r.Jobs)
 	if err != nil {
 		return err
 	}
-	defer stage.Close() //nolint:errcheck // the journal is not needed after
-	if err := op.findSpace(ctx, plan, stage); err != nil {
+	defer stage.Close()
+	if err := r.transfer.checkSpace(ctx, copyPlan, stage); err != nil {
 		return err
 	}
-	readBack := op.result.ReadBack // of the shard
-	if err := op.copyAndReadBack(ctx, plan, stage); err != nil {
+	if err := r.transfer.copyAndReadBack(ctx, copyPlan, stage); err != nil {
 		return err
 	}
-	op.result.ReadBack = readBack
-	if err := plan.SyncStage(); err != nil {
+	if err := copyPlan.SyncStage(); err != nil {
 		return err
 	}
-	return op.proveStaged(ctx, m, state, need)
+	return r.proveStaged(ctx, m, state, plan)
 }
 
-// proveStaged holds what was copied against the manifest: the source may have changed
-// since it was compared.
-func (op *operation) proveStaged(ctx context.Context, m *verify.Manifest, state *stateDir, need *mending) error {
-	workers, err := pool.New(op.Jobs)
-	if err != nil {
-		return err
-	}
-	defer workers.Close() //nolint:errcheck // only memory
-	var found, unread firstOf
-	tell := func(d verify.Difference) {
-		switch {
-		case d.Kind == verify.Unreadable:
-			unread.add(d)
-		case need.matters(d):
-			found.add(d)
-		}
-	}
-	medium := &verify.Medium{Own: true, Pace: pool.NewPace(ctx, op.Bandwidth)}
-	shard := verify.Shard{In: state.File, Name: copier.StageName, Only: need.copied}
-	err = verify.ProveTree(ctx, m, shard, tell)
-	if err == nil && found.count == 0 {
-		err = verify.Contents(ctx, m, shard, workers, medium, copier.Nobody{}, tell)
-	}
+// proveStaged refuses new copies that are not what the manifest says.
+func (r *repairing) proveStaged(ctx context.Context, m *verify.Manifest, state *statedir.Dir, plan *repair.Plan) error {
+	found, unread, err := plan.CompareStage(ctx, r.checker, m, state)
 	switch {
 	case err != nil:
 		return err
-	case found.count > 0:
-		return fmt.Errorf("%w: what was copied from it is not what the manifest says in %v", copier.ErrSourceChanged, &found)
-	case unread.count > 0:
-		return asKind(fmt.Errorf("what was copied again cannot be read back from the SSD in %v", &unread), ErrDamaged)
+	case found.Count > 0:
+		return fmt.Errorf("%w: the new copy is not what the manifest says in %v", copier.ErrSourceChanged, &found)
+	case unread.Count > 0:
+		return errs.WithKind(fmt.Errorf("the new copy cannot be read back from the SSD in %v", &unread), ErrDamaged)
 	}
 	return nil
 }
 
-// nothingMended says what is left after a failure before anything was put in place.
-// What a signal has stopped, the next --repair goes on with.
-func (op *operation) nothingMended(ctx context.Context, state *stateDir, err error) error {
-	var damage *copier.DamageError
-	var space *copier.SpaceError
-	switch {
-	case errors.As(err, &damage):
-		err = asKind(err, ErrDamaged)
-	case errors.As(err, &space), sys.NoSpace(err):
-		err = asKind(err, ErrNoSpace)
-	}
-	err = fmt.Errorf("repair shard %s: %w; nothing of it was changed", op.name, err)
+// failUnchanged adds to a failure before the first change what is left on disk. The
+// next --repair resumes a copy that a signal has interrupted.
+func (r *repairing) failUnchanged(ctx context.Context, state *statedir.Dir, err error) error {
+	err = fmt.Errorf("repair shard %s: %w; nothing of it was changed", r.shard.Name, withPublicKind(err))
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w, and what was copied is kept in %s for the next --repair", err, state.Path())
+		return fmt.Errorf("%w, and the copied part is kept in %s for the next --repair", err, state.Path())
 	}
-	op.clearRepair(context.WithoutCancel(ctx), state)
+	r.clearRepair(ctx, state)
 	return err
 }
 
 // clearRepair deletes what the repair has left in the state dir.
-func (op *operation) clearRepair(ctx context.Context, state *stateDir) {
-	err := errs.Join(copier.RemoveStage(ctx, state.File, op.Jobs), copier.DropPlan(ctx, state.File), state.clearTrash(ctx, op.Jobs))
+func (r *repairing) clearRepair(ctx context.Context, state *statedir.Dir) {
+	err := state.Clear(context.WithoutCancel(ctx), statedir.Copy|statedir.Trash, r.Jobs)
 	if err != nil {
-		op.warn("what the repair of shard %s left in %s could not be deleted, the next call will: %v", op.name, state.Path(), err)
+		r.warn("cannot delete the leftovers of the repair of shard %s in %s, the next call tries again: %v", r.shard.Name, state.Path(), err)
 	}
 }
 
-// proveMended reads what was mended once more, where it is now.
-func (op *operation) proveMended(ctx context.Context, m *verify.Manifest, need *mending) error {
-	var left []verify.Difference
-	var found firstOf
-	_, err := op.damageOf(ctx, m, need.touched(), func(d verify.Difference) {
+// proveRepaired reads once more what was repaired, where it is now.
+func (r *repairing) proveRepaired(ctx context.Context, m *verify.Manifest, plan *repair.Plan) error {
+	var still verify.DifferenceList
+	var found verify.FirstDifference
+	_, _, err := r.examine(ctx, m, plan.Changed(), func(d verify.Difference) {
 		d.Side = verify.OnSSD
-		if found.add(d); found.count <= maxDifferences {
-			left = append(left, d)
-		}
+		found.Add(d)
+		still.Add(d)
 	})
 	if err != nil {
-		return fmt.Errorf("shard %s was mended, but reading that back failed: %w", op.name, err)
+		return fmt.Errorf("shard %s was repaired, but reading that back failed: %w", r.shard.Name, err)
 	}
-	if found.count == 0 {
+	if found.Count == 0 {
 		return nil
 	}
-	op.result.Differences, op.result.DifferenceCount = left, int64(found.count)
-	return asKind(fmt.Errorf("shard %s was repaired, but still differs from what was published in %v", op.name, &found), ErrDamaged)
+	r.found = still
+	return errs.WithKind(fmt.Errorf("shard %s was repaired, but still differs from what was published in %v", r.shard.Name, &found), ErrDamaged)
 }

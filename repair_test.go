@@ -14,9 +14,9 @@ import (
 )
 
 // repaired is a Repair that must mend what is damaged, and leave nothing beside.
-func (s *site) repaired() *shardtossd.Result {
+func (s *site) repaired() *shardtossd.RepairResult {
 	s.t.Helper()
-	r, err := shardtossd.Repair(s.t.Context(), s.options())
+	r, err := shardtossd.Repair(s.t.Context(), s.repairOptions())
 	if err != nil || r.Outcome != shardtossd.Repaired {
 		s.t.Fatalf("Repair: %q, %v, differences %+v", r.Outcome, err, r.Differences)
 	}
@@ -104,9 +104,9 @@ func TestRepairMeanwhile(t *testing.T) {
 			s.copied()
 			s.rot("d/f", 100)
 			var before testkit.Tree
-			r, err := shardtossd.Repair(t.Context(), s.optionsWith(func(o *shardtossd.Options) {
-				o.Log = &atLine{"acquired", func() { c.meanwhile(s); before = testkit.Snapshot(s.published()) }}
-			}))
+			o := s.repairOptions()
+			o.Log = &atLine{"acquired", func() { c.meanwhile(s); before = testkit.Snapshot(s.published()) }}
+			r, err := shardtossd.Repair(t.Context(), o)
 			if r.Outcome != c.outcome || (err == nil) != (c.failure == "") || err != nil && !strings.Contains(err.Error(), c.failure) {
 				t.Errorf("%q, %v", r.Outcome, err)
 			}
@@ -189,7 +189,7 @@ func TestRepairWithinTheShard(t *testing.T) {
 			if err := damage(s); err != nil {
 				t.Fatal(err)
 			}
-			r, err := shardtossd.Repair(t.Context(), s.options())
+			r, err := shardtossd.Repair(t.Context(), s.repairOptions())
 			mounted := unix.Unmount(filepath.Join(s.published(), "d"), 0) == nil
 			if mounted != (name == "mount") || (err != nil) != mounted {
 				t.Errorf("%v, %+v", err, r)
@@ -207,7 +207,7 @@ func TestRepairWithinTheShard(t *testing.T) {
 // repairedOrWhole repairs what may be damaged still.
 func (s *site) repairedOrWhole() {
 	s.t.Helper()
-	if _, err := shardtossd.Repair(s.t.Context(), s.options()); err != nil {
+	if _, err := shardtossd.Repair(s.t.Context(), s.repairOptions()); err != nil {
 		s.t.Error(err)
 	}
 	testkit.Same(s.t, s.source, s.published())

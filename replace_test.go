@@ -18,7 +18,7 @@ func TestReplacedOnEachFileSystem(t *testing.T) {
 			if err := os.Mkdir(s.published(), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			s.copied(func(o *shardtossd.Options) { o.Replace = true })
+			s.copied(func(o *shardtossd.EnsureOptions) { o.Replace = true })
 			s.verified()
 			s.released()
 		})

@@ -6,99 +6,93 @@ import (
 	"shard_to_ssd/verify"
 )
 
-// Outcome is what an operation did.
+// Outcome says what an operation did. A failed operation has none.
 type Outcome string
 
-// The outcomes. A failed operation has none.
+// The outcomes.
 const (
-	Copied        Outcome = "copied"         // a fresh copy was published and the user registered
+	Copied        Outcome = "copied"         // a new copy was published and the user registered
 	AlreadyOnSSD  Outcome = "already-on-ssd" // the shard was present, the user is registered
-	Unregistered  Outcome = "unregistered"   // the user is gone, others need the shard
-	NotRegistered Outcome = "not-registered" // there was nothing to unregister, others need the shard
-	Removed       Outcome = "removed"        // the last user is gone, and the shard
+	Unregistered  Outcome = "unregistered"   // the user is unregistered, others need the shard
+	NotRegistered Outcome = "not-registered" // the user was not registered, others need the shard
+	Removed       Outcome = "removed"        // the last user is unregistered and the shard deleted
 	NothingToDo   Outcome = "nothing-to-do"  // no user file: nothing was deleted
-	Verified      Outcome = "verified"       // every block and entry is what was copied
+	Verified      Outcome = "verified"       // every entry and block is as published
 	Listed        Outcome = "listed"
 
-	// Of a verification that proved nothing, and was not to.
-	Skipped      Outcome = "skipped"       // it was found as published less than Options.MaxAge ago
-	NotPublished Outcome = "not-published" // by this tool: there is nothing to compare it with
-	Gone         Outcome = "gone"          // removed or replaced while all were verified
+	// A verification that proved nothing, without a failure.
+	Skipped      Outcome = "skipped"       // it passed less than MaxAge ago
+	NotPublished Outcome = "not-published" // this tool did not publish it: nothing to compare with
+	Gone         Outcome = "gone"          // removed or replaced during a scrub
 
-	Repaired        Outcome = "repaired" // what was damaged is as it was published
+	Repaired        Outcome = "repaired" // the damage is repaired
 	NothingToRepair Outcome = "nothing-to-repair"
-	WouldRepair     Outcome = "would-repair"    // and the source has what is needed
-	Adopted         Outcome = "adopted"         // there is a manifest now
-	AlreadyAdopted  Outcome = "already-adopted" // there was one
+	WouldRepair     Outcome = "would-repair"    // DryRun: the source has everything that is needed
+	Adopted         Outcome = "adopted"         // the shard has a manifest now
+	AlreadyAdopted  Outcome = "already-adopted" // it had one
 )
 
-// Result is what an operation did, in the form --json prints. Sizes are bytes,
-// times seconds.
-type Result struct {
-	Operation string  `json:"operation"` // copy, remove, verify, verify-all, list, repair, adopt
-	Shard     string  `json:"shard,omitempty"`
-	Outcome   Outcome `json:"outcome,omitempty"`
-	Status    int     `json:"status"` // exit status
-	Error     string  `json:"error,omitempty"`
+// Summary is part of every result.
+type Summary struct {
+	Shard    string // name; empty for an operation on all shards
+	Outcome  Outcome
+	Duration time.Duration
+	LockWait time.Duration // part of Duration, waiting for locks
+	Jobs     int           // workers that read or copied; 0: none did
+	Choices  []Choice      // what was chosen, in order
+}
 
-	Files        int64   `json:"files"`
-	Bytes        int64   `json:"bytes"`
-	ResumedBytes int64   `json:"resumed_bytes"` // kept from an interrupted copy, part of Bytes
-	Seconds      float64 `json:"seconds"`
-	LockSeconds  float64 `json:"lock_seconds"` // of Seconds, waiting for the locks
+// Choice is a setting that was chosen, or given, and why.
+type Choice struct {
+	What  string // workers, block, depth, pace, engine
+	Value string
+	Why   string
+}
 
-	Choices  []Choice         `json:"choices,omitempty"`
-	Phases   []Phase          `json:"phases,omitempty"`
-	Engines  map[string]Usage `json:"engines,omitempty"`
-	ReadBack string           `json:"read_back,omitempty"` // weakest mode of reading back: direct, buffered, cache
-	Jobs     int              `json:"jobs,omitempty"`
-	Stale    bool             `json:"stale"` // what is published was copied from another source
+// Transfer says what a copy moved.
+type Transfer struct {
+	Files        int64 // of the shard
+	Bytes        int64 // of the shard
+	ResumedBytes int64 // part of Bytes, kept from an interrupted copy
+	Phases       []Phase
+	Engines      map[string]EngineUsage // by name
+	ReadBack     verify.ReadMode        // weakest mode in which the copy was read back
+}
 
-	// Differences are the first that were found, at most maxDifferences;
+// Phase is one step of a copy.
+type Phase struct {
+	Name     string
+	Duration time.Duration
+	Bytes    int64 // of the shard, that it moved or read; 0: does not apply
+}
+
+// EngineUsage says what one engine moved.
+type EngineUsage struct {
+	Files int64
+	Bytes int64
+}
+
+// Comparison says what was read and compared, and what differs.
+type Comparison struct {
+	Files     int64 // to be compared
+	Bytes     int64 // to be compared
+	FilesRead int64
+	BytesRead int64
+	ReadBack  verify.ReadMode // weakest mode in which the SSD was read
+
+	// Differences are the first ones found, at most 10,000 and 16 MiB of them;
 	// DifferenceCount is the number of all.
-	Differences     []verify.Difference `json:"differences,omitempty"`
-	DifferenceCount int64               `json:"difference_count,omitempty"`
-
-	// FilesRead and BytesRead are what a verification has covered, of Files and Bytes.
-	FilesRead int64 `json:"files_read,omitempty"`
-	BytesRead int64 `json:"bytes_read,omitempty"`
-
-	Scrub *Scrub `json:"scrub,omitempty"` // of VerifyAll
-	// Of a directory that was compared with a list of sums. BadLines are the first lines
-	// that say nothing of any file, at most maxBadLines; Unlisted is how many files are
-	// in Dir that no line is about, counted when no damage was found.
-	Dir          string           `json:"dir,omitempty"`
-	Manifest     string           `json:"manifest,omitempty"`
-	BadLines     []verify.BadLine `json:"bad_lines,omitempty"`
-	BadLineCount int64            `json:"bad_line_count,omitempty"`
-	Unlisted     int64            `json:"unlisted,omitempty"`
-
-	// Of a comparison with the source: what it is, and in how many places, part of
-	// DifferenceCount, it is not what was published.
-	SourceState       SourceState `json:"source_state,omitempty"`
-	SourceDifferences int64       `json:"source_difference_count,omitempty"`
-
-	// Repairs are the first places that were mended, or would be; RepairCount is the
-	// number of all.
-	Repairs     []Mended `json:"repairs,omitempty"`
-	RepairCount int64    `json:"repair_count,omitempty"`
-
-	Shards []ShardInfo `json:"shards,omitempty"`
+	Differences     []verify.Difference
+	DifferenceCount int64
 }
 
-// Scrub counts what became of the shards that VerifyAll has found.
-type Scrub struct {
-	Shards       int `json:"shards"`        // in all
-	Verified     int `json:"verified"`      // as they were published
-	Damaged      int `json:"damaged"`       //
-	Skipped      int `json:"skipped"`       // verified less than Options.MaxAge ago
-	Failed       int `json:"failed"`        // could not be verified
-	NotPublished int `json:"not_published"` // by this tool
-	Gone         int `json:"gone"`          // removed or replaced meanwhile
-	Left         int `json:"left"`          // not come to, or not to their end, when it was stopped
+// SourceComparison says what comparing the source with the manifest found.
+type SourceComparison struct {
+	SourceState       SourceState // empty: not compared
+	SourceDifferences int64       // places in which the source differs, part of DifferenceCount
 }
 
-// SourceState is what a comparison found the source to be.
+// SourceState is the state of a source.
 type SourceState string
 
 // The states of a source.
@@ -108,74 +102,127 @@ const (
 	SourceAbsent  SourceState = "absent"
 )
 
-// Mended is one entry that was mended.
-type Mended struct {
-	Path   string     `json:"path"` // below the shard; "." is the shard itself
-	Action MendAction `json:"action"`
+// EnsureResult is the result of Ensure.
+type EnsureResult struct {
+	Summary
+	Transfer
+	Stale bool // the shard on the SSD was copied from another source
 }
 
-// MendAction is how an entry was mended.
-type MendAction string
+// ReleaseResult is the result of Release.
+type ReleaseResult struct{ Summary }
+
+// VerifyResult is the result of Verify.
+type VerifyResult struct {
+	Summary
+	Comparison
+	SourceComparison
+}
+
+// ScrubResult is the result of Scrub.
+type ScrubResult struct {
+	Summary
+	Comparison // of all shards that were begun; without Differences
+	Counts     ScrubCounts
+}
+
+// ScrubCounts counts shards by what Scrub found.
+type ScrubCounts struct {
+	Shards       int // all
+	Verified     int // as published
+	Damaged      int
+	Skipped      int // passed less than MaxAge ago
+	Failed       int // could not be verified
+	NotPublished int // by this tool
+	Gone         int // removed or replaced meanwhile
+	Left         int // not verified, or not completely, when the context ended
+}
+
+// CheckSumsResult is the result of CheckSums.
+type CheckSumsResult struct {
+	Summary
+	Comparison
+
+	// BadLines are the first lines that are no checksum of a file, at most 20;
+	// BadLineCount is the number of all.
+	BadLines     []verify.BadLine
+	BadLineCount int64
+	Unlisted     int64 // files without a line, counted if no damage was found
+}
+
+// ListResult is the result of List.
+type ListResult struct {
+	Summary
+	Shards []ShardInfo // in the order of their names
+}
+
+// RepairResult is the result of Repair.
+type RepairResult struct {
+	Summary
+	Comparison
+	SourceComparison
+	Copied Transfer // of what was copied again; Files and Bytes are of that alone
+
+	// Repairs are the first entries that were repaired, or with DryRun would be;
+	// RepairCount is the number of all.
+	Repairs     []RepairedEntry
+	RepairCount int64
+}
+
+// RepairedEntry is one entry of a shard that was repaired.
+type RepairedEntry struct {
+	Path   string // below the shard; "." is the shard itself
+	Action RepairAction
+}
+
+// RepairAction says how an entry was repaired.
+type RepairAction string
 
 // The actions.
 const (
-	CopiedAgain  MendAction = "copied"   // made anew from the source, and put in its place
-	MetadataBack MendAction = "metadata" // owner, mode, mtime or extended attributes, in place
-	TakenAway    MendAction = "removed"  // it was not part of the shard
+	RepairCopied   RepairAction = "copied"   // copied again from the source, and put in its place
+	RepairMetadata RepairAction = "metadata" // owner, mode, mtime or extended attributes, in place
+	RepairRemoved  RepairAction = "removed"  // it was not part of the shard
 )
 
-// Choice is something that was chosen, or told, and why.
-type Choice struct {
-	What  string `json:"what"` // workers, block, depth, pace, engine
-	Value string `json:"value"`
-	Why   string `json:"why"`
+// AdoptResult is the result of Adopt.
+type AdoptResult struct {
+	Summary
+	Comparison
 }
 
-// Phase is one step of a copy.
-type Phase struct {
-	Name    string  `json:"name"`
-	Seconds float64 `json:"seconds"`
-	Bytes   int64   `json:"bytes,omitempty"` // of the shard, that it moved or read
-}
-
-// Usage is what one engine moved.
-type Usage struct {
-	Files int64 `json:"files"`
-	Bytes int64 `json:"bytes"`
-}
-
-// State is what List says a shard is.
+// State is the state of a shard, see ShardInfo.
 type State string
 
-// The states, in the words of the design. A list of users that cannot be read counts
-// as users.
+// The states. A list of users that cannot be read counts as users.
 const (
-	Published State = "published" // bound manifest, users
-	Unproven  State = "unproven"  // users but no bound manifest: copied by the older script
-	Orphan    State = "orphan"    // bound manifest, no users
-	Foreign   State = "foreign"   // neither
-	Absent    State = "absent"    // only users, stage or trash
+	StatePublished State = "published" // bound manifest, users
+	StateUnproven  State = "unproven"  // users, but no bound manifest: the older script copied it
+	StateOrphan    State = "orphan"    // bound manifest, no users
+	StateForeign   State = "foreign"   // neither
+	StateAbsent    State = "absent"    // only users, stage or trash
 )
 
 // ShardInfo is what List knows of one shard.
 type ShardInfo struct {
-	Name      string     `json:"name"`
-	State     State      `json:"state"`
-	Users     []string   `json:"users"`
-	Files     int64      `json:"files"` // by the manifest
-	Bytes     int64      `json:"bytes"` // by the manifest
-	Source    string     `json:"source,omitempty"`
-	Published *time.Time `json:"published,omitempty"`
-	Verified  *time.Time `json:"verified,omitempty"`  // when the last --verify that found no damage began
-	ReadBack  string     `json:"read_back,omitempty"` // how that --verify read
+	Name      string
+	State     State
+	Users     []string
+	Files     int64      // by the manifest
+	Bytes     int64      // by the manifest
+	Source    string     // by the manifest; empty: unknown
+	Published *time.Time // by the manifest; nil: unknown
 
-	Damaged         *time.Time `json:"damaged,omitempty"` // when a --verify last found damage
-	DamagedReadBack string     `json:"damaged_read_back,omitempty"`
-	Differences     int64      `json:"differences,omitempty"` // that it found
+	Verified *time.Time      // when the last verification without damage began; nil: never
+	ReadBack verify.ReadMode // how that verification read
 
-	Stage      bool  `json:"stage"`       // a copy is under way or was interrupted
-	StageBytes int64 `json:"stage_bytes"` // of StageTotal, copied
-	StageTotal int64 `json:"stage_total"`
-	Copying    bool  `json:"copying"` // a process holds the state dir now
-	TrashTrees int   `json:"trash_trees"`
+	Damaged         *time.Time      // when a verification last found damage; nil: never
+	DamagedReadBack verify.ReadMode // how that verification read
+	Differences     int64           // that it found
+
+	Stage      bool  // a copy is under way or was interrupted
+	StageBytes int64 // part of StageTotal, copied
+	StageTotal int64
+	Copying    bool // a process holds the lock of the state dir now
+	TrashTrees int  // waiting to be deleted
 }

@@ -136,11 +136,11 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 // listsStage wants List to tell of the stage and how far it is.
 func (s *site) listsStage(bytes int64) {
 	s.t.Helper()
-	r, err := shardtossd.List(s.t.Context(), s.options())
+	r, err := shardtossd.List(s.t.Context(), shardtossd.ListOptions{Host: s.host(), Shard: s.source})
 	if err != nil || len(r.Shards) != 1 {
 		s.t.Fatalf("List: %+v, %v", r, err)
 	}
-	if info := r.Shards[0]; !info.Stage || info.StageBytes != bytes || info.State != shardtossd.Absent || info.Copying {
+	if info := r.Shards[0]; !info.Stage || info.StageBytes != bytes || info.State != shardtossd.StateAbsent || info.Copying {
 		s.t.Errorf("%d bytes were copied, List says %+v", bytes, info)
 	}
 }
@@ -421,7 +421,7 @@ func TestReleaseOfAnInterruptedCopy(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1))
 	s.interrupted(countdown(3, (*hook).atCopied))
-	if r, err := shardtossd.Release(t.Context(), s.options()); err != nil || r.Outcome != shardtossd.NothingToDo {
+	if r, err := shardtossd.Release(t.Context(), s.releaseOptions()); err != nil || r.Outcome != shardtossd.NothingToDo {
 		t.Errorf("Release: %q, %v", r.Outcome, err)
 	}
 	s.nothingLeft()

@@ -9,75 +9,95 @@ import (
 	"strings"
 	"time"
 
-	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/humanize"
+	"shard_to_ssd/internal/published"
+	"shard_to_ssd/internal/statedir"
 	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
 )
 
-// VerifyAll is Verify of everything that is published under the SSD dir, what was not
-// verified for the longest time first, with one pool of workers and one pace. What is
-// wrong with one shard keeps it from none of the others: Options.OnShard is told of
-// each, and Result.Scrub counts them. The error is ErrDamaged if any is damaged. It is
-// no failure that a directory is not this tool's, nor that a shard goes meanwhile.
-func VerifyAll(ctx context.Context, o Options) (*Result, error) {
-	op, err := begin(o, opVerifyAll)
+// Scrub is Verify of everything that is published under the SSD dir, the shard that
+// was not verified for the longest time first, with one pool of workers and one rate
+// limit. A failure with one shard does not stop the others: ScrubOptions.OnShard
+// receives each result, and ScrubResult.Counts counts them. The error is ErrDamaged if
+// any shard is damaged. A directory that this tool did not publish is no failure, nor
+// is a shard that is removed meanwhile.
+func Scrub(ctx context.Context, o ScrubOptions) (*ScrubResult, error) {
+	s := &scrubbing{operation: newOperation(o.Host, o.Work), options: o}
+	err := s.begin()
 	if err == nil {
-		err = op.scrub(ctx)
+		err = s.run(ctx)
 	}
-	return op.end(err)
+	err = s.end(err)
+	return &ScrubResult{s.summary, s.totals, s.counts}, err
 }
 
-func (op *operation) scrub(ctx context.Context) error {
-	all, err := op.candidates(ctx)
+// scrubbing is one call of Scrub.
+type scrubbing struct {
+	*operation
+	options    ScrubOptions
+	checker    *verify.Checker
+	counts     ScrubCounts
+	totals     Comparison // what was read; Files and Bytes at the end
+	done, left volume     // done: of the shards that were begun
+}
+
+// volume is the size of some shards.
+type volume struct{ files, bytes int64 }
+
+func (v *volume) add(more volume) { v.files, v.bytes = v.files+more.files, v.bytes+more.bytes }
+func (v *volume) sub(less volume) { v.files, v.bytes = v.files-less.files, v.bytes-less.bytes }
+
+func (s *scrubbing) begin() error {
+	if err := checkMaxAge(s.options.MaxAge); err != nil {
+		return err
+	}
+	if err := s.checkWork(); err != nil {
+		return err
+	}
+	if err := s.openHost(); err != nil {
+		return err
+	}
+	s.chooseWorkers()
+	return nil
+}
+
+func (s *scrubbing) run(ctx context.Context) error {
+	candidates, err := s.findCandidates(ctx)
 	if err != nil {
 		return err
 	}
-	s := &scrub{operation: op, reader: newReader(ctx, op)}
-	defer s.reader.close()
-	s.count.Shards, s.count.Left = len(all), len(all)
-	op.result.Scrub, op.result.Jobs = &s.count, op.Jobs
-	for _, c := range all {
-		s.left.add(c.totals)
+	s.checker = verify.NewChecker(ctx, s.Jobs, s.Bandwidth)
+	defer s.checker.Close()
+	s.counts.Shards, s.counts.Left = len(candidates), len(candidates)
+	s.summary.Jobs = s.Jobs
+	for _, c := range candidates {
+		s.left.add(c.volume)
 	}
-	s.plan()
-	for _, c := range all {
+	s.announceWork()
+	for _, c := range candidates {
 		if ctx.Err() != nil {
 			break
 		}
-		s.verify(ctx, c)
+		s.verifyShard(ctx, c)
 	}
-	s.result.Files, s.result.Bytes = s.done.files+s.left.files, s.done.bytes+s.left.bytes
-	s.result.ReadBack = string(s.weakest)
-	s.say()
+	s.totals.Files, s.totals.Bytes = s.done.files+s.left.files, s.done.bytes+s.left.bytes
+	s.reportCounts()
 	return s.verdict(ctx)
 }
 
-// scrub is a verification of all shards under way.
-type scrub struct {
-	*operation
-	reader     *reader
-	count      Scrub
-	done, left totals // done: of the shards that were begun
-	weakest    verify.ReadMode
-}
-
-// totals are those of some shards.
-type totals struct{ files, bytes int64 }
-
-func (t *totals) add(more totals) { t.files, t.bytes = t.files+more.files, t.bytes+more.bytes }
-func (t *totals) sub(less totals) { t.files, t.bytes = t.files-less.files, t.bytes-less.bytes }
-
 // candidate is a shard that may have to be verified.
 type candidate struct {
-	name  string
-	since time.Time // when it was last seen whole, see findings
-	totals
+	name     string
+	lastGood time.Time // see statedir.VerifyRecords
+	volume
 }
 
-// candidates are all there are, the longest not verified first.
-func (op *operation) candidates(ctx context.Context) (all []candidate, err error) {
-	names, err := op.expected()
+// findCandidates returns all shards, the one that was not verified for the longest time
+// first.
+func (s *scrubbing) findCandidates(ctx context.Context) (all []candidate, err error) {
+	names, err := s.expectedNames()
 	if err != nil {
 		return nil, err
 	}
@@ -85,24 +105,24 @@ func (op *operation) candidates(ctx context.Context) (all []candidate, err error
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		all = append(all, op.of(name).candidate())
+		all = append(all, s.onShard(name).findCandidate())
 	}
 	slices.SortFunc(all, func(a, b candidate) int {
-		return cmp.Or(a.since.Compare(b.since), strings.Compare(a.name, b.name))
+		return cmp.Or(a.lastGood.Compare(b.lastGood), strings.Compare(a.name, b.name))
 	})
 	return all, nil
 }
 
-// expected are the names in the SSD dir, and those of shards that were published there,
-// and have users.
-func (op *operation) expected() ([]string, error) {
-	names, err := op.publicNames(make([]byte, 64<<10))
+// expectedNames returns the names in the SSD dir, and those of shards that were
+// published there and have users.
+func (s *scrubbing) expectedNames() ([]string, error) {
+	names, err := published.ListNames(s.shard.SSD, make([]byte, 64<<10))
 	if err != nil {
 		return nil, err
 	}
-	states, err := stateNames(op.ssd)
-	for _, name := range states {
-		if users, _ := locking.ReadUsers(op.LockDir, name); len(users) > 0 {
+	shards, err := statedir.ListShards(s.shard.SSD)
+	for _, name := range shards {
+		if users, _ := locking.ReadUsers(s.LockDir, name); len(users) > 0 {
 			names = append(names, name)
 		}
 	}
@@ -110,87 +130,86 @@ func (op *operation) expected() ([]string, error) {
 	return slices.Compact(names), err
 }
 
-// candidate looks at a shard before its turn. What cannot be seen of it now will be
-// told then.
-func (op *operation) candidate() candidate {
-	c := candidate{name: op.name}
-	state, m, err := op.provable()
+// findCandidate looks at a shard before its turn. An error now is reported then.
+func (v *verifying) findCandidate() candidate {
+	c := candidate{name: v.shard.Name}
+	state, m, err := v.openProvable()
 	if err != nil {
 		return c
 	}
-	defer state.close() //nolint:errcheck // opened for reading
-	defer m.Close()     //nolint:errcheck // opened for reading
-	found, _ := state.findings(m)
-	c.since = found.since()
-	if !op.recent(c.since) {
-		c.totals = totals{m.Files, m.Bytes}
+	defer state.Close()
+	defer m.Close()
+	records, _ := state.VerifyRecords(m) // an error says that it was never verified
+	c.lastGood = records.LastGood()
+	if !statedir.IsRecent(c.lastGood, v.options.MaxAge) {
+		c.volume = volume{m.Files, m.Bytes}
 	}
 	return c
 }
 
-// of is the operation on one of the shards.
-func (op *operation) of(name string) *operation {
-	one := &operation{Options: op.Options, name: name, lockDir: op.lockDir, ssd: op.ssd, started: time.Now()}
-	one.Observer = planned{op.Observer}
-	one.result = Result{Operation: opVerify, Shard: name}
-	return one
+// onShard returns the verification of one of the shards. It shares the descriptors of
+// the scrub and must not be ended.
+func (s *scrubbing) onShard(name string) *verifying {
+	one := &operation{Host: s.Host, Work: s.Work, shard: s.shard, lockDir: s.lockDir, started: time.Now()}
+	one.shard.Name, one.summary.Shard = name, name
+	one.Observer = silentPlan{s.Observer}
+	v := newVerifying(one, VerifyOptions{MaxAge: s.options.MaxAge})
+	v.checker = s.checker
+	return v
 }
 
-// planned is an Observer that has been told already what there is to do.
-type planned struct{ copier.Observer }
-
-// Planned does nothing.
-func (planned) Planned(files, bytes int64) {}
-
-// plan tells what there is to do, as far as it is known now.
-func (s *scrub) plan() {
-	s.Observer.Planned(s.result.FilesRead+s.left.files, s.result.BytesRead+s.left.bytes)
+// announceWork tells the observer how much there is to do, as far as it is known now.
+func (s *scrubbing) announceWork() {
+	s.Observer.Planned(s.totals.FilesRead+s.left.files, s.totals.BytesRead+s.left.bytes)
 }
 
-// verify has one shard verified, and goes on whatever comes of it.
-func (s *scrub) verify(ctx context.Context, c candidate) {
-	one := s.of(c.name)
-	err := s.tell(ctx, one, one.verify(ctx, s.reader))
-	one.complete(err)
-	s.left.sub(c.totals)
-	r := &one.result
-	if r.Outcome != Skipped {
-		s.done.add(totals{r.Files, r.Bytes})
+// verifyShard verifies one shard, and continues whatever comes of it.
+func (s *scrubbing) verifyShard(ctx context.Context, c candidate) {
+	v := s.onShard(c.name)
+	err := s.countResult(ctx, v, v.run(ctx))
+	v.summary.Duration = time.Since(v.started)
+	if err != nil {
+		v.summary.Outcome = ""
 	}
-	s.result.FilesRead += r.FilesRead
-	s.result.BytesRead += r.BytesRead
-	s.weakest = verify.Weaker(s.weakest, verify.ReadMode(r.ReadBack))
-	s.plan()
-	if s.OnShard != nil {
-		s.OnShard(r, err)
+	result := &VerifyResult{v.summary, v.result(), v.source}
+	s.left.sub(c.volume)
+	if result.Outcome != Skipped {
+		s.done.add(volume{result.Files, result.Bytes})
+	}
+	s.totals.FilesRead += result.FilesRead
+	s.totals.BytesRead += result.BytesRead
+	s.totals.ReadBack = verify.Weaker(s.totals.ReadBack, result.ReadBack)
+	s.announceWork()
+	if s.options.OnShard != nil {
+		s.options.OnShard(result, err)
 	}
 }
 
-// tell counts what became of a shard, says what is wrong with it, and returns its
-// error if it is one of a run over all.
-func (s *scrub) tell(ctx context.Context, one *operation, err error) error {
-	s.count.Left--
+// countResult counts a shard, reports what is wrong with it, and returns its error if
+// that is a failure of the scrub.
+func (s *scrubbing) countResult(ctx context.Context, v *verifying, err error) error {
+	s.counts.Left--
 	switch {
-	case err == nil && one.result.Outcome == Skipped:
-		s.count.Skipped++
+	case err == nil && v.summary.Outcome == Skipped:
+		s.counts.Skipped++
 	case err == nil:
-		s.count.Verified++
-	case errors.Is(err, errGone):
-		s.count.Gone++
-		one.result.Outcome = Gone
-	case errors.Is(err, errNotOurs):
-		s.count.NotPublished++
-		one.result.Outcome = NotPublished
+		s.counts.Verified++
+	case errors.Is(err, ErrGone):
+		s.counts.Gone++
+		v.summary.Outcome = Gone
+	case errors.Is(err, ErrNotPublished):
+		s.counts.NotPublished++
+		v.summary.Outcome = NotPublished
 	case errors.Is(err, ErrDamaged):
-		s.count.Damaged++
+		s.counts.Damaged++
 		s.log(Error, "root", "%v", err)
 	case ctx.Err() != nil:
-		s.count.Left++
+		s.counts.Left++
 	default:
-		s.count.Failed++
-		s.log(Error, "root", "verify shard %s: %v", one.name, err)
+		s.counts.Failed++
+		s.log(Error, "root", "verify shard %s: %v", v.shard.Name, err)
 	}
-	if one.result.Outcome == "" {
+	if v.summary.Outcome == "" {
 		return err
 	}
 	if err != nil {
@@ -199,47 +218,47 @@ func (s *scrub) tell(ctx context.Context, one *operation, err error) error {
 	return nil
 }
 
-// say sums up.
-func (s *scrub) say() {
-	n := &s.count
+// reportCounts logs the sum of the scrub.
+func (s *scrubbing) reportCounts() {
+	n := &s.counts
 	parts := []string{fmt.Sprintf("%d as published", n.Verified), fmt.Sprintf("%d damaged", n.Damaged), fmt.Sprintf("%d failed", n.Failed)}
 	for _, more := range []struct {
 		n    int
 		what string
 	}{
-		{n.Skipped, fmt.Sprintf("verified less than %s ago", humanize.Age(s.MaxAge))},
+		{n.Skipped, "verified less than " + humanize.Age(s.options.MaxAge) + " ago"},
 		{n.NotPublished, "not published by this tool"},
 		{n.Gone, "gone meanwhile"},
-		{n.Left, "not verified to the end"},
+		{n.Left, "not verified completely"},
 	} {
 		if more.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", more.n, more.what))
 		}
 	}
-	r, seconds := &s.result, time.Since(s.started).Seconds()
-	s.info("Of %d shards in %s: %s. Read %d of %d files, %d of %d bytes (%s) in %.1f s, %s/s, read back: %s", n.Shards, s.SSDDir,
-		strings.Join(parts, ", "), r.FilesRead, r.Files, r.BytesRead, r.Bytes, humanize.Size(r.BytesRead), seconds,
-		humanize.Size(int64(float64(r.BytesRead)/seconds)), cmp.Or(r.ReadBack, "nothing"))
+	t, seconds := &s.totals, time.Since(s.started).Seconds()
+	s.info("Verified %s: %s: %s. Read %d of %s, %d of %s (%s) in %.1f s, %s/s, read back: %s", s.SSDDir, humanize.Count(n.Shards, "shard"),
+		strings.Join(parts, ", "), t.FilesRead, humanize.Count(t.Files, "file"), t.BytesRead, humanize.Count(t.Bytes, "byte"), humanize.Size(t.BytesRead), seconds,
+		humanize.Size(int64(float64(t.BytesRead)/seconds)), cmp.Or(string(t.ReadBack), "nothing"))
 }
 
-// verdict is the error of the whole run: damage before all else.
-func (s *scrub) verdict(ctx context.Context) error {
-	n := &s.count
+// verdict returns the error of the whole scrub: damage before all else.
+func (s *scrubbing) verdict(ctx context.Context) error {
+	n := &s.counts
 	switch {
 	case n.Damaged > 0:
-		err := fmt.Errorf("%d of %d shards in %s are damaged", n.Damaged, n.Shards, s.SSDDir)
+		err := fmt.Errorf("%d of %s in %s are damaged", n.Damaged, humanize.Count(n.Shards, "shard"), s.SSDDir)
 		if n.Failed > 0 {
 			err = fmt.Errorf("%w, and %d could not be verified", err, n.Failed)
 		}
 		if ctx.Err() != nil {
-			err = fmt.Errorf("%w, and not all were looked at: %w", err, context.Cause(ctx))
+			err = fmt.Errorf("%w; not all shards were verified: %w", err, context.Cause(ctx))
 		}
-		return &kindError{ErrDamaged, err}
+		return errs.WithKind(err, ErrDamaged)
 	case ctx.Err() != nil && n.Left > 0:
 		return context.Cause(ctx)
 	case n.Failed > 0:
-		return fmt.Errorf("%d of %d shards in %s could not be verified", n.Failed, n.Shards, s.SSDDir)
+		return fmt.Errorf("%d of %s in %s could not be verified", n.Failed, humanize.Count(n.Shards, "shard"), s.SSDDir)
 	}
-	s.result.Outcome = Verified
+	s.summary.Outcome = Verified
 	return nil
 }

@@ -31,7 +31,7 @@ func (s *site) manyShards(n int, bytes int64) {
 	for i := range n {
 		name := fmt.Sprint("shard", i)
 		testkit.Apply(s.t, filepath.Dir(s.source), testkit.File(name+"/file", bytes, uint64(i)))
-		o := s.options()
+		o := s.ensureOptions()
 		o.Shard = filepath.Join(filepath.Dir(s.source), name)
 		if _, err := shardtossd.Ensure(s.t.Context(), o); err != nil {
 			s.t.Fatal(err)
@@ -41,24 +41,24 @@ func (s *site) manyShards(n int, bytes int64) {
 
 // What there is to do is told over all shards, without those that are skipped, and is
 // what was done in the end, whatever came of the shards; all have one pace.
-func TestVerifyAllIsOneRun(t *testing.T) {
+func TestScrubIsOneRun(t *testing.T) {
 	const shards, size, perSecond = 6, 200 << 10, 4 << 20
 	s := newSite(t, t.TempDir(), t.TempDir())
 	s.manyShards(shards, size)
-	one := s.options()
+	one := s.verifyOptions()
 	one.Shard = "shard3"
 	if _, err := shardtossd.Verify(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
 	seen, told := &planSeen{}, map[string]shardtossd.Outcome{}
-	all := s.options()
-	all.Shard, all.Observer, all.MaxAge, all.Bandwidth = "", seen, time.Hour, perSecond
-	all.OnShard = func(r *shardtossd.Result, err error) {
+	all := shardtossd.ScrubOptions{Host: s.host(), MaxAge: time.Hour}
+	all.Observer, all.Bandwidth = seen, perSecond
+	all.OnShard = func(r *shardtossd.VerifyResult, err error) {
 		if told[r.Shard] = r.Outcome; err != nil {
 			t.Errorf("%s: %v", r.Shard, err)
 		}
 		if len(told) == 1 { // another goes before its turn
-			gone := s.options()
+			gone := s.releaseOptions()
 			gone.Shard = "shard5"
 			if _, err := shardtossd.Release(t.Context(), gone); err != nil {
 				t.Error(err)
@@ -66,7 +66,7 @@ func TestVerifyAllIsOneRun(t *testing.T) {
 		}
 	}
 	began, descriptors := time.Now(), openDescriptors(t)
-	r, err := shardtossd.VerifyAll(t.Context(), all)
+	r, err := shardtossd.Scrub(t.Context(), all)
 	took := time.Since(began)
 	if now := openDescriptors(t); err != nil || !slices.Equal(now, descriptors) {
 		t.Errorf("%v; descriptors open before: %q, after: %q", err, descriptors, now)
@@ -84,8 +84,8 @@ func TestVerifyAllIsOneRun(t *testing.T) {
 	if least := slices.MinFunc(seen.plans, func(a, b [2]int64) int { return int(a[1] - b[1]) }); least[1] != 4*size {
 		t.Errorf("planned %v in between", least)
 	}
-	if r.Files != 4 || r.Bytes != 4*size || r.BytesRead != r.Bytes || *r.Scrub != (shardtossd.Scrub{Shards: 6, Verified: 4, Skipped: 1, Gone: 1}) {
-		t.Errorf("got %+v, %+v", r, r.Scrub)
+	if r.Files != 4 || r.Bytes != 4*size || r.BytesRead != r.Bytes || r.Counts != (shardtossd.ScrubCounts{Shards: 6, Verified: 4, Skipped: 1, Gone: 1}) {
+		t.Errorf("got %+v", r)
 	}
 	// Each shard alone would be through at once: that much is not waited for.
 	if least := time.Second * time.Duration(4*size-pool.PieceOf(perSecond)) / perSecond; took < least {

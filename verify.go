@@ -4,203 +4,225 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"sync/atomic"
 	"time"
 
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/humanize"
-	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/published"
+	"shard_to_ssd/internal/statedir"
 	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
 )
 
-// Verify reads the shard back from the SSD and compares everything with its
-// manifest. It takes no lock: a shard that is removed or replaced meanwhile is an
-// error that says so, not damage. With damage, Result.Differences names it, at most
-// so much of it as fits into memory, and the error is ErrDamaged. When ctx ends,
-// Result says how much was covered.
-//
-// With Options.Manifest it compares a directory with a list of sums instead, see check.
-func Verify(ctx context.Context, o Options) (*Result, error) {
-	if o.Manifest != "" {
-		return check(ctx, o)
-	}
-	op, err := begin(o, opVerify)
+// Verify reads the shard back from the SSD and compares everything with its manifest.
+// It takes no lock: a shard that is removed or replaced meanwhile is the error ErrGone,
+// not damage. If there is damage, the error is ErrDamaged, and the result names the
+// differences. If ctx ends, the result says how much was read. Errors: ErrUsage,
+// ErrDamaged, ErrNotOnSSD, ErrNotPublished, ErrGone, ErrDamagedManifest, the cause of
+// ctx, or any other failure.
+func Verify(ctx context.Context, o VerifyOptions) (*VerifyResult, error) {
+	v := newVerifying(newOperation(o.Host, o.Work), o)
+	err := v.begin()
 	if err == nil {
-		r := newReader(ctx, op)
-		defer r.close()
-		err = op.verify(ctx, r)
+		v.checker = verify.NewChecker(ctx, v.Jobs, v.Bandwidth)
+		defer v.checker.Close()
+		err = v.run(ctx)
 	}
-	if op.result.Outcome == Skipped {
-		op.info("Shard %s was found as published less than %s ago, and is skipped", op.name, humanize.Age(o.MaxAge))
+	if v.summary.Outcome == Skipped {
+		v.info("Skipped shard %s: it passed a verification less than %s ago", v.shard.Name, humanize.Age(o.MaxAge))
 	}
-	return op.end(err)
+	return v.finish(err)
 }
 
-// Why a shard could not be verified, where that is no failure of a run over all.
-var (
-	errNotOurs = errors.New("not published by this tool")
-	errGone    = errors.New("removed or replaced")
-)
+// verifying is one verification of one shard.
+type verifying struct {
+	comparing
+	options VerifyOptions
+}
 
-func (op *operation) verify(ctx context.Context, r *reader) error {
+func newVerifying(op *operation, o VerifyOptions) *verifying {
+	return &verifying{comparing{operation: op}, o}
+}
+
+func (v *verifying) begin() error {
+	if err := checkMaxAge(v.options.MaxAge); err != nil {
+		return err
+	}
+	return v.beginShard(v.options.Shard)
+}
+
+func (v *verifying) finish(err error) (*VerifyResult, error) {
+	err = v.end(err)
+	return &VerifyResult{v.summary, v.result(), v.source}, err
+}
+
+func (v *verifying) run(ctx context.Context) error {
 	began := time.Now()
-	state, m, err := op.provable()
+	state, m, err := v.openProvable()
 	if err != nil {
 		return err
 	}
-	defer state.close() //nolint:errcheck // opened for reading
-	defer m.Close()     //nolint:errcheck // opened for reading
-	op.result.Files, op.result.Bytes, op.result.Jobs = m.Files, m.Bytes, op.Jobs
-	if op.MaxAge > 0 && op.foundLately(state, m) {
-		op.result.Outcome = Skipped
+	defer state.Close()
+	defer m.Close()
+	v.totals.Files, v.totals.Bytes, v.summary.Jobs = m.Files, m.Bytes, v.Jobs
+	if v.options.MaxAge > 0 && v.passedRecently(state, m) {
+		v.summary.Outcome = Skipped
 		return nil
 	}
-	medium, err := op.compare(ctx, m, r)
-	op.result.ReadBack = string(medium.Mode())
-	damage := op.result.DifferenceCount
-	err = op.verdict(m, err)
+	err = v.compareShard(ctx, m)
+	damage := v.found.Count
+	err = v.withDamage(m, err)
 	proven := err == nil
-	if op.Source && ctx.Err() == nil && (proven || damage > 0) {
-		err = errs.Join(err, op.againstSource(ctx, m))
+	if v.options.Source && ctx.Err() == nil && (proven || damage > 0) {
+		err = errs.Join(err, v.compareSource(ctx, v.options.Shard, m))
 	}
-	err = op.unlessGone(m, err)
-	op.sayCovered(ctx)
+	err = v.unlessGone(m, err)
+	v.reportInterrupted(ctx)
 	switch {
-	case errors.Is(err, errGone):
+	case errors.Is(err, ErrGone):
 	case damage > 0:
-		op.remember(state, m, finding{when: time.Now(), mode: medium.Mode(), differences: damage})
+		v.recordVerify(state, m, statedir.VerifyRecord{Time: time.Now(), Mode: v.totals.ReadBack, Differences: damage})
 	case proven:
-		op.remember(state, m, finding{when: began, mode: medium.Mode()})
-	case errors.Is(err, verify.ErrManifest) && !verify.Ours(err):
-		op.forgetPass(state)
+		v.recordVerify(state, m, statedir.VerifyRecord{Time: began, Mode: v.totals.ReadBack})
+	case errors.Is(err, ErrDamagedManifest):
+		v.forgetPass(state)
 	}
-	if err == nil {
-		op.result.Outcome = Verified
-		op.info("Shard %s is as it was published: %d files, %d bytes (%s) read back: %s", op.name, m.Files, m.Bytes, humanize.Size(m.Bytes), op.result.ReadBack)
+	if err != nil {
+		return err
 	}
+	v.summary.Outcome = Verified
+	v.info("Shard %s is as it was published: %s, %s (%s) read back: %s", v.shard.Name, humanize.Count(m.Files, "file"),
+		humanize.Count(m.Bytes, "byte"), humanize.Size(m.Bytes), v.totals.ReadBack)
+	return nil
+}
+
+// compareShard compares the shard with its manifest, after the manifest with its own
+// checksum.
+func (v *verifying) compareShard(ctx context.Context, m *verify.Manifest) error {
+	passes := int64(1)
+	if v.options.Source {
+		passes = 2
+	}
+	v.Observer.Planned(passes*m.Files, passes*m.Bytes)
+	if err := m.CheckUntil(ctx); err != nil {
+		return v.manifestError(err)
+	}
+	counter := &readCounter{Observer: v.Observer}
+	mode, err := v.checker.Compare(ctx, verify.Comparison{Manifest: m, Shard: v.shard.Tree(), Progress: counter, Report: v.found.Add})
+	v.totals.ReadBack, v.totals.FilesRead, v.totals.BytesRead = mode, counter.files.Load(), counter.bytes.Load()
 	return err
 }
 
-// verdict is what there is to say of a comparison that ended with err. What was found
-// before an error is damage all the same.
-func (op *operation) verdict(m *verify.Manifest, err error) error {
-	n := op.result.DifferenceCount
-	if n == 0 {
+// withDamage returns the error of a comparison that ended with err. Differences that
+// were found before an error are damage all the same.
+func (v *verifying) withDamage(m *verify.Manifest, err error) error {
+	if v.found.Count == 0 {
 		return err
 	}
-	damage := fmt.Errorf("shard %s is damaged: %d differences from what was published at %s", op.name, n, m.Time.Local().Format(time.DateTime))
+	damage := fmt.Errorf("shard %s is damaged: %s from what was published at %s", v.shard.Name,
+		humanize.Count(v.found.Count, "difference"), humanize.Time(m.Time))
 	if err != nil {
-		damage = fmt.Errorf("%w, and not all of it was compared: %w", damage, err)
+		damage = fmt.Errorf("%w; not everything was compared: %w", damage, err)
 	}
-	return &kindError{ErrDamaged, damage}
+	return errs.WithKind(damage, ErrDamaged)
 }
 
-// sayCovered says how far a verification came that was told to stop.
-func (op *operation) sayCovered(ctx context.Context) {
-	if r := &op.result; ctx.Err() != nil {
-		op.info("Of shard %s %d of %d files were read, %d of %d bytes (%s): %d differences", op.name, r.FilesRead, r.Files,
-			r.BytesRead, r.Bytes, humanize.Size(r.BytesRead), r.DifferenceCount)
-	}
-}
-
-// remember writes a finding down, unless nothing is to be changed.
-func (op *operation) remember(state *stateDir, m *verify.Manifest, f finding) {
-	if op.DryRun {
+// reportInterrupted logs how far a verification came that was told to stop.
+func (v *verifying) reportInterrupted(ctx context.Context) {
+	if ctx.Err() == nil {
 		return
 	}
-	if err := state.record(m, f); err != nil {
-		op.warn("what was found of shard %s could not be recorded: %v", op.name, err)
+	t := &v.totals
+	v.info("Stopped verifying shard %s: read %d of %s, %d of %s (%s), found %s", v.shard.Name, t.FilesRead, humanize.Count(t.Files, "file"),
+		t.BytesRead, humanize.Count(t.Bytes, "byte"), humanize.Size(t.BytesRead), humanize.Count(v.found.Count, "difference"))
+}
+
+// recordVerify records the result of a verification in the state dir.
+func (op *operation) recordVerify(state *statedir.Dir, m *verify.Manifest, r statedir.VerifyRecord) {
+	if err := state.RecordVerify(m, r); err != nil {
+		op.warn("cannot record the verification of shard %s: %v", op.shard.Name, err)
 	}
 }
 
-// forgetPass has a shard that can be proven no more count as never verified, so that
-// none skips it.
-func (op *operation) forgetPass(state *stateDir) {
-	if err := state.UnlinkIfThere(verifiedName); err != nil {
-		op.warn("that shard %s was verified once could not be forgotten: %v", op.name, err)
+// forgetPass makes a shard that can no longer be proven count as never verified, so
+// that no verification skips it.
+func (v *verifying) forgetPass(state *statedir.Dir) {
+	if err := state.ForgetPass(); err != nil {
+		v.warn("cannot delete the record that shard %s passed a verification: %v", v.shard.Name, err)
 	}
 }
 
-// foundLately reports whether the shard is to be skipped for what was found of it.
-func (op *operation) foundLately(state *stateDir, m *verify.Manifest) bool {
-	found, err := state.findings(m)
+// passedRecently reports whether the shard is to be skipped.
+func (v *verifying) passedRecently(state *statedir.Dir, m *verify.Manifest) bool {
+	records, err := state.VerifyRecords(m)
 	if err != nil {
-		op.warn("%v", err)
+		v.warn("%v", err)
 	}
-	return op.recent(found.since())
+	return statedir.IsRecent(records.LastGood(), v.options.MaxAge)
 }
 
-// recent reports whether a shard that was found as published at a time is to be
-// skipped. A time that is still to come is a clock's that was wrong.
-func (op *operation) recent(passed time.Time) bool {
-	age := time.Since(passed)
-	return !passed.IsZero() && age >= 0 && age < op.MaxAge
-}
-
-// provable opens what is published, and the manifest that is bound to it.
-func (op *operation) provable() (*stateDir, *verify.Manifest, error) {
-	pub, err := op.published()
+// openProvable opens the manifest that is bound to what is published, and the state dir
+// that it is in.
+func (op *operation) openProvable() (*statedir.Dir, *verify.Manifest, error) {
+	pub, err := op.shard.Stat()
 	if err == nil && pub == nil {
 		err = op.errAbsent()
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	state, m, err := op.manifestOf(pub)
-	if errors.Is(err, errNotOurs) { // or it went while that was looked for
-		if now, statErr := op.published(); statErr == nil && (now == nil || !now.SameFile(pub)) {
+	state, m, err := op.openManifestOf(pub)
+	if errors.Is(err, ErrNotPublished) { // or it was removed while the manifest was looked for
+		if now, statErr := op.shard.Stat(); statErr == nil && (now == nil || !now.SameFile(pub)) {
 			err = op.errGone()
 		}
 	}
 	return state, m, err
 }
 
-// errAbsent says that the shard is not there. If it has users nevertheless, it is lost:
-// it is published before they are registered, and removed after.
+// errAbsent returns the error for a shard that is not there. If it has users, it is
+// lost: it is published before they are registered, and removed after they left.
 func (op *operation) errAbsent() error {
-	absent := fmt.Errorf("shard %s is not in %s", op.name, op.SSDDir)
-	users, err := locking.ReadUsers(op.LockDir, op.name)
+	absent := errs.WithKind(fmt.Errorf("shard %s is not in %s", op.shard.Name, op.SSDDir), ErrNotOnSSD)
+	users, err := locking.ReadUsers(op.LockDir, op.shard.Name)
 	if err == nil && len(users) > 0 {
-		if now, err := op.published(); err == nil && now == nil {
-			return fmt.Errorf("%w, where %d users need it", absent, len(users))
+		if now, err := op.shard.Stat(); err == nil && now == nil {
+			return fmt.Errorf("%w, although it has %s: run -c for each of them", absent, humanize.Count(len(users), "user"))
 		}
 	}
-	return &kindError{errGone, absent}
+	return errs.WithKind(absent, ErrGone)
 }
 
-// manifestOf opens the manifest that is bound to what is published.
-func (op *operation) manifestOf(pub *sys.Stat) (*stateDir, *verify.Manifest, error) {
-	state, err := openState(op.ssd, op.name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, op.errNoManifest()
-	}
+// openManifestOf opens the manifest of what is published. The error is ErrNotPublished
+// if there is none, or it is bound to something else.
+func (op *operation) openManifestOf(pub *sys.Stat) (*statedir.Dir, *verify.Manifest, error) {
+	state, err := statedir.OpenIfExists(op.shard.SSD, op.shard.Name)
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := verify.OpenManifest(state.File)
-	if err == nil && (!m.BoundTo(pub) || m.Shard != op.name) {
-		if err = m.Check(); err == nil { // one that is damaged may seem to be of another
-			err = op.errNoManifest()
-		}
-		m.Close() //nolint:errcheck // opened for reading
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = op.errNoManifest()
+	m, err := op.shard.OpenManifest(state, pub)
+	if errors.Is(err, published.ErrNoManifest) {
+		err = op.errNoManifest(state)
 	}
 	if err != nil {
-		err = op.manifestError(err)
-		state.close() //nolint:errcheck // opened for reading
-		return nil, nil, err
+		state.Close()
+		return nil, nil, op.manifestError(err)
 	}
 	return state, m, nil
 }
 
-func (op *operation) errNoManifest() error {
-	return &kindError{errNotOurs, fmt.Errorf("shard %s in %s has no manifest: this tool did not publish it, and cannot tell what it should be", op.name, op.SSDDir)}
+// errNoManifest returns ErrNotPublished, or the damage of a manifest: a damaged one may
+// seem to be bound to something else.
+func (op *operation) errNoManifest(state *statedir.Dir) error {
+	if state != nil {
+		if err := verify.CheckManifest(state.File); err != nil {
+			return err
+		}
+	}
+	return errs.WithKind(fmt.Errorf("shard %s in %s has no manifest: this tool did not publish it, and cannot tell what it should be; "+
+		"--adopt compares it with its source and makes one", op.shard.Name, op.SSDDir), ErrNotPublished)
 }
 
 // manifestError tells a manifest that is damaged from a shard that is.
@@ -208,108 +230,15 @@ func (op *operation) manifestError(err error) error {
 	if !errors.Is(err, verify.ErrManifest) || verify.Ours(err) {
 		return err
 	}
-	return fmt.Errorf("the manifest of shard %s is damaged, which says nothing of the shard: %w", op.name, err)
+	return errs.WithKind(fmt.Errorf("the manifest of shard %s is damaged, which says nothing about the shard: %w", op.shard.Name, err), ErrDamagedManifest)
 }
 
 func (op *operation) errGone() error {
-	return &kindError{errGone, fmt.Errorf("shard %s was removed or replaced while it was verified: nothing is known of the one that is there now", op.name)}
+	return errs.WithKind(fmt.Errorf("shard %s was removed or replaced while it was verified: nothing is known about the new one", op.shard.Name), ErrGone)
 }
 
-// reader is what shards are read with: the workers and the pace of all together.
-type reader struct {
-	jobs    int
-	workers *pool.Pool // nil until there is something to read
-	pace    sys.Pace
-}
+// silentPlan is an Observer whose caller has announced the work already.
+type silentPlan struct{ copier.Observer }
 
-func newReader(ctx context.Context, op *operation) *reader {
-	return &reader{jobs: op.Jobs, pace: pool.NewPace(ctx, op.Bandwidth)}
-}
-
-func (r *reader) pool() (_ *pool.Pool, err error) {
-	if r.workers == nil {
-		r.workers, err = pool.New(r.jobs)
-	}
-	return r.workers, err
-}
-
-func (r *reader) close() {
-	if r.workers != nil {
-		r.workers.Close() //nolint:errcheck // only memory
-	}
-}
-
-// covered counts what has been read of one shard, and passes it on.
-type covered struct {
-	copier.Observer
-	files, bytes atomic.Int64
-}
-
-// ReadBack counts bytes.
-func (c *covered) ReadBack(bytes int64) {
-	c.bytes.Add(bytes)
-	c.Observer.ReadBack(bytes)
-}
-
-// FileDone counts a file.
-func (c *covered) FileDone() {
-	c.files.Add(1)
-	c.Observer.FileDone()
-}
-
-// contents compares all of a tree, or what of it shard.Only says, with a manifest.
-func (r *reader) contents(ctx context.Context, m *verify.Manifest, shard verify.Shard, progress verify.Progress, report func(verify.Difference)) (*verify.Medium, error) {
-	medium := &verify.Medium{Pace: r.pace}
-	workers, err := r.pool()
-	if err != nil {
-		return medium, err
-	}
-	return medium, verify.Contents(ctx, m, shard, workers, medium, progress, report)
-}
-
-// compare holds the shard against its manifest, after the manifest against its own
-// sum.
-func (op *operation) compare(ctx context.Context, m *verify.Manifest, r *reader) (*verify.Medium, error) {
-	if op.Source { // as much again
-		op.Observer.Planned(2*m.Files, 2*m.Bytes)
-	} else {
-		op.Observer.Planned(m.Files, m.Bytes)
-	}
-	if err := m.CheckUntil(ctx); err != nil {
-		return &verify.Medium{}, op.manifestError(err)
-	}
-	c := &covered{Observer: op.Observer}
-	medium, err := r.contents(ctx, m, verify.Shard{In: op.ssd, Name: op.name}, c, op.differs)
-	op.result.FilesRead, op.result.BytesRead = c.files.Load(), c.bytes.Load()
-	return medium, err
-}
-
-// How many differences are kept, and how many bytes of them: a shard may be all
-// wrong, and a path 256 KiB long.
-const (
-	maxDifferences     = 10_000
-	maxDifferenceBytes = 16 << 20
-)
-
-// differs counts a difference, and keeps it if it is one of the first.
-func (op *operation) differs(d verify.Difference) {
-	op.result.DifferenceCount++
-	op.differenceBytes += len(d.Path) + len(d.Detail) + 16*len(d.Ranges)
-	if op.result.DifferenceCount <= maxDifferences && op.differenceBytes <= maxDifferenceBytes {
-		op.result.Differences = append(op.result.Differences, d)
-	}
-}
-
-// unlessGone replaces an error by a plainer one if the shard is not any more the
-// one that was being verified.
-func (op *operation) unlessGone(m *verify.Manifest, err error) error {
-	now, statErr := op.published()
-	if statErr != nil {
-		return errs.Join(err, statErr)
-	}
-	if now != nil && m.BoundTo(now) {
-		return err
-	}
-	op.result.Differences, op.result.DifferenceCount, op.result.SourceDifferences = nil, 0, 0
-	return op.errGone()
-}
+// Planned does nothing.
+func (silentPlan) Planned(files, bytes int64) {}

@@ -296,3 +296,23 @@ func commonPrefix(a, b []byte) (n int) {
 	}
 	return n
 }
+
+// ListUserFiles returns the names of the shards that have a user file in a lock dir, or
+// something with such a name. A lock dir that does not exist has none.
+func ListUserFiles(lockDir string, scratch []byte) (shards []string, err error) {
+	dir, err := sys.OpenDir(lockDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Names(scratch)
+	for _, name := range names {
+		if shard, ok := strings.CutSuffix(name, ".lock"); ok {
+			shards = append(shards, shard)
+		}
+	}
+	return shards, err
+}

@@ -282,11 +282,12 @@ func newPool(t testing.TB, jobs int) *pool.Pool {
 	return p
 }
 
-func compareContents(t testing.TB, m *Manifest, path string, p *pool.Pool) (found []Difference, mode ReadMode, progress *countingProgress) {
+func contentsOf(t testing.TB, m *Manifest, path string, p *pool.Pool) (found []Difference, mode ReadMode, progress *countingProgress) {
 	t.Helper()
 	medium := &Medium{}
 	progress = &countingProgress{}
-	err := Contents(t.Context(), m, shardAt(t, path), p, medium, progress, func(d Difference) { found = append(found, d) })
+	err := compareContents(t.Context(), p, medium, Comparison{Manifest: m, Shard: shardAt(t, path), Progress: progress,
+		Report: func(d Difference) { found = append(found, d) }})
 	if err != nil {
 		t.Error(err)
 	}
@@ -308,7 +309,7 @@ func TestContentsFindsEveryFlippedBit(t *testing.T) {
 	testkit.Apply(t, root, steps...)
 	m := recordTree(t, root)
 	p := newPool(t, 3)
-	if found, _, progress := compareContents(t, m, root, p); len(found) != 0 || progress.bytes != large+10*small || progress.files != 12 {
+	if found, _, progress := contentsOf(t, m, root, p); len(found) != 0 || progress.bytes != large+10*small || progress.files != 12 {
 		t.Errorf("a good tree: got differences %+v and progress %d bytes, %d files, want none and %d bytes, 12 files",
 			found, progress.bytes, progress.files, large+10*small)
 	}
@@ -332,7 +333,7 @@ func TestContentsFindsEveryFlippedBit(t *testing.T) {
 			undo = append(undo, flipBit(t, filepath.Join(root, name), off, 1<<rng.IntN(8)))
 		}
 		var got []string
-		found, _, _ := compareContents(t, m, root, p)
+		found, _, _ := contentsOf(t, m, root, p)
 		for _, d := range found {
 			if d.Kind != Content {
 				if d.Kind != Mtime {
@@ -400,7 +401,7 @@ func TestModePerFileSystem(t *testing.T) {
 		testkit.Apply(t, system.Dir, testkit.File("shard/large", 3*tree.BlockSize+1, 1), testkit.File("shard/small", 5000, 2))
 		m := recordTree(t, root) // reads all of it into the cache
 		testkit.Command(t, "sync", "-f", root)
-		found, got, _ := compareContents(t, m, root, newPool(t, 2))
+		found, got, _ := contentsOf(t, m, root, newPool(t, 2))
 		if got != mode || len(found) != 0 {
 			t.Errorf("%s: got mode %q and differences %+v, want mode %q and none", system.Name, got, found, mode)
 		}

@@ -19,16 +19,24 @@ type Progress interface {
 	FileDone()
 }
 
-// Contents reports every difference between a shard and its manifest, which must have
-// been checked: names, metadata, and every block. The workers of the pool read the blocks
-// from the device: several small files, and several blocks of a large file, at once.
-func Contents(ctx context.Context, m *Manifest, shard Shard, p *pool.Pool, medium *Medium, progress Progress, report func(Difference)) error {
-	c := newContentsComparer(shard, medium, progress, report)
+// contentsReader is how contents are read: by which workers, from which medium, and who
+// observes it.
+type contentsReader struct {
+	workers  *pool.Pool
+	medium   *Medium
+	progress Progress
+}
+
+func compareContents(ctx context.Context, workers *pool.Pool, medium *Medium, o Comparison) error {
+	if o.Progress == nil {
+		o.Progress = noProgress{}
+	}
+	c := newContentsComparer(o.Shard, contentsReader{workers, medium, o.Progress}, o.Report)
 	defer c.closeLargeFiles()
-	return p.Run(ctx, func(ctx context.Context, emit func(pool.Task) error) error {
+	return workers.Run(ctx, func(ctx context.Context, emit func(pool.Task) error) error {
 		c.emit = emit
-		cmp := &comparer{ctx: ctx, shard: shard, report: c.reportDifference, onFile: c.addFile, onSums: c.emitBlocks}
-		if err := cmp.compareManifest(m); err != nil {
+		cmp := &comparer{ctx: ctx, shard: o.Shard, report: c.reportDifference, onFile: c.addFile, onSums: c.emitBlocks}
+		if err := cmp.compareManifest(o.Manifest); err != nil {
 			return err
 		}
 		return c.emitBatch()
@@ -54,8 +62,8 @@ type contentsComparer struct {
 	block int64       // of large, the next one
 }
 
-func newContentsComparer(shard Shard, medium *Medium, progress Progress, report func(Difference)) *contentsComparer {
-	return &contentsComparer{shard: shard, medium: medium, progress: progress, report: report, open: map[*largeFile]bool{}}
+func newContentsComparer(shard Shard, r contentsReader, report func(Difference)) *contentsComparer {
+	return &contentsComparer{shard: shard, medium: r.medium, progress: r.progress, report: report, open: map[*largeFile]bool{}}
 }
 
 // closeLargeFiles is for a run that ended early: it closes the files that are still open,

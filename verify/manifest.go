@@ -2,8 +2,10 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strconv"
 	"time"
 
@@ -348,4 +350,18 @@ func (m *Manifest) Each(f func(*tree.Record) error) error {
 			return err
 		}
 	}
+}
+
+// CheckManifest reads the manifest of a state dir, whatever it is bound to, and returns
+// ErrManifest or ErrVersion if it cannot be used. No manifest is no error.
+func CheckManifest(state *sys.File) error {
+	m, err := OpenManifest(state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return m.Check()
 }

@@ -42,17 +42,16 @@ func (l *List) Plan(ctx context.Context, lines *SumsReader) error {
 	return err
 }
 
-// Compare reads every listed file from the device and compares it with its checksum. The
-// workers of the pool read several small files, and several blocks of a large file, at
-// once.
-func (l *List) Compare(ctx context.Context, lines *SumsReader, p *pool.Pool, medium *Medium, progress Progress) error {
-	c := newContentsComparer(Shard{In: l.Dir}, medium, progress, l.Report)
+// compareFiles compares every listed file. The workers read several small files, and
+// several blocks of a large file, at once.
+func (l *List) compareFiles(ctx context.Context, lines *SumsReader, r contentsReader) error {
+	c := newContentsComparer(Shard{In: l.Dir}, r, l.Report)
 	given := *l
 	*l = List{Dir: l.Dir, Report: c.reportDifference, Bad: l.Bad, covered: inodeSet{}}
 	defer func() { l.Report = given.Report }()
 	defer l.closeDirectory()
 	defer c.closeLargeFiles()
-	return p.Run(ctx, func(ctx context.Context, emit func(pool.Task) error) error {
+	return r.workers.Run(ctx, func(ctx context.Context, emit func(pool.Task) error) error {
 		c.emit = emit
 		err := l.eachFile(ctx, lines, func(d *sys.File, r *tree.Record) error { return c.addListedFile(d, r) })
 		if err != nil {

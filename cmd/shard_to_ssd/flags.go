@@ -40,7 +40,7 @@ const (
 // command is a parsed command line.
 type command struct {
 	mode     mode
-	options  shardtossd.Options
+	settings settings
 	progress progressStyle
 	json     bool
 	help     bool
@@ -57,8 +57,8 @@ func (e *usageError) Is(target error) bool { return target == shardtossd.ErrUsag
 // the wrong one, so the caller knows whether JSON is wanted.
 func parse(args []string, getenv func(string) string) (command, error) {
 	c := command{progress: progressAuto}
-	c.options.LockDir = firstOf(getenv(envLockDir), defaultLockDir)
-	c.options.SSDDir = firstOf(getenv(envSSDDir), defaultSSDDir)
+	c.settings.LockDir = firstOf(getenv(envLockDir), defaultLockDir)
+	c.settings.SSDDir = firstOf(getenv(envSSDDir), defaultSSDDir)
 	var modes modeFlags
 	flags := newFlagSet(&c, &modes)
 	err := flags.Parse(args)
@@ -76,7 +76,7 @@ func parse(args []string, getenv func(string) string) (command, error) {
 		return c, nil
 	}
 	if flags.Changed("lock-timeout") {
-		c.options.LockTimeout = &modes.timeout
+		c.settings.LockTimeout = &modes.timeout
 	}
 	return c, c.check(flags, modes)
 }
@@ -129,25 +129,25 @@ func newFlagSet(c *command, m *modeFlags) *pflag.FlagSet {
 	flags.BoolVar(&m.verify, "verify", false, "")
 	flags.BoolVar(&m.list, "list", false, "")
 	flags.BoolVar(&m.all, "all", false, "")
-	flags.Var((*age)(&c.options.MaxAge), "max-age", "")
+	flags.Var((*age)(&c.settings.MaxAge), "max-age", "")
 	flags.BoolVar(&m.repair, "repair", false, "")
 	flags.BoolVar(&m.adopt, "adopt", false, "")
-	flags.BoolVar(&c.options.Source, "source", false, "")
-	flags.BoolVar(&c.options.DryRun, "dry-run", false, "")
-	flags.StringVarP(&c.options.LockDir, "lockdir", "l", c.options.LockDir, "")
-	flags.StringVarP(&c.options.SSDDir, "ssddir", "s", c.options.SSDDir, "")
-	flags.StringVarP(&c.options.ID, "id", "i", "", "")
-	flags.IntVar(&c.options.Jobs, "jobs", 0, "")
-	flags.StringVar(&c.options.Manifest, "manifest", "", "")
-	flags.Var(&c.options.Engine, "engine", "")
-	flags.Var((*byteRate)(&c.options.Bandwidth), "bwlimit", "")
+	flags.BoolVar(&c.settings.Source, "source", false, "")
+	flags.BoolVar(&c.settings.DryRun, "dry-run", false, "")
+	flags.StringVarP(&c.settings.LockDir, "lockdir", "l", c.settings.LockDir, "")
+	flags.StringVarP(&c.settings.SSDDir, "ssddir", "s", c.settings.SSDDir, "")
+	flags.StringVarP(&c.settings.ID, "id", "i", "", "")
+	flags.IntVar(&c.settings.Jobs, "jobs", 0, "")
+	flags.StringVar(&c.settings.Manifest, "manifest", "", "")
+	flags.Var(&c.settings.Engine, "engine", "")
+	flags.Var((*byteRate)(&c.settings.Bandwidth), "bwlimit", "")
 	flags.Var(&c.progress, "progress", "")
 	flags.BoolVar(&c.json, "json", false, "")
 	flags.DurationVar(&m.timeout, "lock-timeout", 0, "")
-	flags.BoolVar(&c.options.RequireMount, "require-mount", false, "")
-	flags.BoolVar(&c.options.Replace, "replace", false, "")
-	flags.BoolVar(&c.options.NoResume, "no-resume", false, "")
-	flags.BoolVarP(&c.options.Verbose, "verbose", "v", false, "")
+	flags.BoolVar(&c.settings.RequireMount, "require-mount", false, "")
+	flags.BoolVar(&c.settings.Replace, "replace", false, "")
+	flags.BoolVar(&c.settings.NoResume, "no-resume", false, "")
+	flags.BoolVarP(&c.settings.Verbose, "verbose", "v", false, "")
 	flags.BoolVar(&c.version, "version", false, "")
 	return flags
 }
@@ -170,20 +170,20 @@ func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
 		{flags.NArg() == 0 && c.mode != modeList && c.mode != modeVerifyAll, "SHARD is missing"},
 		{flags.NArg() == 1 && flags.Arg(0) == "", "SHARD is empty"},
 		{users && !flags.Changed("id"), "-i NAME is missing: -c and -r need it"},
-		{users && c.options.ID == "", "the id is empty"},
-		{strings.ContainsAny(c.options.ID, "\n\x00"), fmt.Sprintf("newline or NUL in the id %q", c.options.ID)},
-		{c.options.LockDir == "", "the lock dir is empty"},
-		{c.options.SSDDir == "", "the SSD dir is empty"},
-		{c.options.Jobs < 0, fmt.Sprintf("--jobs is negative: %d", c.options.Jobs)},
+		{users && c.settings.ID == "", "the id is empty"},
+		{strings.ContainsAny(c.settings.ID, "\n\x00"), fmt.Sprintf("newline or NUL in the id %q", c.settings.ID)},
+		{c.settings.LockDir == "", "the lock dir is empty"},
+		{c.settings.SSDDir == "", "the SSD dir is empty"},
+		{c.settings.Jobs < 0, fmt.Sprintf("--jobs is negative: %d", c.settings.Jobs)},
 		{modes.timeout < 0, fmt.Sprintf("--lock-timeout is negative: %v", modes.timeout)},
-		{flags.Changed("manifest") && c.options.Manifest == "", "the name of the manifest is empty"},
+		{flags.Changed("manifest") && c.settings.Manifest == "", "the name of the manifest is empty"},
 		{flags.Changed("manifest") && (flags.Changed("source") || flags.Changed("max-age")), "--manifest does not go with --source or --max-age"},
 	} {
 		if rule.broken {
 			return &usageError{rule.message}
 		}
 	}
-	c.options.Shard = flags.Arg(0)
+	c.settings.Shard = flags.Arg(0)
 	return nil
 }
 

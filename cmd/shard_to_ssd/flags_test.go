@@ -18,13 +18,13 @@ func noEnv(string) string { return "" }
 // defaultCommand returns a command with the defaults, changed.
 func defaultCommand(m mode, change func(*command)) command {
 	c := command{mode: m, progress: progressAuto}
-	c.options = shardtossd.Options{LockDir: defaultLockDir, SSDDir: defaultSSDDir, Shard: "s"}
+	c.settings = settings{LockDir: defaultLockDir, SSDDir: defaultSSDDir, Shard: "s"}
 	change(&c)
 	return c
 }
 
 func TestParse(t *testing.T) {
-	withID := func(c *command) { c.options.ID = "a" }
+	withID := func(c *command) { c.settings.ID = "a" }
 	zero, minute := time.Duration(0), time.Minute
 	for name, test := range map[string]struct {
 		args []string
@@ -33,41 +33,41 @@ func TestParse(t *testing.T) {
 		"copy":       {[]string{"-c", "-i", "a", "s"}, defaultCommand(modeCopy, withID)},
 		"remove":     {[]string{"--remove", "--id", "a", "s"}, defaultCommand(modeRemove, withID)},
 		"verify":     {[]string{"--verify", "s"}, defaultCommand(modeVerify, func(*command) {})},
-		"verify all": {[]string{"--all", "--verify", "--max-age=1w2d"}, defaultCommand(modeVerifyAll, func(c *command) { c.options.Shard, c.options.MaxAge = "", 9*24*time.Hour })},
-		"list":       {[]string{"--list"}, defaultCommand(modeList, func(c *command) { c.options.Shard = "" })},
+		"verify all": {[]string{"--all", "--verify", "--max-age=1w2d"}, defaultCommand(modeVerifyAll, func(c *command) { c.settings.Shard, c.settings.MaxAge = "", 9*24*time.Hour })},
+		"list":       {[]string{"--list"}, defaultCommand(modeList, func(c *command) { c.settings.Shard = "" })},
 		"repair": {[]string{"--repair", "s", "--dry-run", "--engine=range", "--lock-timeout=0"}, defaultCommand(modeRepair, func(c *command) {
-			c.options.DryRun, c.options.Engine, c.options.LockTimeout = true, copier.Range, &zero
+			c.settings.DryRun, c.settings.Engine, c.settings.LockTimeout = true, copier.Range, &zero
 		})},
 		"adopt":       {[]string{"s", "--adopt"}, defaultCommand(modeAdopt, func(*command) {})},
-		"both sides":  {[]string{"--verify", "--source", "s"}, defaultCommand(modeVerify, func(c *command) { c.options.Source = true })},
+		"both sides":  {[]string{"--verify", "--source", "s"}, defaultCommand(modeVerify, func(c *command) { c.settings.Source = true })},
 		"list of one": {[]string{"s", "--list"}, defaultCommand(modeList, func(*command) {})},
 		"combined, after SHARD, with =": {
 			[]string{"s", "-cl", "/l", "--ssddir=/d", "-ia"},
 			defaultCommand(modeCopy, func(c *command) {
-				c.options.ID, c.options.LockDir, c.options.SSDDir = "a", "/l", "/d"
+				c.settings.ID, c.settings.LockDir, c.settings.SSDDir = "a", "/l", "/d"
 			}),
 		},
 		"after --": {
 			[]string{"-ci", "a", "--", "-s"},
-			defaultCommand(modeCopy, func(c *command) { c.options.ID, c.options.Shard = "a", "-s" }),
+			defaultCommand(modeCopy, func(c *command) { c.settings.ID, c.settings.Shard = "a", "-s" }),
 		},
 		"any id": {
 			[]string{"-c", "-i", "-x =\t\xff", "s"},
-			defaultCommand(modeCopy, func(c *command) { c.options.ID = "-x =\t\xff" }),
+			defaultCommand(modeCopy, func(c *command) { c.settings.ID = "-x =\t\xff" }),
 		},
 		"everything": {
 			[]string{"-c", "-ia", "s", "--jobs=3", "--engine=direct", "--progress=plain", "--json",
 				"--lock-timeout=1m", "--require-mount", "--replace", "--no-resume"},
 			defaultCommand(modeCopy, func(c *command) {
-				c.options.ID, c.options.Jobs, c.options.Engine = "a", 3, copier.Direct
-				c.options.LockTimeout = &minute
-				c.options.RequireMount, c.options.Replace, c.options.NoResume = true, true, true
+				c.settings.ID, c.settings.Jobs, c.settings.Engine = "a", 3, copier.Direct
+				c.settings.LockTimeout = &minute
+				c.settings.RequireMount, c.settings.Replace, c.settings.NoResume = true, true, true
 				c.progress, c.json = progressPlain, true
 			}),
 		},
 		"only try": {
 			[]string{"-r", "-ia", "s", "--lock-timeout=0"},
-			defaultCommand(modeRemove, func(c *command) { c.options.ID, c.options.LockTimeout = "a", &zero }),
+			defaultCommand(modeRemove, func(c *command) { c.settings.ID, c.settings.LockTimeout = "a", &zero }),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,12 +86,12 @@ func TestEnvironment(t *testing.T) {
 	env := map[string]string{envLockDir: "/el", envSSDDir: "/es"}
 	getenv := func(name string) string { return env[name] }
 	c, err := parse([]string{"--list"}, getenv)
-	if err != nil || c.options.LockDir != "/el" || c.options.SSDDir != "/es" {
-		t.Errorf("got %+v, %v, want the directories of the environment", c.options, err)
+	if err != nil || c.settings.LockDir != "/el" || c.settings.SSDDir != "/es" {
+		t.Errorf("got %+v, %v, want the directories of the environment", c.settings, err)
 	}
 	c, err = parse([]string{"--list", "-l", "/fl", "-s/fs"}, getenv)
-	if err != nil || c.options.LockDir != "/fl" || c.options.SSDDir != "/fs" {
-		t.Errorf("got %+v, %v, want the directories of the flags", c.options, err)
+	if err != nil || c.settings.LockDir != "/fl" || c.settings.SSDDir != "/fs" {
+		t.Errorf("got %+v, %v, want the directories of the flags", c.settings, err)
 	}
 }
 

@@ -66,7 +66,7 @@ func FuzzCommandLine(f *testing.F) {
 
 // problemOf returns the mistake in an accepted command line, or "".
 func problemOf(c command) string {
-	o, changes := c.options, c.mode == modeCopy || c.mode == modeRemove
+	o, changes := c.settings, c.mode == modeCopy || c.mode == modeRemove
 	switch {
 	case !slices.Contains([]mode{modeCopy, modeRemove, modeVerify, modeVerifyAll, modeList}, c.mode):
 		return "no mode"

@@ -8,12 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	shardtossd "shard_to_ssd"
 )
 
 // jsonResult is the type of the object that --json prints.
-type jsonResult = shardtossd.Result
 
 // docs/json.md has every field of --json, no other, and says "always" of those that
 // are in every object.

@@ -4,14 +4,13 @@ import (
 	"fmt"
 	"strings"
 
-	shardtossd "shard_to_ssd"
 	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/verify"
 )
 
 // listText returns the output of --list: a line for each shard, and below it,
 // indented, a line "word: value" for each detail.
-func listText(shards []shardtossd.ShardInfo) string {
+func listText(shards []shardInfo) string {
 	var text strings.Builder
 	for _, shard := range shards {
 		fmt.Fprintf(&text, "%s: %s", oneLine(shard.Name), shard.State)
@@ -28,7 +27,7 @@ func listText(shards []shardtossd.ShardInfo) string {
 
 type shardDetail struct{ word, value string }
 
-func shardDetails(shard shardtossd.ShardInfo) []shardDetail {
+func shardDetails(shard shardInfo) []shardDetail {
 	var details []shardDetail
 	for _, user := range shard.Users { // a line each: only a newline cannot be part of an id
 		details = append(details, shardDetail{"user", user})
@@ -53,25 +52,25 @@ func shardDetails(shard shardtossd.ShardInfo) []shardDetail {
 	return details
 }
 
-func lastVerified(shard shardtossd.ShardInfo) string {
+func lastVerified(shard shardInfo) string {
 	if shard.Verified == nil {
 		return "not since it was published"
 	}
-	return fmt.Sprintf("%s, read back %s", humanize.Time(*shard.Verified), firstOf(shard.ReadBack, "in an unknown mode"))
+	return fmt.Sprintf("%s, read back %s", humanize.Time(*shard.Verified), firstOf(string(shard.ReadBack), "in an unknown mode"))
 }
 
 // lastDamaged describes the last damage, and reports whether a verification since
 // then found none.
-func lastDamaged(shard shardtossd.ShardInfo) string {
+func lastDamaged(shard shardInfo) string {
 	text := fmt.Sprintf("%s, %s, read back %s", humanize.Time(*shard.Damaged),
-		humanize.Count(shard.Differences, "difference"), firstOf(shard.DamagedReadBack, "in an unknown mode"))
+		humanize.Count(shard.Differences, "difference"), firstOf(string(shard.DamagedReadBack), "in an unknown mode"))
 	if shard.Verified != nil && shard.Verified.After(*shard.Damaged) {
 		text += ", no damage since"
 	}
 	return text
 }
 
-func stageState(shard shardtossd.ShardInfo) string {
+func stageState(shard shardInfo) string {
 	state := "interrupted"
 	if shard.Copying {
 		state = "being copied now"
@@ -111,7 +110,7 @@ func differencesText(prefix string, differences []verify.Difference, count int64
 // repairsText returns the lines that --repair prints: "action path" for each entry
 // that was repaired, or would be. The count includes the repairs that are not
 // listed.
-func repairsText(repairs []shardtossd.Mended, count int64) string {
+func repairsText(repairs []repairedEntry, count int64) string {
 	var text strings.Builder
 	for _, r := range repairs {
 		fmt.Fprintf(&text, "%s %s\n", r.Action, oneLine(r.Path))

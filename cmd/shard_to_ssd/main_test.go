@@ -41,13 +41,13 @@ func (f *fakeHost) run(o operation, args ...string) int {
 	})
 }
 
-func returning(result *shardtossd.Result, err error) operation {
-	return func(context.Context, shardtossd.Options) (*shardtossd.Result, error) { return result, err }
+func returning(result *jsonResult, err error) operation {
+	return func(context.Context, settings) (*jsonResult, error) { return result, err }
 }
 
 // TestRun compares the output and the exit status for each result of an operation.
 func TestRun(t *testing.T) {
-	damaged := &shardtossd.Result{Operation: "verify", Shard: "s", Differences: []verify.Difference{
+	damaged := &jsonResult{Operation: "verify", Shard: "s", Differences: []verify.Difference{
 		{Path: "a\nb", Kind: verify.Content, Ranges: []verify.Range{{From: 0, To: 4194304}, {From: 8388608, To: 8388609}}},
 		{Path: "c", Kind: verify.Size, Detail: "1, expected 2"},
 	}, DifferenceCount: 12}
@@ -58,7 +58,7 @@ func TestRun(t *testing.T) {
 		stdout, stderr string
 	}{
 		"quiet": {
-			[]string{"-c", "-i", "a", "s"}, returning(&shardtossd.Result{}, nil), 0, "", "",
+			[]string{"-c", "-i", "a", "s"}, returning(&jsonResult{}, nil), 0, "", "",
 		},
 		"failure is one line": {
 			[]string{"-r", "-i", "a", "s"}, returning(nil, errors.New("open \"x\": line\nbreak")), 1,
@@ -69,7 +69,7 @@ func TestRun(t *testing.T) {
 			"content a\\nb: bytes 0-4194304, 8388608-8388609\nsize c: 1, expected 2\n… and 10 more\n", "ERROR:root:damaged\n",
 		},
 		"listing": {
-			[]string{"--list"}, returning(&shardtossd.Result{Shards: []shardtossd.ShardInfo{{Name: "s", State: shardtossd.Foreign}}}, nil), 0,
+			[]string{"--list"}, returning(&jsonResult{Shards: []shardInfo{{Name: "s", State: shardtossd.StateForeign}}}, nil), 0,
 			"s: foreign\n", "",
 		},
 		"json of a failure": {
@@ -79,7 +79,7 @@ func TestRun(t *testing.T) {
 		},
 		"json of a success": {
 			[]string{"-c", "--json", "-i", "a", "s"},
-			returning(&shardtossd.Result{Operation: "copy", Shard: "<s>", Outcome: shardtossd.AlreadyOnSSD}, nil), 0,
+			returning(&jsonResult{Operation: "copy", Shard: "<s>", Outcome: string(shardtossd.AlreadyOnSSD)}, nil), 0,
 			`{"operation":"copy","shard":"<s>","outcome":"already-on-ssd","status":0,` + zeros + "}\n", "",
 		},
 		"json of a usage error": {
@@ -110,8 +110,8 @@ const zeros = `"files":0,"bytes":0,"resumed_bytes":0,"seconds":0,"lock_seconds":
 // TestJSONUnencodable ensures that a number without a JSON form gives an object too.
 func TestJSONUnencodable(t *testing.T) {
 	zero := 0.0
-	text := jsonText(command{}, &shardtossd.Result{Operation: "copy", Seconds: zero / zero}, 0, nil)
-	var got shardtossd.Result
+	text := jsonText(command{}, &jsonResult{Operation: "copy", Seconds: zero / zero}, 0, nil)
+	var got jsonResult
 	if err := json.Unmarshal([]byte(text), &got); err != nil {
 		t.Fatalf("%v in %q", err, text)
 	}
@@ -139,7 +139,7 @@ func TestStandardOutputFails(t *testing.T) {
 		{[]string{"-c", "--json", "-i", "a", "s"}, shardtossd.ErrLockTimeout, 5},
 	} {
 		var stderr strings.Builder
-		o := returning(&shardtossd.Result{Shards: []shardtossd.ShardInfo{{Name: "s"}}}, test.err)
+		o := returning(&jsonResult{Shards: []shardInfo{{Name: "s"}}}, test.err)
 		status := run(test.args, host{
 			getenv: os.Getenv, stdout: fullDevice{}, stderr: &stderr, columns: func() int { return 0 },
 			operations: map[mode]operation{modeCopy: o, modeList: o},
@@ -157,7 +157,7 @@ func TestStandardOutputFails(t *testing.T) {
 // the work.
 func TestStandardErrorFails(t *testing.T) {
 	worked := false
-	o := func(_ context.Context, o shardtossd.Options) (*shardtossd.Result, error) {
+	o := func(_ context.Context, o settings) (*jsonResult, error) {
 		o.Log.Log(shardtossd.Info, "root", "lost")
 		worked = true
 		return nil, nil
@@ -175,14 +175,14 @@ func TestStandardErrorFails(t *testing.T) {
 func TestListText(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	inCET := at.In(time.FixedZone("CET", 3600))
-	got := listText([]shardtossd.ShardInfo{
+	got := listText([]shardInfo{
 		{
-			Name: "full\x1b", State: shardtossd.Published, Users: []string{"b, c", "d"}, Files: 3, Bytes: 5 << 30,
+			Name: "full\x1b", State: shardtossd.StatePublished, Users: []string{"b, c", "d"}, Files: 3, Bytes: 5 << 30,
 			Source: "/data/full", Published: &at, Verified: &at, ReadBack: "direct", TrashTrees: 2,
 			Stage: true, StageBytes: 1 << 20, StageTotal: 4 << 20, Copying: true,
 		},
-		{Name: "proven", State: shardtossd.Orphan, Published: &inCET, Files: 1, Damaged: &at, Differences: 1, DamagedReadBack: "cache"},
-		{Name: "stage", State: shardtossd.Absent, Stage: true},
+		{Name: "proven", State: shardtossd.StateOrphan, Published: &inCET, Files: 1, Damaged: &at, Differences: 1, DamagedReadBack: "cache"},
+		{Name: "stage", State: shardtossd.StateAbsent, Stage: true},
 	})
 	want := `full\x1b: published, 5.0 GiB in 3 files
   user:      b, c

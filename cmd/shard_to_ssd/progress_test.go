@@ -15,7 +15,7 @@ import (
 
 // runInBubble runs an operation in a synctest bubble, where only passTime lets time
 // pass. It returns standard error.
-func runInBubble(t *testing.T, columns int, args []string, work func(shardtossd.Options)) string {
+func runInBubble(t *testing.T, columns int, args []string, work func(settings)) string {
 	t.Helper()
 	// The goroutine of package signal starts at its first use and never ends, so it
 	// must not start in the bubble.
@@ -24,7 +24,7 @@ func runInBubble(t *testing.T, columns int, args []string, work func(shardtossd.
 	signal.Stop(signals)
 
 	var stdout, stderr strings.Builder
-	o := func(_ context.Context, o shardtossd.Options) (*shardtossd.Result, error) {
+	o := func(_ context.Context, o settings) (*jsonResult, error) {
 		work(o)
 		return nil, nil
 	}
@@ -52,7 +52,7 @@ var copyArgs = []string{"-c", "-i", "a", "s"}
 const mib = 1 << 20
 
 func TestPlain(t *testing.T) {
-	got := runInBubble(t, 0, copyArgs, func(o shardtossd.Options) {
+	got := runInBubble(t, 0, copyArgs, func(o settings) {
 		passTime(60) // waits for the lock: no progress
 		o.Observer.Planned(4, 1000*mib)
 		passTime(5)
@@ -73,7 +73,7 @@ func TestPlain(t *testing.T) {
 }
 
 func TestPlainOfVerify(t *testing.T) {
-	got := runInBubble(t, 0, []string{"--verify", "s"}, func(o shardtossd.Options) {
+	got := runInBubble(t, 0, []string{"--verify", "s"}, func(o settings) {
 		o.Observer.Planned(4, 1000*mib)
 		passTime(1)
 		o.Observer.ReadBack(500 * mib)
@@ -88,7 +88,7 @@ func TestPlainOfVerify(t *testing.T) {
 // TestPlainOfVerifyAll changes the plan: all shards have one, and it shrinks when a
 // shard is removed meanwhile.
 func TestPlainOfVerifyAll(t *testing.T) {
-	got := runInBubble(t, 0, []string{"--verify", "--all"}, func(o shardtossd.Options) {
+	got := runInBubble(t, 0, []string{"--verify", "--all"}, func(o settings) {
 		o.Observer.Planned(40, 2000*mib)
 		passTime(1)
 		o.Observer.ReadBack(500 * mib)
@@ -104,8 +104,8 @@ func TestPlainOfVerifyAll(t *testing.T) {
 // TestNoProgress ensures that a run under ten seconds logs no progress without a
 // terminal, and that --progress=none never does.
 func TestNoProgress(t *testing.T) {
-	long := func(seconds int) func(o shardtossd.Options) {
-		return func(o shardtossd.Options) {
+	long := func(seconds int) func(o settings) {
+		return func(o settings) {
 			o.Observer.Planned(1, 1)
 			passTime(seconds)
 		}
@@ -120,7 +120,7 @@ func TestNoProgress(t *testing.T) {
 
 // TestBar ensures that a terminal has a bar, with lines above it, until the end.
 func TestBar(t *testing.T) {
-	got := runInBubble(t, 84, copyArgs, func(o shardtossd.Options) {
+	got := runInBubble(t, 84, copyArgs, func(o settings) {
 		passTime(1) // no plan yet: no bar
 		o.Observer.Planned(4, 1000*mib)
 		passTime(1)

@@ -21,7 +21,7 @@ func TestSignal(t *testing.T) {
 		syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM", syscall.SIGHUP: "SIGHUP",
 	} {
 		interrupt := func(result error) operation {
-			return func(ctx context.Context, _ shardtossd.Options) (*shardtossd.Result, error) {
+			return func(ctx context.Context, _ settings) (*jsonResult, error) {
 				if err := syscall.Kill(syscall.Getpid(), sig); err != nil {
 					return nil, err
 				}
@@ -61,7 +61,7 @@ func TestNoSignal(t *testing.T) {
 
 // ignoreContext is the program with an operation that ignores its context.
 func ignoreContext() {
-	o := func(_ context.Context, o shardtossd.Options) (*shardtossd.Result, error) {
+	o := func(_ context.Context, o settings) (*jsonResult, error) {
 		o.Log.Log(shardtossd.Info, "root", "started")
 		_, err := io.Copy(io.Discard, os.Stdin) // until the test closes it
 		return nil, err

@@ -12,7 +12,6 @@ package pool
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -23,12 +22,15 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
+// MaxDefault is the most workers that Default chooses.
+const MaxDefault = 16
+
 // Default returns the default number of workers. That many blocks under way, over all
 // files, keep a fast SSD busy (measured with blocks of 4 MiB, see
 // docs/how-it-is-fast.md). A device that queues only a few requests, queueDepth, gets
 // fewer workers. queueDepth is 0 if it is unknown.
 func Default(cpus, queueDepth int) int {
-	jobs := 16
+	jobs := MaxDefault
 	if cpus == 1 {
 		jobs = 8
 	}
@@ -84,15 +86,10 @@ func readsAtOnce(jobs int) int {
 // Pool is a fixed number of workers.
 type Pool struct{ workers []*Worker }
 
-// New makes a pool of jobs workers. The caller must close it.
-//
-// New raises GOMAXPROCS to the number of workers. Workers are in system calls most of
-// the time, and Go's scheduler needs 20 µs and more to notice that and run another
-// goroutine: with two CPUs a copy of small files took half as long again.
+// New makes a pool of jobs workers. The caller must close it. New does not change
+// GOMAXPROCS: a program that wants the full speed sets it to at least the number of
+// workers.
 func New(jobs int) (*Pool, error) {
-	if runtime.GOMAXPROCS(0) < jobs {
-		runtime.GOMAXPROCS(jobs)
-	}
 	p, atOnce, asked := &Pool{}, readsAtOnce(max(jobs, 1)), &atomic.Int64{}
 	for range max(jobs, 1) {
 		buf, err := sys.Buffer(tree.BlockSize)

@@ -151,7 +151,7 @@ func (h *halves) firstWay(at int, emptied bool) (more bool, err error) {
 // checkHalfRefused checks that no user is registered for half a shard that has a user,
 // and that the remedy in the error works.
 func (h *halves) checkHalfRefused(o outcome) error {
-	if o.status != 3 || !strings.Contains(o.err, "is not whole any more") || !strings.Contains(o.err, ": missing") {
+	if o.status != 3 || !strings.Contains(o.err, "is no longer complete") || !strings.Contains(o.err, ": missing") {
 		return fmt.Errorf("half a shard with a user: %v", o)
 	}
 	if err := h.checkUsersAmong([]string{"a"}); err != nil {

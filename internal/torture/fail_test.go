@@ -116,7 +116,7 @@ func (t *trial) checkFailed() error {
 // checkDone is checkDone of the operation, except for a removal that reports that it
 // left a shard because the manifest is not readable.
 func (t *trial) checkDone() error {
-	if !t.op.there && strings.Contains(t.err, "is left: it is not known as what this tool published") {
+	if !t.op.there && strings.Contains(t.err, "is left: this tool did not publish it") {
 		return nil
 	}
 	return t.op.checkDone(t.h)
@@ -179,7 +179,7 @@ func (t *trial) checkStageMessage() error {
 	switch {
 	case there && strings.Contains(t.err, "nothing of the copy was left"):
 		return errors.New("a stage was left, but the message says that nothing was")
-	case !there && strings.Contains(t.err, "what was copied is kept"):
+	case !there && strings.Contains(t.err, "the copied part is kept"):
 		return errors.New("there is no stage, but the message says that the copy is kept")
 	}
 	return nil
@@ -337,7 +337,7 @@ func TestStageThatCannotBeRead(t *testing.T) {
 		}
 		tried++
 		s.startTrial(&op, fault{action: "EIO", at: n + 1}, 1, func(t *trial) error {
-			if t.status != 1 || !strings.Contains(t.err, "what was copied is kept") {
+			if t.status != 1 || !strings.Contains(t.err, "the copied part is kept") {
 				return fmt.Errorf("%v failed, and the stage was not kept", calls[n])
 			}
 			return t.checkFailed()
@@ -363,8 +363,8 @@ func (t *trial) mayFail(c logged, after []logged) bool {
 	case "manifest.new", "sums.xxh64.new": // it was closed before, and opened again for reading
 		return c.op == "close" && again
 	case "ssd", ".shard_to_ssd", shardName, "lockdir.new": // the run makes room and starts again
-		told := func(as string) bool { return strings.Contains(t.err, "could not be deleted"+as+": "+c.op+" "+c.path) }
-		return full && again || told("") || told(", the next call will") // the warnings of -c and of --repair
+		warned := func(text string) bool { return strings.Contains(t.err, text+": "+c.op+" "+c.path) }
+		return full && again || warned("cannot be deleted") || warned("the next call tries again") // by -c and by --repair
 	}
 	return false
 }

@@ -150,13 +150,13 @@ func long(n int) string { return strings.Repeat("n", n) }
 
 // A name that is not possible for a shard is refused by all modes that take a shard.
 func TestNamesThatAreRefused(t *testing.T) {
-	none, newline, own := "does not name a shard", "newline", "the name belongs to this tool"
+	none, newline, own := "does not name a shard", "newline", "this tool keeps its own files under that name"
 	var table []refusal
 	for _, c := range []struct{ shard, says string }{
 		{"", "SHARD is empty"}, {".", none}, {"..", none}, {"/", none}, {"//", none}, {"///", none},
 		{"source/.", none}, {"source/..", none}, {"source/shard/..", none}, {"source/./", none}, {"source/shard/../", none},
 		{"source/a\nb", newline}, {"source/a\n", newline}, {"source/a\rb", newline}, {"\n", newline}, {"source/\r/", newline},
-		{"source/" + long(251), "a name of 251 bytes, at most 250"}, {"source/" + long(255), "255 bytes"},
+		{"source/" + long(251), "the name has 251 bytes, at most 250"}, {"source/" + long(255), "255 bytes"},
 		{"source/" + long(256), "256 bytes"}, {"source/" + long(5000), "5000 bytes"},
 		{".shard_to_ssd", own}, {"ssd/.shard_to_ssd/", own}, {"source/.shard_to_ssd//", own},
 	} {

@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"testing"
 
-	shardtossd "shard_to_ssd"
 	"shard_to_ssd/internal/testkit"
 	books "shard_to_ssd/internal/tree"
 )
@@ -144,7 +143,7 @@ func (r *round) killEarly(calls []logged) fault {
 	return fault{action: killing[r.IntN(2)], at: 1 + r.IntN(of[kind]/(kills+1)), only: kind}
 }
 
-var keptLine = regexp.MustCompile(`Going on with an interrupted copy of shard shard: (\d+) of (\d+) bytes`)
+var keptLine = regexp.MustCompile(`Resuming an interrupted copy of shard shard: (\d+) of (\d+) bytes`)
 
 // reportedKept returns the size of the kept copy as reported in the message; -1 without
 // such a message.
@@ -164,7 +163,11 @@ func reportedKept(said string) int64 {
 // left.
 func (k *marathon) checkCompleted(t *testing.T, o outcome, kept int64) {
 	t.Helper()
-	var r shardtossd.Result
+	var r struct {
+		Bytes        int64
+		ResumedBytes int64 `json:"resumed_bytes"`
+		Engines      map[string]struct{ Bytes int64 }
+	}
 	if err := json.Unmarshal([]byte(o.out), &r); o.status != 0 || err != nil {
 		t.Fatalf("the last run: %v, %v", err, o)
 	}
@@ -179,7 +182,7 @@ func (k *marathon) checkCompleted(t *testing.T, o outcome, kept int64) {
 
 // Messages of a copy about the interrupted copy that it finds.
 const (
-	resumedMessage   = "Going on with an interrupted copy of shard"
+	resumedMessage   = "Resuming an interrupted copy of shard"
 	discardedMessage = "Discarded an interrupted copy of shard"
 )
 
@@ -455,7 +458,12 @@ func TestListOfForgedBooks(t *testing.T) {
 		if read := booksRead(calls); err != nil || o.status != 0 || read > 150 {
 			t.Errorf("%s: %d calls on the journal and the plan, %v, %v", c.name, read, err, o)
 		}
-		var r shardtossd.Result
+		var r struct {
+			Shards []struct {
+				Stage      bool
+				StageBytes int64 `json:"stage_bytes"`
+			}
+		}
 		want := int64(len(c.sums)) * min(c.sizes[0], books.BlockSize)
 		if err := json.Unmarshal([]byte(o.out), &r); err != nil || len(r.Shards) != 1 || r.Shards[0].StageBytes != want || !r.Shards[0].Stage {
 			t.Errorf("%s: want %d bytes copied: %v, %v", c.name, want, err, o)

@@ -456,7 +456,7 @@ func TestCopyWhoseUserFileIsLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-p.ended
-		err = p.result.checkOneError(1, h.userFile(), "removed or replaced", "run it again")
+		err = p.result.checkOneError(1, h.userFile(), "removed or replaced", "run -c again")
 		if err := errors.Join(err, h.checkWhole(), h.checkRecovery("--replace")); err != nil {
 			t.Errorf("%s: %v", fault, err)
 		}

@@ -1,0 +1,75 @@
+package verify
+
+import (
+	"context"
+
+	"shard_to_ssd/internal/pool"
+	"shard_to_ssd/internal/sys"
+)
+
+// Checker compares trees with manifests, and directories with lists of checksums. All
+// its comparisons share one pool of workers and one rate limit. Close it.
+type Checker struct {
+	jobs    int
+	pace    sys.Pace
+	workers *pool.Pool // nil until there is something to read
+}
+
+// NewChecker returns a Checker with that many workers, each with a buffer of 4 MiB. It
+// reads at most bandwidth bytes a second, 0 for no limit, until ctx ends.
+func NewChecker(ctx context.Context, jobs int, bandwidth int64) *Checker {
+	return &Checker{jobs: jobs, pace: pool.NewPace(ctx, bandwidth)}
+}
+
+// Close frees the workers. A nil Checker has none.
+func (c *Checker) Close() {
+	if c != nil && c.workers != nil {
+		c.workers.Close()
+	}
+}
+
+func (c *Checker) startWorkers() (err error) {
+	if c.workers == nil {
+		c.workers, err = pool.New(c.jobs)
+	}
+	return err
+}
+
+// Comparison says what a Checker compares, and to whom it reports.
+type Comparison struct {
+	Manifest *Manifest // checked
+	Shard    Shard
+	Own      bool             // the shard is a stage, see Medium.Own
+	Progress Progress         // nil: none
+	Report   func(Difference) // called by one goroutine at a time
+}
+
+// Compare reports every difference between a shard and its manifest: names, metadata,
+// and every block. The workers read the blocks from the device: several small files,
+// and several blocks of a large file, at once. Compare returns the weakest mode in
+// which the shard was read.
+func (c *Checker) Compare(ctx context.Context, o Comparison) (ReadMode, error) {
+	medium := &Medium{Own: o.Own, Pace: c.pace}
+	if err := c.startWorkers(); err != nil {
+		return "", err
+	}
+	err := compareContents(ctx, c.workers, medium, o)
+	return medium.Mode(), err
+}
+
+// CompareList reads every listed file from the device and compares it with its
+// checksum. It returns the weakest mode in which the files were read.
+func (c *Checker) CompareList(ctx context.Context, l *List, lines *SumsReader, progress Progress) (ReadMode, error) {
+	medium := &Medium{Pace: c.pace}
+	if err := c.startWorkers(); err != nil {
+		return "", err
+	}
+	err := l.compareFiles(ctx, lines, contentsReader{c.workers, medium, progress})
+	return medium.Mode(), err
+}
+
+// noProgress observes nothing.
+type noProgress struct{}
+
+func (noProgress) ReadBack(int64) {}
+func (noProgress) FileDone()      {}
