@@ -14,7 +14,7 @@ import (
 )
 
 // Adopt gives a manifest to a shard that the older script published. It reads
-// everything on the SSD, from the medium, and everything in the source: both must have
+// everything on the SSD, from the device, and everything in the source: both must have
 // the same names, types, link targets and bytes. A difference in metadata only (the
 // older script keeps no owners, and makes a file of each name of a hard link) is
 // reported, and the manifest records the SSD. Any other difference is ErrDamaged, and
@@ -109,7 +109,7 @@ func (a *adopting) makeManifest(ctx context.Context, state *statedir.Dir, pub *s
 		return fmt.Errorf("adopt shard %s: %w; there is nothing to compare it with", a.shard.Name, err)
 	}
 	defer source.close()
-	from, err := source.tree.In.StatAt(source.tree.Name)
+	from, err := source.tree.Parent.StatAt(source.tree.Name)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (a *adopting) makeManifest(ctx context.Context, state *statedir.Dir, pub *s
 		a.found.Add(verify.Difference{Path: ".", Kind: verify.Type, Detail: "not what the source is"})
 		return a.errUnequal(source.path)
 	}
-	walked, err := copier.SourceAt(a.shard.SSD, a.shard.Name)
+	walked, err := copier.OpenSourceAt(a.shard.SSD, a.shard.Name)
 	if err != nil {
 		return err
 	}
@@ -140,14 +140,14 @@ func (a *adopting) makeManifest(ctx context.Context, state *statedir.Dir, pub *s
 
 // writeProven writes the manifest, proves it for both sides, and commits it.
 func (a *adopting) writeProven(ctx context.Context, header *verify.Header, plan *copier.Plan, state *statedir.Dir, source *sourceTree) error {
-	medium := &verify.Medium{Pace: pool.NewPace(ctx, a.Bandwidth)}
-	sums, err := plan.Sum(ctx, copier.Options{Jobs: a.Jobs, ReadBack: readBack{medium}, Observer: a.Observer})
+	device := &verify.DeviceReader{RateLimit: pool.NewRateLimiter(ctx, a.Bandwidth)}
+	sums, err := plan.SumSource(ctx, copier.Options{Jobs: a.Jobs, ReadBack: readBack{device}, Observer: a.Observer})
 	if err != nil {
 		return err
 	}
 	defer sums.Close()
-	a.totals.ReadBack = medium.Mode()
-	w, err := verify.NewWriter(state.File, header)
+	a.totals.ReadBack = device.WeakestMode()
+	w, err := verify.NewManifestWriter(state.File, header)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (a *adopting) writeProven(ctx context.Context, header *verify.Header, plan 
 
 func (a *adopting) checkStillThere(header *verify.Header) error {
 	pub, err := a.shard.Stat()
-	if err == nil && (pub == nil || verify.RootOf(pub) != header.Root) {
+	if err == nil && (pub == nil || verify.RootIdentityOf(pub) != header.Root) {
 		err = a.goneBeforeChange()
 	}
 	return err
@@ -191,16 +191,16 @@ func (a *adopting) checkStillThere(header *verify.Header) error {
 // proveBothSides compares the manifest with names and metadata on the SSD, which may
 // have changed while they were read, and with everything in the source.
 func (a *adopting) proveBothSides(ctx context.Context, plan *copier.Plan, state *statedir.Dir, source *sourceTree) error {
-	m, err := verify.OpenNewManifest(state.File)
+	m, err := verify.OpenUncommittedManifest(state.File)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	if err := m.Check(); err != nil {
+	if err := m.Check(ctx); err != nil {
 		return err
 	}
 	var changed, harmless, unread verify.FirstDifference
-	if err := verify.ProveTree(ctx, m, a.shard.Tree(), changed.Add); err != nil {
+	if err := verify.CompareTreeStrictly(ctx, m, a.shard.Tree(), changed.Add); err != nil {
 		return err
 	}
 	if changed.Count > 0 {
@@ -239,7 +239,7 @@ func (a *adopting) errUnequal(source string) error {
 // isHarmless reports whether a difference is one of metadata. The names of one file in
 // the source may be a file each on the SSD. If the SSD has hard links, they must be
 // those of the source, since only the first name of each was read.
-func isHarmless(kind verify.Kind, onSSD *copier.Plan) bool {
+func isHarmless(kind verify.DifferenceKind, onSSD *copier.Plan) bool {
 	switch kind {
 	case verify.Mode, verify.Owner, verify.Mtime, verify.Xattrs:
 		return true

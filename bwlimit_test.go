@@ -52,7 +52,7 @@ func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
 		if read < 6*size || wrote < size {
 			t.Errorf("%s: saw %d bytes read and %d written, wanted at least %d and %d", engine, read, wrote, 6*size, size)
 		}
-		if lines := testkit.Compare(filepath.Join(dir, "shard"), filepath.Join(dir, "ssd", "shard")); len(lines) > 0 {
+		if lines := testkit.CompareTrees(filepath.Join(dir, "shard"), filepath.Join(dir, "ssd", "shard")); len(lines) > 0 {
 			t.Errorf("%s: %s", engine, strings.Join(lines, "\n"))
 		}
 		if err := os.RemoveAll(dir); err != nil {

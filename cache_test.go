@@ -20,7 +20,7 @@ import (
 // and of the rest of the source and of the copy less than a hundredth comes into it,
 // by a copy or by a verification, whatever the engine.
 func TestPageCacheIsLeftAlone(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
 		for _, engine := range []copier.Engine{copier.Auto, copier.Direct, copier.Buffered, copier.Range} {
 			t.Run(kind+" "+string(engine), func(t *testing.T) {
@@ -119,7 +119,7 @@ func (c cached) stillHas(before cached) bool {
 func inPageCache(t *testing.T, root string) (c cached) {
 	t.Helper()
 	eachFile(t, root, func(path string, f *sys.File, size int64) {
-		n, err := f.Cached(0, size)
+		n, err := f.CachedBytes(0, size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +153,7 @@ func useSome(t *testing.T, root string) cached {
 func forgetAll(t *testing.T, root string) {
 	t.Helper()
 	eachFile(t, root, func(_ string, f *sys.File, _ int64) {
-		if err := f.Forget(0, 0); err != nil {
+		if err := f.DropCached(0, 0); err != nil {
 			t.Fatal(err)
 		}
 	})

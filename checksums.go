@@ -29,7 +29,7 @@ func CheckSums(ctx context.Context, o CheckSumsOptions) (*CheckSumsResult, error
 type checking struct {
 	comparing
 	options      CheckSumsOptions
-	list         *verify.List
+	list         *verify.SumsList
 	badLines     []verify.BadLine
 	badLineCount int64
 	unlisted     int64
@@ -61,7 +61,7 @@ func (c *checking) listName() string {
 func (c *checking) run(ctx context.Context) error {
 	c.checker = verify.NewChecker(ctx, c.Jobs, c.Bandwidth)
 	defer c.checker.Close()
-	c.list = &verify.List{Dir: c.shard.SSD, Report: c.found.Add, Bad: c.addBadLine}
+	c.list = &verify.SumsList{Dir: c.shard.SSD, Report: c.found.Add, OnBadLine: c.addBadLine}
 	if c.options.Sums == standardInput {
 		return c.verdict(ctx, c.compareList(ctx, verify.NewCancelableSumsReader(ctx, c.options.Stdin)))
 	}
@@ -70,7 +70,7 @@ func (c *checking) run(ctx context.Context) error {
 		return fmt.Errorf("list of checksums: %w", err)
 	}
 	defer sums.Close()
-	err = c.list.Plan(ctx, sums.Lines())
+	err = c.list.CountListed(ctx, sums.Lines())
 	if err == nil {
 		c.Observer.Planned(c.list.Files, c.list.Bytes)
 		err = c.compareList(ctx, sums.Lines())
@@ -142,10 +142,10 @@ func (c *checking) badLinesError() error {
 // countUnlisted counts files that the list does not name, without the list itself.
 func (c *checking) countUnlisted(ctx context.Context) {
 	if s, err := sys.StatPath(c.options.Sums); err == nil && c.options.Sums != standardInput {
-		c.list.Cover(&s)
+		c.list.MarkListed(&s)
 	}
 	var err error
-	if c.unlisted, err = c.list.Unlisted(ctx); err != nil {
+	if c.unlisted, err = c.list.CountUnlisted(ctx); err != nil {
 		c.warn("cannot count the files that are not listed: %v", err)
 	}
 }

@@ -142,7 +142,7 @@ func (s *site) copied(changes ...change) *shardtossd.EnsureResult {
 	if r.Outcome != shardtossd.Copied {
 		s.t.Fatalf("Ensure: %q, want %q", r.Outcome, shardtossd.Copied)
 	}
-	testkit.Same(s.t, s.source, s.published())
+	testkit.ExpectSame(s.t, s.source, s.published())
 	if moved := movedBytes(r) + r.ResumedBytes; moved != r.Bytes {
 		s.t.Errorf("%d bytes were moved or kept, the shard has %d: %+v", moved, r.Bytes, r)
 	}
@@ -184,7 +184,7 @@ func (s *site) released() {
 func (s *site) nothingLeft() {
 	s.t.Helper()
 	for _, dir := range []string{s.ssd, s.locks} {
-		tree := testkit.Snapshot(dir)
+		tree := testkit.SnapshotTree(dir)
 		delete(tree, ".")
 		delete(tree, ".shard_to_ssd")
 		if len(tree) > 0 {
@@ -233,12 +233,12 @@ func (s *site) xxhsum(sums []string) {
 	if len(sums) == 0 {
 		return
 	}
-	testkit.Need(s.t, "xxhsum")
+	testkit.RequireTools(s.t, "xxhsum")
 	list := filepath.Join(s.t.TempDir(), "sums")
 	if err := os.WriteFile(list, []byte(strings.Join(sums, "")), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	said := testkit.Command(s.t, "sh", "-c", `cd "$1" && exec xxhsum -c "$2"`, "sh", s.published(), list)
+	said := testkit.RunCommand(s.t, "sh", "-c", `cd "$1" && exec xxhsum -c "$2"`, "sh", s.published(), list)
 	if ok := strings.Count(said, ": OK\n"); ok != len(sums) {
 		s.t.Errorf("xxhsum found %d of %d files good:\n%s", ok, len(sums), said)
 	}
@@ -288,9 +288,9 @@ func TestRandomTreesAreCopied(t *testing.T) {
 		} {
 			seed := uint64(10*i + j)
 			s := newSite(t, c.from.Dir, to.Dir)
-			has := testkit.Probe(t, c.from.Dir, to.Dir)
-			testkit.Random(t, s.source, seed, testkit.RandomOptions{Features: &has})
-			before := testkit.Snapshot(s.source)
+			has := testkit.ProbeFeatures(t, c.from.Dir, to.Dir)
+			testkit.RandomTree(t, s.source, seed, testkit.RandomOptions{Features: &has})
+			before := testkit.SnapshotTree(s.source)
 			for _, e := range c.engines {
 				t.Run(fmt.Sprintf("%s to %s, %s, seed %d", c.from.Name, to.Name, e, seed), func(t *testing.T) {
 					s.t = t
@@ -315,7 +315,7 @@ func copyAndCheck(s *site, changes ...change) *shardtossd.EnsureResult {
 // sourceIs says what of the source is not any more as it was.
 func (s *site) sourceIs(before testkit.Tree) {
 	s.t.Helper()
-	for _, line := range testkit.Diff(before, testkit.Snapshot(s.source)) {
+	for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(s.source)) {
 		s.t.Errorf("the source was changed: %s", line)
 	}
 }
@@ -363,16 +363,16 @@ func TestPlainShards(t *testing.T) {
 			files int64
 		}{
 			{"empty directory", []testkit.Step{testkit.Dir("shard", 0o750)}, "shard", 0},
-			{"trailing slashes", []testkit.Step{testkit.Content("shard/a", "b")}, "shard//", 1},
+			{"trailing slashes", []testkit.Step{testkit.TextFile("shard/a", "b")}, "shard//", 1},
 			{"empty file", []testkit.Step{file(0)}, "shard", 1},
 			{"one byte", []testkit.Step{file(1)}, "shard", 1},
 			{"file of a block", []testkit.Step{file(block)}, "shard", 1},
 			{"file of two blocks and a byte", []testkit.Step{file(2*block + 1), testkit.Chmod("shard", 0o440)}, "shard", 1},
-			{"link to a directory", []testkit.Step{testkit.Content("elsewhere/a", "b"), testkit.Symlink("elsewhere", "shard")}, "shard", 1},
-			{"link to a small file", []testkit.Step{testkit.Content("elsewhere", "b"), testkit.Symlink("elsewhere", "shard")}, "shard", 1},
+			{"link to a directory", []testkit.Step{testkit.TextFile("elsewhere/a", "b"), testkit.Symlink("elsewhere", "shard")}, "shard", 1},
+			{"link to a small file", []testkit.Step{testkit.TextFile("elsewhere", "b"), testkit.Symlink("elsewhere", "shard")}, "shard", 1},
 			{"link to a large file", []testkit.Step{testkit.File("elsewhere", block+1, 1), testkit.Symlink("elsewhere", "shard")}, "shard", 1},
-			{"entry with the shard's name", []testkit.Step{testkit.Content("shard/shard", "b"), testkit.Content("shard/shard2/shard", "c")}, "shard", 2},
-			{"entry called stage", []testkit.Step{testkit.Content("shard/stage", "b"), testkit.File("shard/stage2/stage", block+1, 3)}, "shard", 2},
+			{"entry with the shard's name", []testkit.Step{testkit.TextFile("shard/shard", "b"), testkit.TextFile("shard/shard2/shard", "c")}, "shard", 2},
+			{"entry called stage", []testkit.Step{testkit.TextFile("shard/stage", "b"), testkit.File("shard/stage2/stage", block+1, 3)}, "shard", 2},
 		} {
 			t.Run(c.name+" on "+system.Name, func(t *testing.T) {
 				s := newSite(t, t.TempDir(), system.Dir)
@@ -387,7 +387,7 @@ func TestPlainShards(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				testkit.Same(t, real, s.published())
+				testkit.ExpectSame(t, real, s.published())
 				s.verified()
 				if again, err := s.ensure(t.Context(), given); err != nil || again.Outcome != shardtossd.AlreadyOnSSD || again.Stale {
 					t.Errorf("Ensure again: %+v, %v", again, err)
@@ -407,7 +407,7 @@ func TestUmask(t *testing.T) {
 	for _, mask := range masks {
 		t.Run(fmt.Sprintf("%04o", mask), func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
-			testkit.Apply(t, s.source, testkit.Content("dir/file", "1"), testkit.Chmod("dir/file", 0o666),
+			testkit.Apply(t, s.source, testkit.TextFile("dir/file", "1"), testkit.Chmod("dir/file", 0o666),
 				testkit.Dir("dir/sub", 0o777), testkit.Dir("sticky", 0o1775), testkit.Symlink("dir", "link"),
 				testkit.File("dir/sub/large", 5<<20, 1), testkit.Chmod(".", 0o777))
 			old := unix.Umask(mask)
@@ -416,7 +416,7 @@ func TestUmask(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			testkit.Same(t, s.source, s.published())
+			testkit.ExpectSame(t, s.source, s.published())
 			if st, err := os.Stat(s.state()); err != nil || st.Mode() != fs.ModeDir|0o700 {
 				t.Errorf("state dir: %v, %v", st.Mode(), err)
 			}

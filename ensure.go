@@ -52,7 +52,7 @@ func (e *ensuring) run(ctx context.Context) (err error) {
 	if err := e.refuseForeign(); err != nil {
 		return err
 	}
-	if err := e.lockUserFile(ctx, locking.Options{Create: true}); err != nil {
+	if err := e.lockUserFile(ctx, locking.AcquireOptions{Create: true}); err != nil {
 		return err
 	}
 	defer func() {
@@ -105,7 +105,7 @@ func (e *ensuring) join(ctx context.Context, state *statedir.Dir) error {
 // clearBesidePresent deletes what a crash, or a replacement, has left beside a shard
 // that is present.
 func (e *ensuring) clearBesidePresent(ctx context.Context, state *statedir.Dir) {
-	if !state.HasLeftovers() || state.File.Lock(false) != nil {
+	if !state.HasLeftovers() || state.File.TryLock() != nil {
 		return
 	}
 	defer func() { _ = state.Unlock() }() // closing the descriptor unlocks it, too
@@ -220,7 +220,7 @@ func (e *ensuring) build(ctx context.Context, src *copier.Source, state *statedi
 // openStage opens the stage, and checks that the rest of the copy fits.
 func (e *ensuring) openStage(ctx context.Context, plan *copier.Plan) (stage *copier.Stage, err error) {
 	err = e.transfer.runPhase("stage", func() (err error) {
-		if stage, err = plan.OpenStage(ctx, !e.options.NoResume, e.Jobs); err != nil {
+		if stage, err = plan.OpenStage(ctx, copier.StageOptions{Resume: !e.options.NoResume, Jobs: e.Jobs}); err != nil {
 			return err
 		}
 		e.reportStage(stage, plan)
@@ -233,13 +233,13 @@ func (e *ensuring) openStage(ctx context.Context, plan *copier.Plan) (stage *cop
 }
 
 func (e *ensuring) reportPlan(p *copier.Plan) {
-	if p.Escaping > 0 {
+	if p.EscapingSymlinks > 0 {
 		e.warn("shard %s has %s that lead out of it, the first is %q: a service that follows them does not read from the SSD",
-			e.shard.Name, humanize.Count(p.Escaping, "symbolic link"), p.FirstEscaping)
+			e.shard.Name, humanize.Count(p.EscapingSymlinks, "symbolic link"), p.FirstEscapingSymlink)
 	}
 	if p.SkippedXattrs > 0 {
 		e.warn("shard %s has %s that the copy does not carry, the first is %q",
-			e.shard.Name, humanize.Count(p.SkippedXattrs, "extended attribute"), p.FirstSkipped)
+			e.shard.Name, humanize.Count(p.SkippedXattrs, "extended attribute"), p.FirstSkippedXattr)
 	}
 }
 

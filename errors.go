@@ -41,17 +41,17 @@ func withPublicKind(err error) error {
 	switch {
 	case errors.As(err, &damage):
 		return errs.WithKind(err, ErrDamaged)
-	case errors.As(err, &space), sys.NoSpace(err):
+	case errors.As(err, &space), sys.IsNoSpace(err):
 		return errs.WithKind(err, ErrNoSpace)
 	case errors.Is(err, locking.ErrTimeout):
 		return errs.WithKind(err, ErrLockTimeout)
 	case errors.Is(err, copier.ErrSourceChanged):
 		return errs.WithKind(err, ErrSourceChanged)
-	case errors.Is(err, copier.ErrRefused):
+	case errors.Is(err, copier.ErrUnsupportedEntry):
 		return errs.WithKind(err, ErrSourceRefused)
 	case errors.Is(err, published.ErrNoManifest):
 		return errs.WithKind(err, ErrNotPublished)
-	case published.IsUnusable(err) && errors.Is(err, verify.ErrManifest):
+	case published.IsUnusable(err) && errors.Is(err, verify.ErrManifestDamaged):
 		return errs.WithKind(err, ErrDamagedManifest)
 	}
 	return err

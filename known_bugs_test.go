@@ -28,7 +28,7 @@ const (
 
 // A hook is an Observer that does something at one moment of a copy.
 type hook struct {
-	copier.Nobody
+	copier.NopObserver
 	planned  func()
 	copied   func(bytes int64)
 	readBack func(bytes int64)
@@ -90,13 +90,13 @@ func tick(t testing.TB, dir string) {
 // mixed is a tree with one of everything that can be changed.
 func mixed() []testkit.Step {
 	return []testkit.Step{
-		testkit.Content("small", "small"),
+		testkit.TextFile("small", "small"),
 		testkit.File("large", 9*mebi+5, 1),
-		testkit.Content("dir/inner", "inner"),
-		testkit.Content("dir/sub/leaf", "leaf"),
+		testkit.TextFile("dir/inner", "inner"),
+		testkit.TextFile("dir/sub/leaf", "leaf"),
 		testkit.Dir("empty", 0o755),
 		testkit.Symlink("small", "link"),
-		testkit.Content("one", "linked"),
+		testkit.TextFile("one", "linked"),
 		testkit.Hardlink("one", "two"),
 	}
 }
@@ -117,7 +117,7 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 		{"small emptied", []testkit.Step{testkit.Truncate("small", 0)}},
 		{"small grown", []testkit.Step{testkit.Truncate("small", 6)}},
 		{"small rewritten", []testkit.Step{testkit.Write("small", 0, "S")}},
-		{"small replaced", []testkit.Step{testkit.Content("new", "small"), testkit.Rename("new", "small")}},
+		{"small replaced", []testkit.Step{testkit.TextFile("new", "small"), testkit.Rename("new", "small")}},
 		{"small removed", []testkit.Step{testkit.Remove("small")}},
 		{"large truncated", []testkit.Step{testkit.Truncate("large", 9*mebi)}},
 		{"large cut to a block", []testkit.Step{testkit.Truncate("large", 4*mebi)}},
@@ -133,8 +133,8 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 		{"mode of file", []testkit.Step{testkit.Chmod("dir/inner", 0o600)}},
 		{"mode of directory", []testkit.Step{testkit.Chmod("dir", 0o700)}},
 		{"mode of root", []testkit.Step{testkit.Chmod(".", 0o700)}},
-		{"entry added", []testkit.Step{testkit.Content("dir/sub/new", "")}},
-		{"entry added to the root", []testkit.Step{testkit.Content("new", "")}},
+		{"entry added", []testkit.Step{testkit.TextFile("dir/sub/new", "")}},
+		{"entry added to the root", []testkit.Step{testkit.TextFile("new", "")}},
 		{"entry added to an empty directory", []testkit.Step{testkit.Dir("empty/new", 0o755)}},
 		{"entry removed", []testkit.Step{testkit.Remove("dir/sub/leaf")}},
 		{"name more", []testkit.Step{testkit.Hardlink("small", "dir/name")}},
@@ -146,13 +146,13 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 		{"file is a socket", replace("small", testkit.Socket("small"))},
 		{"large is a link", replace("large", testkit.Symlink("small", "large"))},
 		{"large is a socket", replace("large", testkit.Socket("large"))},
-		{"link is a file", replace("link", testkit.Content("link", "small"))},
+		{"link is a file", replace("link", testkit.TextFile("link", "small"))},
 		{"empty directory removed", []testkit.Step{testkit.Remove("empty")}},
 		{"directory renamed", []testkit.Step{testkit.Rename("dir", "other")}},
 		{"directory is a link", []testkit.Step{testkit.Rename("dir", "other"), testkit.Symlink("other", "dir")}},
-		{"directory is another one", []testkit.Step{testkit.Rename("dir", "other"), testkit.Content("dir/inner", "inner"), testkit.Content("dir/sub/leaf", "leaf")}},
+		{"directory is another one", []testkit.Step{testkit.Rename("dir", "other"), testkit.TextFile("dir/inner", "inner"), testkit.TextFile("dir/sub/leaf", "leaf")}},
 	}
-	if testkit.Probe(t, t.TempDir()).UserXattrs {
+	if testkit.ProbeFeatures(t, t.TempDir()).UserXattrs {
 		edits = append(edits,
 			edit{"xattr of file", []testkit.Step{testkit.Xattr("small", "user.new", "")}},
 			edit{"xattr of large", []testkit.Step{testkit.Xattr("large", "user.new", "")}},
@@ -189,7 +189,7 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 func TestCopyAfterChange(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, mixed()...)
-	change := onceCopied(func() { testkit.Apply(t, s.source, testkit.Content("new", "")) })
+	change := onceCopied(func() { testkit.Apply(t, s.source, testkit.TextFile("new", "")) })
 	if _, err := s.ensure(t.Context(), watched(change)); !errors.Is(err, copier.ErrSourceChanged) {
 		t.Errorf("Ensure: %v", err)
 	}
@@ -349,7 +349,7 @@ func mapped(t *testing.T, path string, length int, text string, at ...int) (unma
 func TestHardLinksAreNotDuplicated(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, testkit.File("large", 9*mebi, 1), testkit.Hardlink("large", "a/b/second"), testkit.Hardlink("large", "z"),
-		testkit.Content("small", "x"), testkit.Hardlink("small", "a/small"), testkit.Hardlink("small", "../outside"))
+		testkit.TextFile("small", "x"), testkit.Hardlink("small", "a/small"), testkit.Hardlink("small", "../outside"))
 	r := s.copied()
 	if r.Files != 2 || r.Bytes != 9*mebi+1 {
 		t.Errorf("%d files and %d bytes, want 2 and %d", r.Files, r.Bytes, 9*mebi+1)
@@ -367,14 +367,14 @@ func TestHardLinksAreNotDuplicated(t *testing.T) {
 // made in each directory again and again until its time is set at last.
 func TestReadOnlyDirectories(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
-	testkit.Removable(t, filepath.Dir(s.source))
-	testkit.Removable(t, s.ssd)
+	testkit.MakeRemovable(t, filepath.Dir(s.source))
+	testkit.MakeRemovable(t, s.ssd)
 	old := time.Unix(1e9, 123)
 	steps := []testkit.Step{
-		testkit.File("mod/a@v1/large", 5*mebi, 1), testkit.Content("mod/a@v1/x/go.mod", "module a"),
+		testkit.File("mod/a@v1/large", 5*mebi, 1), testkit.TextFile("mod/a@v1/x/go.mod", "module a"),
 		testkit.Symlink("go.mod", "mod/a@v1/x/link"), testkit.Hardlink("mod/a@v1/large", "mod/a@v1/x/large"),
 	}
-	has := testkit.Probe(t, s.ssd, s.source)
+	has := testkit.ProbeFeatures(t, s.ssd, s.source)
 	for _, file := range []string{"mod/a@v1/large", "mod/a@v1/x/go.mod"} {
 		if has.UserXattrs { // which take write permission to set
 			steps = append(steps, testkit.Xattr(file, "user.a", "b"))
@@ -418,7 +418,7 @@ func TestManyFilesInOneDirectory(t *testing.T) {
 func TestPathBeyondTheLimit(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	dir := strings.Repeat(strings.Repeat("d", 250)+"/", 40)
-	testkit.Apply(t, s.source, testkit.File(dir+"large", 5*mebi, 1), testkit.Content(dir+"small", "x"),
+	testkit.Apply(t, s.source, testkit.File(dir+"large", 5*mebi, 1), testkit.TextFile(dir+"small", "x"),
 		testkit.Hardlink(dir+"large", dir+"linked"), testkit.Symlink("small", dir+"link"), testkit.Dir(dir+"empty", 0o755))
 	copyAndCheck(s)
 	s.interrupted(countdown(2, (*hook).atReadBack))
@@ -484,7 +484,7 @@ func leftOfFilling(s *site) {
 
 // Somebody else fills the SSD while a copy that would have fitted is under way.
 func TestDiskFillsUpWhileCopied(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	var small []testkit.Step
 	for i := range 400 {
 		small = append(small, testkit.File(fmt.Sprintf("dir%d/%d", i%7, i), 40_000, uint64(i)))
@@ -523,10 +523,10 @@ func TestDiskFillsUpWhileCopied(t *testing.T) {
 
 // What does not fit from the beginning is not begun.
 func TestTooLittleSpace(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	var empty []testkit.Step
 	for i := range 3000 {
-		empty = append(empty, testkit.Content(fmt.Sprintf("%02d/%d", i%50, i), ""))
+		empty = append(empty, testkit.TextFile(fmt.Sprintf("%02d/%d", i%50, i), ""))
 	}
 	for _, c := range []struct {
 		name, system string
@@ -550,7 +550,7 @@ func TestTooLittleSpace(t *testing.T) {
 			}
 			numbers := []int64{space.Need, space.Free}
 			if c.inodes {
-				numbers = []int64{space.NeedInodes, space.FreeNodes}
+				numbers = []int64{space.NeedInodes, space.FreeInodes}
 			}
 			if numbers[0] <= numbers[1] || numbers[1] <= 0 {
 				t.Errorf("needs %d, free are %d", numbers[0], numbers[1])
@@ -568,7 +568,7 @@ func TestTooLittleSpace(t *testing.T) {
 // A file system that is full to its last byte or inode when the copy begins is the
 // same failure, with the same status.
 func TestFullFromTheBeginning(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	for _, c := range []struct {
 		system string
 		inodes bool
@@ -576,7 +576,7 @@ func TestFullFromTheBeginning(t *testing.T) {
 		t.Run(fmt.Sprint(c.system, ", inodes: ", c.inodes), func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
 			s.ssd = testkit.Mount(t, c.system, 16*mebi)
-			testkit.Apply(t, s.source, testkit.Content("file", "x"))
+			testkit.Apply(t, s.source, testkit.TextFile("file", "x"))
 			fill(t, s.ssd, c.inodes)
 			if _, err := s.ensure(t.Context()); !errors.Is(err, shardtossd.ErrNoSpace) {
 				t.Errorf("Ensure: %v", err)
@@ -590,14 +590,14 @@ func TestFullFromTheBeginning(t *testing.T) {
 // Sockets, FIFOs and devices are refused before a byte is copied, and named.
 func TestSpecialFilesAreRefused(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
-	steps := []testkit.Step{testkit.Content("a", "x"), testkit.Socket("dir/socket")}
+	steps := []testkit.Step{testkit.TextFile("a", "x"), testkit.Socket("dir/socket")}
 	for i := range 12 {
 		steps = append(steps, testkit.FIFO(fmt.Sprintf("pipe%02d", i)))
 	}
 	testkit.Apply(t, s.source, steps...)
 	begun := onceCopied(func() { t.Error("something was copied") })
 	_, err := s.ensure(t.Context(), watched(begun))
-	if !errors.Is(err, copier.ErrRefused) {
+	if !errors.Is(err, copier.ErrUnsupportedEntry) {
 		t.Fatalf("Ensure: %v", err)
 	}
 	for _, part := range []string{"13 other entries", `"pipe00" (FIFO)`, `"pipe09"`} {

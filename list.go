@@ -86,7 +86,7 @@ func (l *listing) findNames() ([]string, error) {
 func (l *listing) describe(ctx context.Context, shard published.Shard) (*ShardInfo, error) {
 	info := &ShardInfo{Name: shard.Name, State: StateAbsent}
 	users, unread := locking.ReadUsers(l.LockDir, shard.Name)
-	if errors.Is(unread, locking.ErrMissing) {
+	if errors.Is(unread, locking.ErrNoUserFile) {
 		unread = nil
 	}
 	if info.Users = users; users == nil {

@@ -33,7 +33,7 @@ func hostileTree(t *testing.T, bin string) (published, ours string) {
 	src := filepath.Join(dir, "shard")
 	steps := []testkit.Step{testkit.File("large", 9<<20, 1)}
 	for i, name := range namesForXxhsum {
-		steps = append(steps, testkit.Content(name, fmt.Sprint("contents ", i)))
+		steps = append(steps, testkit.TextFile(name, fmt.Sprint("contents ", i)))
 	}
 	for _, d := range []string{"shard", "locks", "ssd"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
@@ -41,7 +41,7 @@ func hostileTree(t *testing.T, bin string) (published, ours string) {
 		}
 	}
 	testkit.Apply(t, src, steps...)
-	testkit.Command(t, bin, "-c", "-i", "a", "-l", dir+"/locks", "-s", dir+"/ssd", "--progress", "none", src)
+	testkit.RunCommand(t, bin, "-c", "-i", "a", "-l", dir+"/locks", "-s", dir+"/ssd", "--progress", "none", src)
 	return dir + "/ssd/shard", dir + "/ssd/.shard_to_ssd/shard/sums.xxh64"
 }
 
@@ -125,7 +125,7 @@ func failedBy(t *testing.T, dir, list string) (failed []string) {
 // What we wrote of hostile names the real xxhsum accepts, where it can express them;
 // what it wrote, in both of its forms, we accept; and both find the same files damaged.
 func TestListsOfXxhsumAndOurs(t *testing.T) {
-	testkit.Need(t, "xxhsum")
+	testkit.RequireTools(t, "xxhsum")
 	bin := program(t)
 	dir, ours := hostileTree(t, bin)
 	byUs := func(name string) bool { return reads(name, "us") }

@@ -17,8 +17,8 @@ import (
 // together.
 
 // lockUserFile takes the lock of the user file. Unless o.Create is set, the error is
-// locking.ErrMissing if there is none.
-func (op *operation) lockUserFile(ctx context.Context, o locking.Options) error {
+// locking.ErrNoUserFile if there is none.
+func (op *operation) lockUserFile(ctx context.Context, o locking.AcquireOptions) error {
 	began := time.Now()
 	o.Timeout, o.OnWait = op.lockTimeout, func(pid int) { op.reportWaiting(ctx, pid) }
 	user, err := locking.Acquire(ctx, op.LockDir, op.shard.Name, o)
@@ -35,8 +35,8 @@ func (op *operation) lockUserFile(ctx context.Context, o locking.Options) error 
 // not be made for Repair and Adopt. The lock of the state dir is enough to exclude
 // other processes of this tool.
 func (op *operation) lockUserFileIfExists(ctx context.Context) error {
-	err := op.lockUserFile(ctx, locking.Options{})
-	if errors.Is(err, locking.ErrMissing) {
+	err := op.lockUserFile(ctx, locking.AcquireOptions{})
+	if errors.Is(err, locking.ErrNoUserFile) {
 		return nil
 	}
 	return err
@@ -83,7 +83,7 @@ func (op *operation) describeProgress(ctx context.Context) string {
 // timeout.
 func (op *operation) stateLockWait() *statedir.LockWait {
 	w := &statedir.LockWait{Limit: op.lockTimeout, Started: time.Now(), OnWait: func(d *statedir.Dir) {
-		op.log(Info, "shard_to_ssd", "Waiting for the lock on state dir %s, held by %s", d.Path(), statedir.DescribeProcess(locking.Holder(d.File)))
+		op.log(Info, "shard_to_ssd", "Waiting for the lock on state dir %s, held by %s", d.Path(), statedir.DescribeProcess(locking.HolderPID(d.File)))
 	}}
 	if w.Limit != nil {
 		w.Left = *w.Limit - op.summary.LockWait

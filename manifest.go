@@ -19,8 +19,8 @@ import (
 // is, published.
 func (op *operation) manifestHeader(root, from *sys.Stat, source string, plan *copier.Plan) *verify.Header {
 	return &verify.Header{
-		Shard: op.shard.Name, Root: verify.RootOf(root),
-		Source: source, Origin: verify.Identity{Dev: from.Dev, Ino: from.Ino, Mtime: from.Mtime},
+		Shard: op.shard.Name, Root: verify.RootIdentityOf(root),
+		Source: source, Origin: verify.SourceIdentity{Dev: from.Dev, Ino: from.Ino, Mtime: from.Mtime},
 		LockDir: op.lockDir, Time: time.Now(), Files: plan.Files, Entries: plan.Entries(), Bytes: plan.Bytes,
 	}
 }
@@ -38,7 +38,7 @@ func (e *ensuring) writeManifest(ctx context.Context, src *copier.Source, plan *
 	}
 	header := e.manifestHeader(&root, &src.Stat, path, plan)
 	header.Tool = e.options.Version
-	w, err := verify.NewWriter(state.File, header)
+	w, err := verify.NewManifestWriter(state.File, header)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (e *ensuring) writeManifest(ctx context.Context, src *copier.Source, plan *
 	// One waits for the disk, the other for names and inodes in memory.
 	var both errgroup.Group
 	both.Go(func() error { return e.proveStage(ctx, state) })
-	both.Go(func() error { return plan.SyncStage(w.Files()...) })
+	both.Go(func() error { return plan.SyncStage(w.OpenFiles()...) })
 	if err := both.Wait(); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 func program(t *testing.T) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "shard_to_ssd")
-	testkit.Command(t, "go", "build", "-buildvcs=false", "-o", bin, "./cmd/shard_to_ssd")
+	testkit.RunCommand(t, "go", "build", "-buildvcs=false", "-o", bin, "./cmd/shard_to_ssd")
 	return bin
 }
 
@@ -39,7 +39,7 @@ func TestHundredProcesses(t *testing.T) {
 		}
 	}
 	for name, text := range want {
-		testkit.Apply(t, src, testkit.Content(name, text))
+		testkit.Apply(t, src, testkit.TextFile(name, text))
 	}
 	complete := func() error {
 		for name, text := range want {

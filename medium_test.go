@@ -17,7 +17,7 @@ import (
 // What is said to be read back from the device is, also on a file system that takes O_DIRECT and
 // goes through the page cache all the same, as ext4 does with data=journal.
 func TestReadBackReadsTheDevice(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	for _, options := range []string{"remount,data=ordered", "data=journal"} {
 		dir := testkit.Mount(t, "ext4", 256<<20)
 		if options == "data=journal" { // cannot be changed by a remount
@@ -38,14 +38,14 @@ func TestReadBackReadsTheDevice(t *testing.T) {
 
 func mountAgain(t *testing.T, dir, options string) {
 	t.Helper()
-	testkit.Command(t, "umount", dir)
-	testkit.Command(t, "mount", "-o", "loop,"+options, filepath.Join(filepath.Dir(dir), "ext4.img"), dir)
+	testkit.RunCommand(t, "umount", dir)
+	testkit.RunCommand(t, "mount", "-o", "loop,"+options, filepath.Join(filepath.Dir(dir), "ext4.img"), dir)
 }
 
 // A verification reads the device, also what services have in the page cache, large
 // files and small ones; where O_DIRECT is taken and not done, or is nothing, it says so.
 func TestVerifyReadsTheDevice(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	for _, test := range []struct {
 		kind, options, mode string
 		fromDevice          bool

@@ -60,8 +60,8 @@ func peak(t *testing.T, bin string, args []string) int64 {
 	const script = `import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)`
-	testkit.Need(t, "python3")
-	out := testkit.Command(t, "python3", append([]string{"-c", script, bin}, args...)...)
+	testkit.RequireTools(t, "python3")
+	out := testkit.RunCommand(t, "python3", append([]string{"-c", script, bin}, args...)...)
 	kib, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestTenMillionEntries(t *testing.T) {
 	const entries, most = 10_050_000, 64 << 20
 	bin, dir := program(t), t.TempDir()
 	writer := filepath.Join(dir, "writer")
-	testkit.Command(t, "go", "build", "-buildvcs=false", "-o", writer, "./verify/testdata/tenmillion")
+	testkit.RunCommand(t, "go", "build", "-buildvcs=false", "-o", writer, "./verify/testdata/tenmillion")
 	state, shard := filepath.Join(dir, "ssd", ".shard_to_ssd", "shard"), filepath.Join(dir, "ssd", "shard")
 	for _, d := range []string{state, shard} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -94,7 +94,7 @@ func TestTenMillionEntries(t *testing.T) {
 		}
 	}
 	var wrote, kib int64
-	fmt.Sscan(testkit.Command(t, writer, state, shard), &wrote, &kib)
+	fmt.Sscan(testkit.RunCommand(t, writer, state, shard), &wrote, &kib)
 	if wrote != entries {
 		t.Fatalf("%d entries", wrote)
 	}
@@ -117,7 +117,7 @@ func TestTenMillionEntries(t *testing.T) {
 func manyFiles(dirs, files int) (steps []testkit.Step) {
 	for d := range dirs {
 		for f := range files {
-			steps = append(steps, testkit.Content(fmt.Sprintf("directory%03d/file%04d", d, f), "contents"))
+			steps = append(steps, testkit.TextFile(fmt.Sprintf("directory%03d/file%04d", d, f), "contents"))
 		}
 	}
 	return steps

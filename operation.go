@@ -35,13 +35,13 @@ type operation struct {
 
 func newOperation(h Host, w Work) *operation {
 	if w.Observer == nil {
-		w.Observer = copier.Nobody{}
+		w.Observer = copier.NopObserver{}
 	}
 	return &operation{Host: h, Work: w, started: time.Now()}
 }
 
 // MaxDefaultJobs is the most workers that are chosen when Work.Jobs is 0.
-const MaxDefaultJobs = pool.MaxDefault
+const MaxDefaultJobs = pool.MaxDefaultWorkers
 
 // maxJobs bounds threads, descriptors and memory: 256 workers have 1 GiB of buffers.
 const maxJobs = 256
@@ -92,7 +92,7 @@ func (op *operation) beginShard(path string) error {
 // beginUser is beginShard for an operation that registers or unregisters a user. It
 // refuses an id that cannot be a line of a user file.
 func (op *operation) beginUser(shard, id string) error {
-	if err := locking.ValidID(id); err != nil {
+	if err := locking.CheckID(id); err != nil {
 		return usagef("id %q: %w", id, err)
 	}
 	return op.beginShard(shard)
@@ -155,7 +155,7 @@ func (op *operation) chooseWorkers() {
 		return
 	}
 	cpus, depth := runtime.NumCPU(), op.shard.SSD.QueueDepth()
-	op.Jobs = pool.Default(cpus, depth)
+	op.Jobs = pool.DefaultWorkers(cpus, depth)
 	queue := fmt.Sprintf("the SSD's device queues %s", humanize.Count(depth, "request"))
 	if depth == 0 {
 		queue = "the SSD has no device that says how many requests it queues"
@@ -168,7 +168,7 @@ func (op *operation) chooseTransfers() {
 	if op.Bandwidth > 0 {
 		op.recordChoice("block", fmt.Sprint(tree.BlockSize), "bytes: the unit of checksums of large files, which are read and written in pieces")
 		op.recordChoice("depth", fmt.Sprint(pool.PiecesAtOnce), "pieces in flight, of all files together")
-		op.recordChoice("pace", fmt.Sprint(op.Bandwidth), fmt.Sprintf("bytes a second as given, in pieces of %d", pool.PieceOf(op.Bandwidth)))
+		op.recordChoice("pace", fmt.Sprint(op.Bandwidth), fmt.Sprintf("bytes a second as given, in pieces of %d", pool.PieceSize(op.Bandwidth)))
 		return
 	}
 	op.recordChoice("block", fmt.Sprint(tree.BlockSize), "bytes: the unit of reading, writing and checksums of large files")

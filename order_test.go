@@ -21,9 +21,9 @@ func traced(t *testing.T, bin, dir string, args ...string) (calls []string) {
 // straced is traced for any system calls.
 func straced(t *testing.T, which, bin, dir string, args ...string) (calls []string) {
 	t.Helper()
-	testkit.Need(t, "strace")
+	testkit.RequireTools(t, "strace")
 	log := filepath.Join(t.TempDir(), "strace")
-	testkit.Command(t, "strace", append([]string{"-f", "-y", "-s", "200", "-o", log, "-e", "trace=" + which, bin}, args...)...)
+	testkit.RunCommand(t, "strace", append([]string{"-f", "-y", "-s", "200", "-o", log, "-e", "trace=" + which, bin}, args...)...)
 	text, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)

@@ -73,12 +73,12 @@ func (op *operation) openManifest(state *statedir.Dir, pub *sys.Stat) (*verify.M
 // published: then everything is compared, since a service may have put a file there. A
 // user that is registered already gets a warning instead.
 func (e *ensuring) refuseHalf(ctx context.Context, m *verify.Manifest, pub *sys.Stat) error {
-	root, err := m.First()
+	root, err := m.FirstRecord()
 	if err == nil && root.Mtime == pub.Mtime {
 		return nil
 	}
 	if err == nil {
-		err = m.Check()
+		err = m.Check(ctx)
 	}
 	if published.IsUnusable(err) {
 		e.warn("%v", err)
@@ -94,7 +94,7 @@ func (e *ensuring) refuseHalf(ctx context.Context, m *verify.Manifest, pub *sys.
 		}
 	})
 	switch {
-	case err != nil && verify.Ours(err):
+	case err != nil && verify.IsProcessError(err):
 		e.warn("cannot check whether shard %s is complete: %v", e.shard.Name, err)
 		return nil
 	case err != nil || lost.Count == 0:
@@ -109,7 +109,7 @@ func (e *ensuring) refuseHalf(ctx context.Context, m *verify.Manifest, pub *sys.
 
 // compareOrphan compares a shard without users with its manifest.
 func (e *ensuring) compareOrphan(ctx context.Context, m *verify.Manifest) (published.Comparison, error) {
-	err := m.Check()
+	err := m.Check(ctx)
 	if published.IsUnusable(err) {
 		e.warn("%v; copying shard %s again", err, e.shard.Name)
 		return published.Different, nil
@@ -159,7 +159,7 @@ func (e *ensuring) refuseForeign() error {
 // opening it will report.
 func (op *operation) hasUserFile() bool {
 	_, err := sys.StatPath(op.lockDir + "/" + op.shard.Name + ".lock")
-	return !sys.Is(err, unix.ENOENT)
+	return !sys.IsErrno(err, unix.ENOENT)
 }
 
 // isBound reports whether a usable manifest is bound to what is published.

@@ -37,8 +37,8 @@ type releasing struct {
 }
 
 func (r *releasing) run(ctx context.Context) error {
-	err := r.lockUserFile(ctx, locking.Options{})
-	if errors.Is(err, locking.ErrMissing) {
+	err := r.lockUserFile(ctx, locking.AcquireOptions{})
+	if errors.Is(err, locking.ErrNoUserFile) {
 		return r.releaseUnknown(ctx)
 	}
 	if err != nil {

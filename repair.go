@@ -90,7 +90,7 @@ func (r *repairing) addRepair(path string, action repair.Action) {
 // findDamage reads the whole shard, without a lock, and as much of the source as is
 // needed to repair it.
 func (r *repairing) findDamage(ctx context.Context, pub *sys.Stat) (*repair.Plan, error) {
-	state, m, err := r.openManifestOf(pub)
+	state, m, err := r.openManifestOf(ctx, pub)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (r *repairing) findDamage(ctx context.Context, pub *sys.Stat) (*repair.Plan
 	began := time.Now()
 	r.Observer.Planned(m.Files, m.Bytes)
 	r.totals.Files, r.totals.Bytes, r.summary.Jobs = m.Files, m.Bytes, r.Jobs
-	if err := m.CheckUntil(ctx); err != nil {
+	if err := m.Check(ctx); err != nil {
 		return nil, r.manifestError(err)
 	}
 	plan, mode, err := r.examine(ctx, m, nil, func(d verify.Difference) {
@@ -131,7 +131,7 @@ func (r *repairing) recordFound(state *statedir.Dir, m *verify.Manifest, record 
 
 // examine compares the shard, or only the entries in paths, with its manifest, and plans
 // the repair of the damage.
-func (r *repairing) examine(ctx context.Context, m *verify.Manifest, paths *tree.Only, report func(verify.Difference)) (*repair.Plan, verify.ReadMode, error) {
+func (r *repairing) examine(ctx context.Context, m *verify.Manifest, paths *tree.PathSet, report func(verify.Difference)) (*repair.Plan, verify.ReadMode, error) {
 	return repair.Examine(ctx, r.checker, verify.Comparison{Manifest: m, Shard: r.shard.Tree(), Progress: r.Observer, Report: report}, paths)
 }
 
@@ -202,7 +202,7 @@ func (r *repairing) repairLocked(ctx context.Context, plan *repair.Plan) error {
 		return r.goneBeforeChange()
 	}
 	defer m.Close()
-	if err := m.Check(); err != nil {
+	if err := m.Check(ctx); err != nil {
 		return err
 	}
 	if plan, _, err = r.examine(ctx, m, plan.Suspects(), func(verify.Difference) {}); err != nil {
@@ -247,7 +247,7 @@ func (r *repairing) applyPlan(ctx context.Context, m *verify.Manifest, state *st
 }
 
 // copyBroken copies what is broken into the stage, brings it onto stable storage, and
-// compares it with the manifest, read from the medium.
+// compares it with the manifest, read from the device.
 func (r *repairing) copyBroken(ctx context.Context, m *verify.Manifest, state *statedir.Dir, plan *repair.Plan) error {
 	if err := state.Clear(ctx, statedir.Trash, r.Jobs); err != nil || plan.Copied.Len() == 0 {
 		return err
@@ -266,7 +266,7 @@ func (r *repairing) copyBroken(ctx context.Context, m *verify.Manifest, state *s
 		return err
 	}
 	defer copyPlan.Close()
-	stage, err := copyPlan.OpenStage(ctx, true, r.Jobs)
+	stage, err := copyPlan.OpenStage(ctx, copier.StageOptions{Resume: true, Jobs: r.Jobs})
 	if err != nil {
 		return err
 	}

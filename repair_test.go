@@ -20,7 +20,7 @@ func (s *site) repaired() *shardtossd.RepairResult {
 	if err != nil || r.Outcome != shardtossd.Repaired {
 		s.t.Fatalf("Repair: %q, %v, differences %+v", r.Outcome, err, r.Differences)
 	}
-	testkit.Same(s.t, s.source, s.published())
+	testkit.ExpectSame(s.t, s.source, s.published())
 	for _, left := range []string{"stage", "trash", "plan", "journal"} {
 		if _, err := os.Lstat(filepath.Join(s.state(), left)); err == nil {
 			s.t.Errorf("%s is left", left)
@@ -40,7 +40,7 @@ func TestRepairOnEachFileSystem(t *testing.T) {
 			s.copied()
 			testkit.Apply(t, s.published(), testkit.Write("large", 5<<20, "damage"), testkit.Write("sparse", 1<<20, "no hole"),
 				testkit.Truncate("d/small", 10), testkit.Remove("link"), testkit.Dir("link", 0o755), testkit.Remove("d/empty"),
-				testkit.Content("d/e/f/g/h", "stranger"), testkit.Chmod("d/e/f", 0o700))
+				testkit.TextFile("d/e/f/g/h", "stranger"), testkit.Chmod("d/e/f", 0o700))
 			if err := os.RemoveAll(filepath.Join(s.published(), "d/e")); err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +51,7 @@ func TestRepairOnEachFileSystem(t *testing.T) {
 	}
 }
 
-// rot damages a file and leaves all its times but ctime, as a bad medium would.
+// rot damages a file and leaves all its times but ctime, as a bad device would.
 func (s *site) rot(name string, at int64) {
 	s.t.Helper()
 	silently(s.t, filepath.Join(s.published(), name), at)
@@ -92,10 +92,10 @@ func TestRepairMeanwhile(t *testing.T) {
 	}{
 		"source changes": {func(s *site) { silently(s.t, filepath.Join(s.source, "d/f"), 10) }, "", "the source changed"},
 		"shard replaced": {func(s *site) {
-			testkit.Apply(s.t, s.ssd, testkit.Rename("shard", "aside"), testkit.Content("shard/d/f", "another"))
+			testkit.Apply(s.t, s.ssd, testkit.Rename("shard", "aside"), testkit.TextFile("shard/d/f", "another"))
 		}, "", "removed or replaced meanwhile"},
 		"shard mended": {func(s *site) {
-			testkit.Command(s.t, "cp", "-p", filepath.Join(s.source, "d/f"), filepath.Join(s.published(), "d/f"))
+			testkit.RunCommand(s.t, "cp", "-p", filepath.Join(s.source, "d/f"), filepath.Join(s.published(), "d/f"))
 		}, shardtossd.NothingToRepair, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,12 +105,12 @@ func TestRepairMeanwhile(t *testing.T) {
 			s.rot("d/f", 100)
 			var before testkit.Tree
 			o := s.repairOptions()
-			o.Log = &atLine{"acquired", func() { c.meanwhile(s); before = testkit.Snapshot(s.published()) }}
+			o.Log = &atLine{"acquired", func() { c.meanwhile(s); before = testkit.SnapshotTree(s.published()) }}
 			r, err := shardtossd.Repair(t.Context(), o)
 			if r.Outcome != c.outcome || (err == nil) != (c.failure == "") || err != nil && !strings.Contains(err.Error(), c.failure) {
 				t.Errorf("%q, %v", r.Outcome, err)
 			}
-			for _, line := range testkit.Diff(before, testkit.Snapshot(s.published())) {
+			for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(s.published())) {
 				t.Error(line)
 			}
 		})
@@ -162,11 +162,11 @@ func TestRepairUnderReaders(t *testing.T) {
 // Nothing outside of the shard is changed: through no link, symbolic or hard, and in no
 // mount.
 func TestRepairWithinTheShard(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	dir := testkit.Mount(t, "ext4", 64<<20)
 	outside := filepath.Join(dir, "outside")
 	testkit.Apply(t, dir, testkit.Dir("outside", 0o755))
-	testkit.Apply(t, outside, testkit.Content("f", "theirs"), testkit.Chmod("f", 0o600))
+	testkit.Apply(t, outside, testkit.TextFile("f", "theirs"), testkit.Chmod("f", 0o600))
 	for name, damage := range map[string]func(s *site) error{
 		"symbolic link": func(s *site) error {
 			return os.Symlink(outside, filepath.Join(s.published(), "d"))
@@ -182,10 +182,10 @@ func TestRepairWithinTheShard(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), dir)
-			testkit.Apply(t, s.source, testkit.Content("d/f", "theirs"))
+			testkit.Apply(t, s.source, testkit.TextFile("d/f", "theirs"))
 			s.copied()
 			testkit.Apply(t, s.published(), testkit.Remove("d/f"), testkit.Remove("d"))
-			before := testkit.Snapshot(outside)
+			before := testkit.SnapshotTree(outside)
 			if err := damage(s); err != nil {
 				t.Fatal(err)
 			}
@@ -194,7 +194,7 @@ func TestRepairWithinTheShard(t *testing.T) {
 			if mounted != (name == "mount") || (err != nil) != mounted {
 				t.Errorf("%v, %+v", err, r)
 			}
-			for _, line := range testkit.Diff(before, testkit.Snapshot(outside)) {
+			for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(outside)) {
 				if !strings.Contains(line, ": ctime: ") { // a hard link changes that by itself
 					t.Error(line)
 				}
@@ -210,5 +210,5 @@ func (s *site) repairedOrWhole() {
 	if _, err := shardtossd.Repair(s.t.Context(), s.repairOptions()); err != nil {
 		s.t.Error(err)
 	}
-	testkit.Same(s.t, s.source, s.published())
+	testkit.ExpectSame(s.t, s.source, s.published())
 }

@@ -74,7 +74,7 @@ func resumable() []testkit.Step {
 	steps := []testkit.Step{
 		testkit.File("huge", hugeSize, 1), testkit.Hardlink("huge", "z/huge"),
 		testkit.Sparse("sparse", 21*mebi, []testkit.Extent{{Off: 2 * mebi, Len: 10}, {Off: 17 * mebi, Len: mebi}}),
-		testkit.Symlink("huge", "link"), testkit.Dir("empty", 0o555), testkit.Content("nothing", ""),
+		testkit.Symlink("huge", "link"), testkit.Dir("empty", 0o555), testkit.TextFile("nothing", ""),
 	}
 	for i := range 60 {
 		steps = append(steps, testkit.File(fmt.Sprintf("small%d/%d", i%3, i), int64(i)*3000+1, uint64(i)))
@@ -105,8 +105,8 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 		for _, n := range c.calls {
 			t.Run(fmt.Sprint(c.name, " at ", n), func(t *testing.T) {
 				s := newSite(t, t.TempDir(), t.TempDir())
-				testkit.Removable(t, s.source)
-				testkit.Removable(t, s.ssd)
+				testkit.MakeRemovable(t, s.source)
+				testkit.MakeRemovable(t, s.ssd)
 				testkit.Apply(t, s.source, c.steps...)
 				changes := append([]change{jobs(2)}, c.changes...)
 				var before atomic.Int64
@@ -182,7 +182,7 @@ func TestStoppedAnywhere(t *testing.T) {
 		testkit.Apply(t, s.source, mixed()...)
 		_, err := s.ensure(dyingAfter(t.Context(), n), jobs(2))
 		if err == nil {
-			testkit.Same(t, s.source, s.published())
+			testkit.ExpectSame(t, s.source, s.published())
 			if n < 20 {
 				t.Errorf("it looked only %d times whether to stop", n)
 			}
@@ -282,8 +282,8 @@ func TestResumeOfADamagedStage(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
-			testkit.Removable(t, s.source)
-			testkit.Removable(t, s.ssd)
+			testkit.MakeRemovable(t, s.source)
+			testkit.MakeRemovable(t, s.ssd)
 			testkit.Apply(t, s.source, resumable()...)
 			s.interrupted(countdown(allReadBack-1, (*hook).atReadBack), jobs(1))
 			testkit.Apply(t, s.state(), c.damage...)
@@ -323,7 +323,7 @@ func TestSourceChangesBetweenTwoRuns(t *testing.T) {
 		{"one byte", []testkit.Step{testkit.Write("huge", 5, "x")}, false},
 		{"one byte, mtime set back", []testkit.Step{testkit.Times("huge", time.Unix(5, 0), time.Unix(5, 0)), testkit.Write("huge", 5, "x"),
 			testkit.Times("huge", time.Unix(5, 0), time.Unix(5, 0))}, false},
-		{"entry added", []testkit.Step{testkit.Content("small0/new", "")}, false},
+		{"entry added", []testkit.Step{testkit.TextFile("small0/new", "")}, false},
 		{"entry removed", []testkit.Step{testkit.Remove("nothing")}, false},
 		{"renamed", []testkit.Step{testkit.Rename("nothing", "nothing2")}, false},
 		{"mode", []testkit.Step{testkit.Chmod("huge", 0o600)}, false},
@@ -333,8 +333,8 @@ func TestSourceChangesBetweenTwoRuns(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
-			testkit.Removable(t, s.source)
-			testkit.Removable(t, s.ssd)
+			testkit.MakeRemovable(t, s.source)
+			testkit.MakeRemovable(t, s.ssd)
 			testkit.Apply(t, s.source, resumable()...)
 			tick(t, s.ssd)
 			s.interrupted(countdown(60, (*hook).atCopied))
@@ -380,7 +380,7 @@ func TestWriteBackOfTheSourceIsNoChange(t *testing.T) {
 	file := filepath.Join(s.source, "sparse")
 	before := statOf(t, file)
 	s.interrupted(countdown(4, (*hook).atReadBack), jobs(1))
-	testkit.Command(t, "sync", "-f", file)
+	testkit.RunCommand(t, "sync", "-f", file)
 	if after := statOf(t, file); after.Blocks == before.Blocks || after.Ctim != before.Ctim {
 		t.Fatalf("written back, %s has %d blocks and had %d, changed at %v and before at %v", file, after.Blocks, before.Blocks, after.Ctim, before.Ctim)
 	}
@@ -400,7 +400,7 @@ func statOf(t testing.TB, path string) (st unix.Stat_t) {
 
 // readAll reads as other programs do, which changes access times.
 func readAll(root string) error {
-	testkit.Snapshot(root)
+	testkit.SnapshotTree(root)
 	return nil
 }
 
@@ -408,7 +408,7 @@ func isDiscarded(line string) bool { return strings.HasPrefix(line, "Discarded a
 
 func TestNoResume(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
-	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1), testkit.Content("small", "x"))
+	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1), testkit.TextFile("small", "x"))
 	s.interrupted(countdown(3, (*hook).atCopied))
 	if r := s.copied(noResume); r.ResumedBytes != 0 || !slices.ContainsFunc(s.log, isDiscarded) {
 		t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)

@@ -105,7 +105,7 @@ func (s *scrubbing) findCandidates(ctx context.Context) (all []candidate, err er
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		all = append(all, s.onShard(name).findCandidate())
+		all = append(all, s.onShard(name).findCandidate(ctx))
 	}
 	slices.SortFunc(all, func(a, b candidate) int {
 		return cmp.Or(a.lastGood.Compare(b.lastGood), strings.Compare(a.name, b.name))
@@ -131,9 +131,9 @@ func (s *scrubbing) expectedNames() ([]string, error) {
 }
 
 // findCandidate looks at a shard before its turn. An error now is reported then.
-func (v *verifying) findCandidate() candidate {
+func (v *verifying) findCandidate(ctx context.Context) candidate {
 	c := candidate{name: v.shard.Name}
-	state, m, err := v.openProvable()
+	state, m, err := v.openProvable(ctx)
 	if err != nil {
 		return c
 	}
@@ -178,7 +178,7 @@ func (s *scrubbing) verifyShard(ctx context.Context, c candidate) {
 	}
 	s.totals.FilesRead += result.FilesRead
 	s.totals.BytesRead += result.BytesRead
-	s.totals.ReadBack = verify.Weaker(s.totals.ReadBack, result.ReadBack)
+	s.totals.ReadBack = verify.WeakerMode(s.totals.ReadBack, result.ReadBack)
 	s.announceWork()
 	if s.options.OnShard != nil {
 		s.options.OnShard(result, err)

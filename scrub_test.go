@@ -17,7 +17,7 @@ import (
 
 // planSeen is an Observer that remembers what was planned.
 type planSeen struct {
-	copier.Nobody
+	copier.NopObserver
 	plans [][2]int64
 	bytes atomic.Int64
 }
@@ -40,7 +40,7 @@ func (s *site) manyShards(n int, bytes int64) {
 }
 
 // What there is to do is told over all shards, without those that are skipped, and is
-// what was done in the end, whatever came of the shards; all have one pace.
+// what was done in the end, whatever came of the shards; all share one rate limit.
 func TestScrubIsOneRun(t *testing.T) {
 	const shards, size, perSecond = 6, 200 << 10, 4 << 20
 	s := newSite(t, t.TempDir(), t.TempDir())
@@ -88,7 +88,7 @@ func TestScrubIsOneRun(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	// Each shard alone would be through at once: that much is not waited for.
-	if least := time.Second * time.Duration(4*size-pool.PieceOf(perSecond)) / perSecond; took < least {
+	if least := time.Second * time.Duration(4*size-pool.PieceSize(perSecond)) / perSecond; took < least {
 		t.Errorf("%d bytes at %d a second took %v, wanted %v or more", r.Bytes, perSecond, took, least)
 	}
 }

@@ -28,7 +28,7 @@ type sourceTree struct {
 	tree verify.Shard
 }
 
-func (s *sourceTree) close() { s.tree.In.Close() }
+func (s *sourceTree) close() { s.tree.Parent.Close() }
 
 // openSourceTree opens a source for the checker, at its real path. The error is
 // fs.ErrNotExist if there is none.
@@ -48,7 +48,7 @@ func (op *operation) openSourceTree(given string) (*sourceTree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sourceTree{path, verify.Shard{In: dir, Name: filepath.Base(path)}}, nil
+	return &sourceTree{path, verify.Shard{Parent: dir, Name: filepath.Base(path)}}, nil
 }
 
 // warnOfOtherSource warns that a shard is compared with another source than the one

@@ -16,7 +16,7 @@ func (op *operation) withRoom(ctx context.Context, step func() error) error {
 	err := step()
 	for _, room := range statedir.MakingRoom() {
 		var short *copier.SpaceError
-		if !errors.As(err, &short) && !sys.NoSpace(err) {
+		if !errors.As(err, &short) && !sys.IsNoSpace(err) {
 			return err
 		}
 		if cleared := statedir.ClearOthers(ctx, op.shard.SSD, op.shard.Name, room, roomReport{op}); cleared != nil {

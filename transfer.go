@@ -26,14 +26,14 @@ func (t *transfer) checkSpace(ctx context.Context, plan *copier.Plan, stage *cop
 
 // copyAndReadBack copies everything that is planned into the stage, and reads it back.
 func (t *transfer) copyAndReadBack(ctx context.Context, plan *copier.Plan, stage *copier.Stage) error {
-	pace := pool.NewPace(ctx, t.Bandwidth)
-	medium := &verify.Medium{Own: true, Pace: pace}
+	pace := pool.NewRateLimiter(ctx, t.Bandwidth)
+	device := &verify.DeviceReader{Exclusive: true, RateLimit: pace}
 	t.summary.Jobs = t.Jobs
 	t.chooseTransfers()
 	done, err := plan.Copy(ctx, stage, copier.Options{
-		Jobs: t.Jobs, Engine: t.engine, ReadBack: readBack{medium}, Observer: t.Observer, Pace: pace})
+		Jobs: t.Jobs, Engine: t.engine, ReadBack: readBack{device}, Observer: t.Observer, RateLimit: pace})
 	t.result.Files, t.result.Bytes, t.result.ResumedBytes = plan.Files, plan.Bytes, done.Resumed
-	t.result.ReadBack = medium.Mode()
+	t.result.ReadBack = device.WeakestMode()
 	for _, p := range done.Phases {
 		t.recordPhase(Phase{p.Name, p.Took, p.Bytes})
 	}
@@ -44,7 +44,7 @@ func (t *transfer) copyAndReadBack(ctx context.Context, plan *copier.Plan, stage
 			continue
 		}
 		t.result.Engines[string(engine)] = EngineUsage{used.Files, used.Bytes}
-		t.recordChoice("engine", string(engine), fmt.Sprintf("%s, %s: %s", humanize.Count(used.Files, "file"), humanize.Count(used.Bytes, "byte"), used.Why))
+		t.recordChoice("engine", string(engine), fmt.Sprintf("%s, %s: %s", humanize.Count(used.Files, "file"), humanize.Count(used.Bytes, "byte"), used.Reason))
 	}
 	return err
 }
@@ -70,11 +70,11 @@ func (t *transfer) recordPhase(p Phase) {
 }
 
 // readBack lets the checker read the copier's blocks.
-type readBack struct{ *verify.Medium }
+type readBack struct{ *verify.DeviceReader }
 
 // Open opens a file for reading back.
 func (r readBack) Open(dir *sys.File, name string, size int64) (copier.BlockReader, error) {
-	f, err := r.Medium.Open(dir, name, size)
+	f, err := r.DeviceReader.Open(dir, name, size)
 	if err != nil {
 		return nil, err
 	}

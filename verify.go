@@ -60,7 +60,7 @@ func (v *verifying) finish(err error) (*VerifyResult, error) {
 
 func (v *verifying) run(ctx context.Context) error {
 	began := time.Now()
-	state, m, err := v.openProvable()
+	state, m, err := v.openProvable(ctx)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (v *verifying) compareShard(ctx context.Context, m *verify.Manifest) error 
 		passes = 2
 	}
 	v.Observer.Planned(passes*m.Files, passes*m.Bytes)
-	if err := m.CheckUntil(ctx); err != nil {
+	if err := m.Check(ctx); err != nil {
 		return v.manifestError(err)
 	}
 	counter := &readCounter{Observer: v.Observer}
@@ -165,7 +165,7 @@ func (v *verifying) passedRecently(state *statedir.Dir, m *verify.Manifest) bool
 
 // openProvable opens the manifest that is bound to what is published, and the state dir
 // that it is in.
-func (op *operation) openProvable() (*statedir.Dir, *verify.Manifest, error) {
+func (op *operation) openProvable(ctx context.Context) (*statedir.Dir, *verify.Manifest, error) {
 	pub, err := op.shard.Stat()
 	if err == nil && pub == nil {
 		err = op.errAbsent()
@@ -173,7 +173,7 @@ func (op *operation) openProvable() (*statedir.Dir, *verify.Manifest, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	state, m, err := op.openManifestOf(pub)
+	state, m, err := op.openManifestOf(ctx, pub)
 	if errors.Is(err, ErrNotPublished) { // or it was removed while the manifest was looked for
 		if now, statErr := op.shard.Stat(); statErr == nil && (now == nil || !now.SameFile(pub)) {
 			err = op.errGone()
@@ -197,14 +197,14 @@ func (op *operation) errAbsent() error {
 
 // openManifestOf opens the manifest of what is published. The error is ErrNotPublished
 // if there is none, or it is bound to something else.
-func (op *operation) openManifestOf(pub *sys.Stat) (*statedir.Dir, *verify.Manifest, error) {
+func (op *operation) openManifestOf(ctx context.Context, pub *sys.Stat) (*statedir.Dir, *verify.Manifest, error) {
 	state, err := statedir.OpenIfExists(op.shard.SSD, op.shard.Name)
 	if err != nil {
 		return nil, nil, err
 	}
 	m, err := op.shard.OpenManifest(state, pub)
 	if errors.Is(err, published.ErrNoManifest) {
-		err = op.errNoManifest(state)
+		err = op.errNoManifest(ctx, state)
 	}
 	if err != nil {
 		state.Close()
@@ -215,9 +215,9 @@ func (op *operation) openManifestOf(pub *sys.Stat) (*statedir.Dir, *verify.Manif
 
 // errNoManifest returns ErrNotPublished, or the damage of a manifest: a damaged one may
 // seem to be bound to something else.
-func (op *operation) errNoManifest(state *statedir.Dir) error {
+func (op *operation) errNoManifest(ctx context.Context, state *statedir.Dir) error {
 	if state != nil {
-		if err := verify.CheckManifest(state.File); err != nil {
+		if err := verify.CheckManifest(ctx, state.File); err != nil {
 			return err
 		}
 	}
@@ -227,7 +227,7 @@ func (op *operation) errNoManifest(state *statedir.Dir) error {
 
 // manifestError tells a manifest that is damaged from a shard that is.
 func (op *operation) manifestError(err error) error {
-	if !errors.Is(err, verify.ErrManifest) || verify.Ours(err) {
+	if !errors.Is(err, verify.ErrManifestDamaged) || verify.IsProcessError(err) {
 		return err
 	}
 	return errs.WithKind(fmt.Errorf("the manifest of shard %s is damaged, which says nothing about the shard: %w", op.shard.Name, err), ErrDamagedManifest)

@@ -36,12 +36,12 @@ func (c *cooler) cool(ctx context.Context, s *shard) (cached *int64, err error) 
 	all, known := int64(0), true
 	err = s.eachFile(ctx, func(f *sys.File, size int64) error {
 		if c.how == evictEachFile {
-			if err := f.Forget(0, 0); err != nil {
+			if err := f.DropCached(0, 0); err != nil {
 				return err
 			}
 		}
-		n, err := f.Cached(0, size)
-		if sys.Is(err, unix.EPERM) {
+		n, err := f.CachedBytes(0, size)
+		if sys.IsErrno(err, unix.EPERM) {
 			known = false
 			return nil
 		}
@@ -69,7 +69,7 @@ func (c *cooler) dropCaches() error {
 // fallBackToFiles switches to the page cache of each file if err says that dropping all
 // caches is not allowed.
 func (c *cooler) fallBackToFiles(err error) error {
-	if sys.Is(err, unix.EACCES, unix.EPERM, unix.EROFS, unix.ENOENT) {
+	if sys.IsErrno(err, unix.EACCES, unix.EPERM, unix.EROFS, unix.ENOENT) {
 		c.how = evictEachFile
 		c.warn(fmt.Sprintf("%v: only root may empty all caches; the pages of each file are evicted instead, and names and inodes stay in the cache", err))
 		return nil

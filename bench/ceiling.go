@@ -48,7 +48,7 @@ func (b *ceilingBench) addSample(ctx context.Context, c *Ceiling) (err error) {
 		for _, s := range streams {
 			err = errs.Join(err, s.close(), s.file.Close())
 		}
-		err = errs.Join(err, b.dir.UnlinkIfThere(ceilingCopy))
+		err = errs.Join(err, b.dir.UnlinkIfExists(ceilingCopy))
 	}()
 	b.seed++
 	for _, way := range c.Way.directions() {
@@ -92,7 +92,7 @@ func (b *ceilingBench) openFile(way Way) (*sys.File, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	names, err := dir.Names(make([]byte, 4096))
+	names, err := dir.ListNames(make([]byte, 4096))
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (b *ceilingBench) openFile(way Way) (*sys.File, error) {
 // where the file system refuses O_DIRECT.
 func openDirect(dir *sys.File, name string) (*sys.File, error) {
 	f, err := dir.OpenAt(name, unix.O_RDONLY|unix.O_DIRECT, 0)
-	if sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) {
+	if sys.IsErrno(err, unix.EINVAL, unix.EOPNOTSUPP) {
 		f, err = dir.OpenAt(name, unix.O_RDONLY, 0)
 	}
 	return f, err

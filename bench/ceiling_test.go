@@ -126,7 +126,7 @@ func TestCeilingsAreThoseOfFio(t *testing.T) {
 		t.Log("skipped: SHARD_TO_SSD_MEASURE is not set")
 		return
 	}
-	testkit.Need(t, "fio")
+	testkit.RequireTools(t, "fio")
 	for _, c := range []struct {
 		block int64
 		depth int
@@ -190,7 +190,7 @@ func fioRate(t *testing.T, b *ceilingBench, c *Ceiling) float64 {
 		}
 		args = append(args, "--name="+string(side), "--filename="+file, "--rw="+string(side))
 	}
-	out := testkit.Command(t, "fio", args...)
+	out := testkit.RunCommand(t, "fio", args...)
 	type side struct {
 		Runtime float64 `json:"runtime"` // milliseconds
 		Bytes   float64 `json:"io_bytes"`

@@ -69,7 +69,7 @@ func (c *copying) copyShard(ctx context.Context, from string, state *sys.File, w
 		return nil, err
 	}
 	defer plan.Close()
-	stage, err := plan.OpenStage(ctx, false, c.jobs)
+	stage, err := plan.OpenStage(ctx, copier.StageOptions{Jobs: c.jobs})
 	if err != nil {
 		return nil, err
 	}
@@ -94,15 +94,15 @@ func (c *copying) copierOptions(w *stopwatch) copier.Options {
 	if request == tree.BlockSize { // the copier's default
 		request = 0
 	}
-	medium := &verify.Medium{Own: true, Request: request}
-	return copier.Options{Jobs: c.jobs, Engine: c.engine, Request: request, ReadBack: readBack{medium}, Observer: w, Timer: w}
+	device := &verify.DeviceReader{Exclusive: true, MaxRequest: request}
+	return copier.Options{Jobs: c.jobs, Engine: c.engine, MaxRequest: request, ReadBack: readBack{device}, Observer: w, Timer: w}
 }
 
 // readBack makes the checker of package verify read the blocks back for the copier.
-type readBack struct{ *verify.Medium }
+type readBack struct{ *verify.DeviceReader }
 
 func (r readBack) Open(dir *sys.File, name string, size int64) (copier.BlockReader, error) {
-	f, err := r.Medium.Open(dir, name, size)
+	f, err := r.DeviceReader.Open(dir, name, size)
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +126,9 @@ func (c *stagedCopy) proveCopy(ctx context.Context, tool string) error {
 		return err
 	}
 	from := &c.src.Stat
-	m, err := verify.NewWriter(c.state, &verify.Header{
-		Tool: tool, Shard: "measured", Root: verify.RootOf(&root), Source: c.src.Path, LockDir: "/", Time: time.Now(),
-		Origin: verify.Identity{Dev: from.Dev, Ino: from.Ino, Mtime: from.Mtime},
+	m, err := verify.NewManifestWriter(c.state, &verify.Header{
+		Tool: tool, Shard: "measured", Root: verify.RootIdentityOf(&root), Source: c.src.Path, LockDir: "/", Time: time.Now(),
+		Origin: verify.SourceIdentity{Dev: from.Dev, Ino: from.Ino, Mtime: from.Mtime},
 		Files:  c.plan.Files, Entries: c.plan.Entries(), Bytes: c.plan.Bytes,
 	})
 	if err != nil {
@@ -145,7 +145,7 @@ func (c *stagedCopy) proveCopy(ctx context.Context, tool string) error {
 	both.Go(func() error { return proveStage(ctx, c.state) })
 	both.Go(func() error {
 		defer c.times.durable.stop()
-		return c.times.timeFlush(func() error { return c.plan.SyncStage(m.Files()...) })
+		return c.times.timeFlush(func() error { return c.plan.SyncStage(m.OpenFiles()...) })
 	})
 	if err := both.Wait(); err != nil {
 		return err
@@ -157,13 +157,13 @@ func (c *stagedCopy) proveCopy(ctx context.Context, tool string) error {
 }
 
 // writeManifest writes a manifest record for each record of the plan.
-func (c *stagedCopy) writeManifest(ctx context.Context, m *verify.Writer) error {
-	err := c.plan.Each(ctx, func(it *copier.Item) error {
+func (c *stagedCopy) writeManifest(ctx context.Context, m *verify.ManifestWriter) error {
+	err := c.plan.EachEntry(ctx, func(it *copier.PlanEntry) error {
 		r := it.Record
 		if r.Kind != tree.Regular {
-			return m.Write(&r, 0)
+			return m.WriteRecord(&r, 0)
 		}
-		whole, err := c.stage.Sum(it)
+		whole, err := c.stage.FileSum(it)
 		if err != nil {
 			return err
 		}
@@ -177,13 +177,13 @@ func (c *stagedCopy) writeManifest(ctx context.Context, m *verify.Writer) error 
 
 // proveStage compares the stage with its new manifest.
 func proveStage(ctx context.Context, state *sys.File) error {
-	m, err := verify.OpenNewManifest(state)
+	m, err := verify.OpenUncommittedManifest(state)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
 	var first error
-	err = verify.ProveTree(ctx, m, verify.Shard{In: state, Name: copier.StageName}, func(d verify.Difference) {
+	err = verify.CompareTreeStrictly(ctx, m, verify.Shard{Parent: state, Name: copier.StageName}, func(d verify.Difference) {
 		if first == nil {
 			first = fmt.Errorf("the copy differs from the source: %v", d)
 		}

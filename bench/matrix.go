@@ -153,7 +153,7 @@ const sharedFilesChecked = 256
 func findSharedFile(ctx context.Context, from *shard, state *sys.File) (path string, known bool, err error) {
 	checked, enough := 0, errors.New("enough")
 	known = true
-	err = from.plan.Each(ctx, func(it *copier.Item) error {
+	err = from.plan.EachEntry(ctx, func(it *copier.PlanEntry) error {
 		if it.Kind != tree.Regular || it.Size == 0 {
 			return nil
 		}
@@ -165,12 +165,12 @@ func findSharedFile(ctx context.Context, from *shard, state *sys.File) (path str
 			return err
 		}
 		defer f.Close()
-		shared, reported, err := f.Shared()
+		shared, reported, err := f.SharesExtents()
 		switch {
 		case err != nil:
 			return err
 		case shared:
-			path = it.Below()
+			path = it.RelativePath()
 		case !reported:
 			known = false
 		default:
@@ -185,11 +185,11 @@ func findSharedFile(ctx context.Context, from *shard, state *sys.File) (path str
 }
 
 // openCopy opens the copy of a file.
-func openCopy(from *shard, state *sys.File, it *copier.Item) (*sys.File, error) {
+func openCopy(from *shard, state *sys.File, it *copier.PlanEntry) (*sys.File, error) {
 	if from.src.IsFile() {
 		return state.OpenAt(copier.StageName, unix.O_RDONLY, 0)
 	}
-	dir, err := state.OpenBelow(tree.Join(copier.StageName, it.Path))
+	dir, err := state.OpenBelow(tree.JoinPath(copier.StageName, it.Path))
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func OpenRandomReader(path string, seed uint64) (*RandomReader, error) {
 // openPastCache opens a file with O_DIRECT, or without where that is refused.
 func openPastCache(path string) (*sys.File, error) {
 	file, err := sys.Open(path, unix.O_RDONLY|unix.O_DIRECT)
-	if sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) {
+	if sys.IsErrno(err, unix.EINVAL, unix.EOPNOTSUPP) {
 		return sys.Open(path, unix.O_RDONLY)
 	}
 	return file, err
@@ -152,7 +152,7 @@ func (r *RandomReader) readBeside(ctx context.Context, work func() error) (Laten
 // readUntilDone reads until ctx ends, which is not an error.
 func (r *RandomReader) readUntilDone(ctx context.Context) (*hdrhistogram.Histogram, error) {
 	h := newHistogram()
-	buf, err := sys.Buffer(readSize)
+	buf, err := sys.AllocBuffer(readSize)
 	if err != nil {
 		return h, err
 	}

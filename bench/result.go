@@ -160,28 +160,28 @@ type Readers struct {
 
 // Facts are facts about the drive and the machine. Nil means unknown.
 type Facts struct {
-	Device     *string `json:"device"` // name in /sys/block
-	Model      *string `json:"model"`
-	Firmware   *string `json:"firmware"`
-	Serial     *string `json:"serial"`    // null if it is hidden
-	Capacity   *int64  `json:"capacity"`  // bytes
-	Transport  *string `json:"transport"` // nvme, sata, virtio …
-	LinkSpeed  *string `json:"link_speed"`
-	LinkWidth  *int    `json:"link_width"` // lanes
-	Rotational *bool   `json:"rotational"`
-	Scheduler  *string `json:"scheduler"`
-	QueueDepth *int    `json:"queue_depth"`
-	Heat       []Heat  `json:"heat"` // temperatures over time; empty if unknown
-	FileSystem *string `json:"file_system"`
-	Mount      *string `json:"mount_options"`
-	Size       *int64  `json:"fs_size"` // bytes of the file system
-	Free       *int64  `json:"fs_free"` // bytes, at the beginning
-	Kernel     *string `json:"kernel"`
-	CPU        *string `json:"cpu"`
-	CPUs       int     `json:"cpus"`
-	Governor   *string `json:"governor"`
-	Memory     *int64  `json:"memory"`  // bytes
-	Virtual    *string `json:"virtual"` // kind of virtual machine; null if it is not one
+	Device       *string       `json:"device"` // name in /sys/block
+	Model        *string       `json:"model"`
+	Firmware     *string       `json:"firmware"`
+	Serial       *string       `json:"serial"`    // null if it is hidden
+	Capacity     *int64        `json:"capacity"`  // bytes
+	Transport    *string       `json:"transport"` // nvme, sata, virtio …
+	LinkSpeed    *string       `json:"link_speed"`
+	LinkWidth    *int          `json:"link_width"` // lanes
+	Rotational   *bool         `json:"rotational"`
+	Scheduler    *string       `json:"scheduler"`
+	QueueDepth   *int          `json:"queue_depth"`
+	Temperatures []Temperature `json:"heat"` // temperatures over time; empty if unknown
+	FileSystem   *string       `json:"file_system"`
+	Mount        *string       `json:"mount_options"`
+	Size         *int64        `json:"fs_size"` // bytes of the file system
+	Free         *int64        `json:"fs_free"` // bytes, at the beginning
+	Kernel       *string       `json:"kernel"`
+	CPU          *string       `json:"cpu"`
+	CPUs         int           `json:"cpus"`
+	Governor     *string       `json:"governor"`
+	Memory       *int64        `json:"memory"`  // bytes
+	Virtual      *string       `json:"virtual"` // kind of virtual machine; null if it is not one
 
 	// LinkSpeedMax and LinkWidthMax are the limits of the drive. A better slot may reach
 	// them.
@@ -191,8 +191,8 @@ type Facts struct {
 	Layers []string `json:"layers"`
 }
 
-// Heat is a temperature of the drive, in degrees Celsius.
-type Heat struct {
+// Temperature is a temperature of the drive, in degrees Celsius.
+type Temperature struct {
 	Second  float64 `json:"second"`
 	Celsius float64 `json:"celsius"`
 	// Alarm is true if the sensor reports a temperature outside the limits that the drive

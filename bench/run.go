@@ -335,7 +335,7 @@ func (r *runner) ceilingOf(from *shard) float64 {
 // clearWorkDir closes all shards and deletes everything in the work directory.
 func (r *runner) clearWorkDir(ctx context.Context) error {
 	r.closeShards()
-	names, err := r.work.Names(make([]byte, 4096))
+	names, err := r.work.ListNames(make([]byte, 4096))
 	if err != nil {
 		return err
 	}

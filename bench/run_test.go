@@ -408,7 +408,7 @@ func TestCoolWithoutRoot(t *testing.T) {
 	if c.how != evictEachFile || len(warnings) != 1 || !strings.Contains(warnings[0], "only root") {
 		t.Errorf("got method %s, warnings %q", c.how, warnings)
 	}
-	if err := c.fallBackToFiles(&os.PathError{Op: "open", Path: "drop_caches", Err: unix.EIO}); !sys.Is(err, unix.EIO) {
+	if err := c.fallBackToFiles(&os.PathError{Op: "open", Path: "drop_caches", Err: unix.EIO}); !sys.IsErrno(err, unix.EIO) {
 		t.Errorf("got error %v, want EIO", err)
 	}
 }

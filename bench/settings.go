@@ -67,7 +67,7 @@ const kib, mib, gib = int64(1) << 10, int64(1) << 20, int64(1) << 30
 
 // defaultSettings returns the settings of a profile, before the Config changes them.
 func (p Profile) defaultSettings() (settings, error) {
-	usual := pool.Default(runtime.NumCPU(), 0)
+	usual := pool.DefaultWorkers(runtime.NumCPU(), 0)
 	switch p {
 	case Quick, "":
 		return settings{size: gib, engines: []copier.Engine{copier.Auto, copier.Direct, copier.Buffered}, blocks: []int64{mib, 4 * mib},

@@ -18,8 +18,8 @@ type shard struct {
 	dir  *sys.File // directory of its plan
 	plan *copier.Plan
 
-	stored  int64       // bytes that a copy occupies on the SSD
-	largest copier.Item // its largest regular file
+	stored  int64            // bytes that a copy occupies on the SSD
+	largest copier.PlanEntry // its largest regular file
 }
 
 // openShard opens the shard at path and makes its plan in dir. The caller must close the
@@ -35,7 +35,7 @@ func openShard(ctx context.Context, name, path string, dir *sys.File) (*shard, e
 		return nil, err
 	}
 	s := &shard{name: name, path: path, src: src, dir: dir, plan: plan, stored: plan.Allocated}
-	err = plan.Each(ctx, func(it *copier.Item) error {
+	err = plan.EachEntry(ctx, func(it *copier.PlanEntry) error {
 		if it.Kind == tree.Regular && it.Size >= s.largest.Size {
 			s.largest = *it
 		}
@@ -60,7 +60,7 @@ func (s *shard) close() {
 
 // eachFile opens every regular file that is not empty and calls do.
 func (s *shard) eachFile(ctx context.Context, do func(f *sys.File, size int64) error) error {
-	return s.plan.Each(ctx, func(it *copier.Item) error {
+	return s.plan.EachEntry(ctx, func(it *copier.PlanEntry) error {
 		if it.Kind != tree.Regular || it.Size == 0 {
 			return nil
 		}
@@ -68,7 +68,7 @@ func (s *shard) eachFile(ctx context.Context, do func(f *sys.File, size int64) e
 	})
 }
 
-func (s *shard) visitFile(it *copier.Item, do func(f *sys.File, size int64) error) error {
+func (s *shard) visitFile(it *copier.PlanEntry, do func(f *sys.File, size int64) error) error {
 	f, err := s.openFile(it, 0)
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (s *shard) visitFile(it *copier.Item, do func(f *sys.File, size int64) erro
 }
 
 // openFile opens a file of the shard for reading.
-func (s *shard) openFile(it *copier.Item, flags int) (*sys.File, error) {
+func (s *shard) openFile(it *copier.PlanEntry, flags int) (*sys.File, error) {
 	if s.src.IsFile() {
 		return sys.Open(s.path, flags|unix.O_RDONLY)
 	}
@@ -99,7 +99,7 @@ func (s *shard) openFile(it *copier.Item, flags int) (*sys.File, error) {
 // through it where the file system refuses O_DIRECT.
 func (s *shard) openLargest() (*sys.File, error) {
 	f, err := s.openFile(&s.largest, unix.O_DIRECT)
-	if sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) {
+	if sys.IsErrno(err, unix.EINVAL, unix.EOPNOTSUPP) {
 		f, err = s.openFile(&s.largest, 0)
 	}
 	return f, err

@@ -53,7 +53,7 @@ func newStream(c streamConfig) (*stream, error) {
 		runtime.GOMAXPROCS(2 * c.depth)
 	}
 	block := int(c.block)
-	memory, err := sys.Buffer((c.depth*block + hugePage - 1) / hugePage * hugePage)
+	memory, err := sys.AllocBuffer((c.depth*block + hugePage - 1) / hugePage * hugePage)
 	if err != nil {
 		return nil, err
 	}

@@ -221,7 +221,7 @@ func (r *runner) openLongWrite(ctx context.Context, size int64) (*longWrite, err
 		return nil, r.ignoreNoSpace(err)
 	}
 	file, err := data.CreateFile(r.work.File, sustainedFile, size)
-	if sys.NoSpace(err) {
+	if sys.IsNoSpace(err) {
 		return nil, errs.Join(r.ignoreNoSpace(err), r.work.delete(ctx, sustainedFile))
 	}
 	if err != nil {
@@ -274,7 +274,7 @@ func (w *longWrite) run(ctx context.Context) (points []Point, err error) {
 // are valid.
 func (r *runner) ignoreNoSpace(err error) error {
 	var short *SpaceError
-	if errors.As(err, &short) || sys.NoSpace(err) {
+	if errors.As(err, &short) || sys.IsNoSpace(err) {
 		r.warn("the sustained write ended early: " + err.Error())
 		return nil
 	}

@@ -23,7 +23,7 @@ func cachedDisk(t *testing.T, size, cache, fast, slow int64) *faultfs.FS {
 	disk := faultfs.New(t, size)
 	disk.SetRate(0, fast)
 	var taken atomic.Int64
-	disk.Watch(func(c faultfs.Call) {
+	disk.WatchCalls(func(c faultfs.Call) {
 		switch c.Op {
 		case faultfs.Create:
 			taken.Store(0)
@@ -40,7 +40,7 @@ func cachedDisk(t *testing.T, size, cache, fast, slow int64) *faultfs.FS {
 // The first file stays until the drive had its pause, as a shard does. The reader does
 // not read while files are made or deleted.
 func TestOrderOfALongWrite(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	disk := faultfs.New(t, 256*mib)
 	disk.SetRate(0, 64*mib)
 	r := newRunner(t, disk.Dir)
@@ -50,7 +50,7 @@ func TestOrderOfALongWrite(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var events []event
-	disk.Watch(func(c faultfs.Call) {
+	disk.WatchCalls(func(c faultfs.Call) {
 		does := map[faultfs.Op]string{faultfs.Create: "make", faultfs.Unlink: "delete", faultfs.Write: "write", faultfs.Read: "read"}[c.Op]
 		name, now := filepath.Base(c.Path), time.Now()
 		if does == "" || name != sustainedFile && name != readersFile {
@@ -111,7 +111,7 @@ func newRunner(t *testing.T, target string) *runner {
 // The cliff of a disk that gets slower is at the size of its cache, the rates are those
 // of the disk, and the disk recovers after a rest.
 func TestSustainedFindsTheCliffOfADisk(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	const cache, fast, slow = int64(64 << 20), int64(16 << 20), int64(3 << 20)
 	disk := cachedDisk(t, 256*mib, cache, fast, slow)
 	r := newRunner(t, disk.Dir)
@@ -174,7 +174,7 @@ func TestSummarizeRecovery(t *testing.T) {
 
 // A write that is too short to find a cliff gives a warning.
 func TestSustainedThatIsShort(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	disk := faultfs.New(t, 256*mib)
 	r := newRunner(t, disk.Dir)
 	s, err := r.measureSustained(t.Context(), 16*mib, time.Millisecond, time.Millisecond)
@@ -209,13 +209,13 @@ func lastOffset(points []Point) int64 { return points[len(points)-1].Offset }
 // The measurements before a signal are summarized, and the drive does not count as one
 // without a cliff.
 func TestSustainedThatIsInterrupted(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	disk := faultfs.New(t, 256*mib)
 	disk.SetRate(0, 16*mib)
 	r := newRunner(t, disk.Dir)
 	ctx, stop := context.WithCancelCause(t.Context())
 	why := errors.New("a signal")
-	disk.Watch(func(c faultfs.Call) {
+	disk.WatchCalls(func(c faultfs.Call) {
 		if c.Op == faultfs.Write && c.Off >= 48*mib {
 			stop(why)
 		}
@@ -228,14 +228,14 @@ func TestSustainedThatIsInterrupted(t *testing.T) {
 
 // A long flush at the end does not make a slow second of writing.
 func TestSustainedWithALongFlush(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	disk := faultfs.New(t, 256*mib)
 	disk.SetRate(0, 16*mib)
 	r := newRunner(t, disk.Dir)
 	flushed := make(chan struct{})
 	flush := disk.Inject(faultfs.Fault{Op: faultfs.Sync, Name: "/" + sustainedFile, Hang: flushed, Times: 1})
 	go func() {
-		<-flush.Met()
+		<-flush.Triggered()
 		time.AfterFunc(4*tick, func() { close(flushed) })
 	}()
 	points, err := r.writeSustained(t.Context(), 64*mib)
@@ -252,14 +252,14 @@ func TestSustainedWithALongFlush(t *testing.T) {
 // If other programs fill the file system, the write ends before it is full and keeps its
 // points.
 func TestSustainedKeepsTheReserve(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	disk := faultfs.New(t, 256*mib)
 	r := newRunner(t, disk.Dir)
 	var once atomic.Bool
-	disk.Watch(func(c faultfs.Call) {
+	disk.WatchCalls(func(c faultfs.Call) {
 		if c.Op == faultfs.Write && c.Off >= 32*mib && once.CompareAndSwap(false, true) {
 			disk.SetRate(0, 4*mib)
-			disk.SetSize(disk.Used()+r.work.reserve/2, false) // the written file keeps its reserved space
+			disk.SetSize(disk.UsedBytes()+r.work.reserve/2, false) // the written file keeps its reserved space
 		}
 	})
 	points, err := r.writeSustained(t.Context(), 128*mib)

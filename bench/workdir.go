@@ -72,7 +72,7 @@ func reserveOf(free int64) int64 { return min(free/20, 10<<30) }
 
 // removeAll deletes the directory and its contents, even after ctx has ended.
 func (w *workDir) removeAll(ctx context.Context) error {
-	err := errs.Join(w.Close(), tree.Remove(context.WithoutCancel(ctx), w.target, w.name, deleteWorkers))
+	err := errs.Join(w.Close(), tree.RemoveTree(context.WithoutCancel(ctx), w.target, w.name, deleteWorkers))
 	if err != nil {
 		err = fmt.Errorf("%w: delete %s/%s by hand", err, w.target.Path(), w.name)
 	}
@@ -82,7 +82,7 @@ func (w *workDir) removeAll(ctx context.Context) error {
 // delete deletes one directory or file in it and syncs the file system, because its
 // journal may keep the space until then.
 func (w *workDir) delete(ctx context.Context, name string) error {
-	if err := tree.Remove(context.WithoutCancel(ctx), w.File, name, deleteWorkers); err != nil {
+	if err := tree.RemoveTree(context.WithoutCancel(ctx), w.File, name, deleteWorkers); err != nil {
 		return err
 	}
 	return w.SyncFS()

@@ -16,25 +16,25 @@ import (
 // readGroup is a run of entries of a batch. Their files are open, and most of them
 // have been read.
 type readGroup struct {
-	entries []Item
+	entries []PlanEntry
 	pairs   []*filePair // by entry; nil if the file is not open
 }
 
 // openGroup opens and reads as many of the entries as fit into the worker's buffer,
 // at least one. The caller must close the files of the group, even after an error.
-func (b *batchCopier) openGroup(entries []Item) (g readGroup, err error) {
+func (b *batchCopier) openGroup(entries []PlanEntry) (g readGroup, err error) {
 	reader := b.batchReader()
 	if reader == nil {
 		return readGroup{entries[:1], make([]*filePair, 1)}, nil
 	}
-	used, reads, read := 0, []sys.Read(nil), []*filePair(nil)
+	used, reads, read := 0, []sys.BatchRead(nil), []*filePair(nil)
 	for i := 0; i < min(len(entries), reader.Size()); i++ {
 		it := &entries[i]
 		if used+alignUp(int(it.Size)) > len(b.worker.Buf) && i > 0 {
 			break
 		}
 		p, err := b.run.openForBatchRead(b.dirs.src, it)
-		if sys.Is(err, unix.EMFILE, unix.ENFILE) && i > 0 {
+		if sys.IsErrno(err, unix.EMFILE, unix.ENFILE) && i > 0 {
 			break // the process has no descriptors for more
 		}
 		g.pairs = append(g.pairs, p)
@@ -43,7 +43,7 @@ func (b *batchCopier) openGroup(entries []Item) (g readGroup, err error) {
 		}
 		if p != nil && p.in.Direct.Load() && it.Size > 0 {
 			end := used + alignUp(int(it.Size))
-			reads, read = append(reads, sys.Read{File: p.in, Buf: b.worker.Buf[used:end:end]}), append(read, p)
+			reads, read = append(reads, sys.BatchRead{File: p.in, Buf: b.worker.Buf[used:end:end]}), append(read, p)
 			used = end
 		}
 	}
@@ -58,7 +58,7 @@ func (b *batchCopier) openGroup(entries []Item) (g readGroup, err error) {
 // be read alone.
 func (b *batchCopier) batchReader() *sys.Batch {
 	c := b.run
-	if c.stage.Resumed || c.Engine == Buffered || c.Engine == Range || c.Pace != nil || c.noBatchRead.Load() {
+	if c.stage.Resumed || c.Engine == Buffered || c.Engine == Range || c.RateLimit != nil || c.noBatchRead.Load() {
 		return nil
 	}
 	return b.worker.Batch()
@@ -66,19 +66,19 @@ func (b *batchCopier) batchReader() *sys.Batch {
 
 // openForBatchRead opens a file of the source. It returns nil for an entry that is
 // not a regular file, and for a sparse file.
-func (c *copyRun) openForBatchRead(src *sys.File, it *Item) (*filePair, error) {
-	if it.Kind != tree.Regular || it.Sparse() {
+func (c *copyRun) openForBatchRead(src *sys.File, it *PlanEntry) (*filePair, error) {
+	if it.Kind != tree.Regular || it.IsSparse() {
 		return nil, nil
 	}
 	p, err := c.openSmall(src, it, unix.O_DIRECT)
 	if err != nil {
 		return nil, err
 	}
-	if cached, err := p.in.Cached(0, p.size); err == nil && cached == 0 {
+	if cached, err := p.in.CachedBytes(0, p.size); err == nil && cached == 0 {
 		return p, nil
 	}
 	// The file is in the page cache, or the kernel does not report it.
-	if err := p.in.SetDirect(false); err != nil {
+	if err := p.in.ClearDirect(); err != nil {
 		p.in.Close()
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (c *copyRun) openForBatchRead(src *sys.File, it *Item) (*filePair, error) {
 // assignContents gives each file the contents that were read of it. Some file systems
 // (btrfs) send direct reads through the page cache. In that case the run stops reading
 // files in batches.
-func (c *copyRun) assignContents(reads []sys.Read, pairs []*filePair) error {
+func (c *copyRun) assignContents(reads []sys.BatchRead, pairs []*filePair) error {
 	for i, r := range reads {
 		p := pairs[i]
 		if r.Err != nil {
@@ -102,11 +102,11 @@ func (c *copyRun) assignContents(reads []sys.Read, pairs []*filePair) error {
 	for _, p := range pairs {
 		// Nothing of the file was cached before. If only a part is cached now, another
 		// process has read it.
-		if cached, err := p.in.Cached(0, p.size); err != nil || cached < p.size {
+		if cached, err := p.in.CachedBytes(0, p.size); err != nil || cached < p.size {
 			continue
 		}
 		c.noBatchRead.Store(true)
-		if err := p.in.Forget(0, 0); err != nil {
+		if err := p.in.DropCached(0, 0); err != nil {
 			return err
 		}
 	}

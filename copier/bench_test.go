@@ -20,7 +20,7 @@ import (
 // BenchmarkSum computes the XXH64 of a block that is not in the processor's cache.
 func BenchmarkSum(b *testing.B) {
 	const blocks = 16
-	buf, err := sys.Buffer(blocks * tree.BlockSize)
+	buf, err := sys.AllocBuffer(blocks * tree.BlockSize)
 	if err != nil {
 		b.Fatal(err)
 	}

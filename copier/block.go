@@ -80,7 +80,7 @@ func (c *copyRun) copyBlock(ctx context.Context, p *filePair, i int64, buf []byt
 		write = c.writeSpan
 	}
 	if mode == overwrite && p.sparse {
-		punched, err := p.out.Punch(off, int64(n))
+		punched, err := p.out.PunchHole(off, int64(n))
 		if err != nil {
 			return 0, err
 		}
@@ -108,8 +108,8 @@ func (c *copyRun) readSpan(p *filePair, buf []byte, off int64, s span) error {
 		into = buf[s.from:min(alignUp(s.to), len(buf))]
 	}
 	n, err := p.in.ReadAt(into, want, off+int64(s.from))
-	if sys.Is(err, unix.EINVAL) && direct { // open accepted O_DIRECT, but the read did not
-		if err := p.in.SetDirect(false); err != nil {
+	if sys.IsErrno(err, unix.EINVAL) && direct { // open accepted O_DIRECT, but the read did not
+		if err := p.in.ClearDirect(); err != nil {
 			return err
 		}
 		n, err = p.in.ReadAt(into, want, off+int64(s.from))
@@ -128,7 +128,7 @@ func (c *copyRun) readSpan(p *filePair, buf []byte, off int64, s span) error {
 func (c *copyRun) readSparse(p *filePair, buf []byte, off int64, n int) (data []span, err error) {
 	done := 0
 	for done < n {
-		start, end, ok, err := p.in.Data(off + int64(done))
+		start, end, ok, err := p.in.NextData(off + int64(done))
 		if err != nil {
 			return nil, err
 		}

@@ -29,25 +29,25 @@ func (e *DamageError) Error() string {
 		e.Path, e.From, e.To)
 }
 
-// Options are the options of Plan.Copy and Plan.Sum. Plan.Sum uses only Jobs, ReadBack and
+// Options are the options of Plan.Copy and Plan.SumSource. Plan.SumSource uses only Jobs, ReadBack and
 // Observer.
 type Options struct {
 	Jobs     int          // workers; values below 1 mean 1
 	Engine   Engine       // zero: Auto
 	ReadBack DeviceReader // reads files from the SSD
-	Observer Observer     // nil: Nobody
-	// Pace limits the bytes per second that are read from the source and written to the
+	Observer Observer     // nil: NopObserver
+	// RateLimit limits the bytes per second that are read from the source and written to the
 	// SSD, see sys.File; nil means no limit. ReadBack has a limit of its own.
-	Pace sys.Pace
-	// Request is the largest number of bytes of one read or write within a block, a
+	RateLimit sys.RateLimiter
+	// MaxRequest is the largest number of bytes of one read or write within a block, a
 	// multiple of sys.Align; 0 means the whole block.
-	Request int
-	Timer   Timer // nil: nothing is timed
+	MaxRequest int
+	Timer      Timer // nil: nothing is timed
 }
 
 func (o Options) withDefaults() Options {
 	if o.Observer == nil {
-		o.Observer = Nobody{}
+		o.Observer = NopObserver{}
 	}
 	if o.Engine == "" {
 		o.Engine = Auto
@@ -65,7 +65,7 @@ type Result struct {
 // Usage is the work of one engine.
 type Usage struct {
 	Files, Bytes int64
-	Why          string // the reason why the first of the files was left to the engine
+	Reason       string // the reason why the first of the files was left to the engine
 }
 
 // Phase is one phase of a copy.
@@ -154,9 +154,9 @@ func (c *copyRun) countFile(p *filePair, bytes int64) {
 	defer c.mu.Unlock()
 	u := c.result.Engines[engine]
 	if u.Files == 0 {
-		u.Why = reason
+		u.Reason = reason
 	}
-	c.result.Engines[engine] = Usage{u.Files + 1, u.Bytes + bytes, u.Why}
+	c.result.Engines[engine] = Usage{u.Files + 1, u.Bytes + bytes, u.Reason}
 }
 
 // firstError returns err, the error of an operation, or if that is nil the error of the

@@ -16,7 +16,7 @@ func (c *copyRun) makeDirs(ctx context.Context) error {
 	if c.stage.IsFile() {
 		return nil
 	}
-	err := c.plan.Each(ctx, func(it *Item) error {
+	err := c.plan.EachEntry(ctx, func(it *PlanEntry) error {
 		if it.Kind != tree.Dir {
 			return nil
 		}
@@ -29,14 +29,14 @@ func (c *copyRun) makeDirs(ctx context.Context) error {
 	return err
 }
 
-func (c *copyRun) makeDir(ctx context.Context, it *Item) error {
+func (c *copyRun) makeDir(ctx context.Context, it *PlanEntry) error {
 	parent, name, err := c.openParent(it)
 	if err != nil {
 		return err
 	}
 	defer parent.Close()
 	err = parent.MkdirAt(name, 0o700)
-	if c.stage.Resumed && sys.Is(err, unix.EEXIST) {
+	if c.stage.Resumed && sys.IsErrno(err, unix.EEXIST) {
 		return c.reopenDir(ctx, parent, name)
 	}
 	return err
@@ -46,8 +46,8 @@ func (c *copyRun) makeDir(ctx context.Context, it *Item) error {
 // sealed it. An entry that is not a directory is replaced by one.
 func (c *copyRun) reopenDir(ctx context.Context, parent *sys.File, name string) error {
 	d, err := parent.OpenDirAt(name)
-	if sys.Is(err, unix.ENOTDIR, unix.ELOOP) {
-		if err := tree.Remove(ctx, parent, name, 1); err != nil {
+	if sys.IsErrno(err, unix.ENOTDIR, unix.ELOOP) {
+		if err := tree.RemoveTree(ctx, parent, name, 1); err != nil {
 			return err
 		}
 		return parent.MkdirAt(name, 0o700)
@@ -61,7 +61,7 @@ func (c *copyRun) reopenDir(ctx context.Context, parent *sys.File, name string) 
 
 // openParent opens the parent of a directory of the stage, and returns the name of the
 // directory in it.
-func (c *copyRun) openParent(it *Item) (parent *sys.File, name string, err error) {
+func (c *copyRun) openParent(it *PlanEntry) (parent *sys.File, name string, err error) {
 	if it.Depth == 0 {
 		parent, err = c.stage.base.OpenBelow("")
 		return parent, StageName, err
@@ -95,7 +95,7 @@ func (d dirPair) closeBoth() {
 
 // emitInStage emits tasks that call do for each entry that matches. A task is a batch of
 // one directory; dst is that directory in the stage.
-func (c *copyRun) emitInStage(ctx context.Context, emit func(pool.Task) error, match func(*Item) bool, do func(ctx context.Context, dst *sys.File, it *Item) error) error {
+func (c *copyRun) emitInStage(ctx context.Context, emit func(pool.Task) error, match func(*PlanEntry) bool, do func(ctx context.Context, dst *sys.File, it *PlanEntry) error) error {
 	return c.plan.eachBatch(ctx, match, func(b *batch) error {
 		return emit(func(ctx context.Context, _ *pool.Worker) error {
 			dst, err := c.stage.openDir(b.path)

@@ -18,17 +18,17 @@ func (c *copyRun) cloneLargeFiles(ctx context.Context, emit func(pool.Task) erro
 	if c.plan.segments == 0 || !c.stage.clones {
 		return nil
 	}
-	match := func(it *Item) bool { return it.Kind == tree.Regular && tree.Blocks(it.Size) > 1 }
+	match := func(it *PlanEntry) bool { return it.Kind == tree.Regular && tree.BlockCount(it.Size) > 1 }
 	return c.emitInStage(ctx, emit, match, c.cloneLargeFile)
 }
 
-func (c *copyRun) cloneLargeFile(ctx context.Context, dst *sys.File, it *Item) error {
+func (c *copyRun) cloneLargeFile(ctx context.Context, dst *sys.File, it *PlanEntry) error {
 	src, err := c.openSourceDir(it.Path)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	p := filePair{path: it.Below(), size: it.Size}
+	p := filePair{path: it.RelativePath(), size: it.Size}
 	if p.in, err = c.openSourceFile(src, c.src.nameOf(it.Name), 0); err != nil {
 		return sourceError(p.path, err)
 	}
@@ -56,15 +56,15 @@ func (c *copyRun) cloneFile(p *filePair) (bool, error) {
 	if c.noClone.Load() || p.size == 0 {
 		return false, nil
 	}
-	err := p.out.Clone(p.in)
+	err := p.out.CloneFrom(p.in)
 	switch {
 	case err == nil:
 		p.setEngine(Clone, cloneReason)
 		return true, nil
-	case sys.Is(err, unix.EXDEV, unix.EOPNOTSUPP, unix.ENOTTY, unix.ENOSYS):
+	case sys.IsErrno(err, unix.EXDEV, unix.EOPNOTSUPP, unix.ENOTTY, unix.ENOSYS):
 		c.noClone.Store(true)
 		return false, nil
-	case sys.Is(err, unix.EINVAL, unix.EPERM, unix.EACCES, unix.EBADF, unix.ETXTBSY):
+	case sys.IsErrno(err, unix.EINVAL, unix.EPERM, unix.EACCES, unix.EBADF, unix.ETXTBSY):
 		return false, nil // only this file: its checksum flag differs (btrfs), it is immutable, or a swap file
 	}
 	return false, err

@@ -14,7 +14,7 @@ const directFrom = 128 << 10
 // is opened without it.
 func openFile(d *sys.File, name string, flags int, mode uint32) (*sys.File, error) {
 	f, err := d.OpenAt(name, flags, mode)
-	if flags&unix.O_DIRECT != 0 && sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) {
+	if flags&unix.O_DIRECT != 0 && sys.IsErrno(err, unix.EINVAL, unix.EOPNOTSUPP) {
 		// The call that refused O_DIRECT may have created the file.
 		f, err = d.OpenAt(name, flags&^(unix.O_DIRECT|unix.O_EXCL), mode)
 	}
@@ -25,7 +25,7 @@ func openFile(d *sys.File, name string, flags int, mode uint32) (*sys.File, erro
 // blocks and buffers have, or reports no alignment.
 func dropDirect(f *sys.File, s *sys.Stat) error {
 	if f.Direct.Load() && (s.DirectAlign == 0 || s.DirectAlign > sys.Align) {
-		return f.SetDirect(false)
+		return f.ClearDirect()
 	}
 	return nil
 }
@@ -36,9 +36,9 @@ func (c *copyRun) writeDirect(p *filePair, buf []byte, off int64, s span) error 
 	end := min(alignUp(s.to), len(buf))
 	clear(buf[s.to:end])
 	err := p.out.WriteAt(buf[s.from:end], off+int64(s.from))
-	if sys.Is(err, unix.EINVAL) { // open accepted O_DIRECT, but the write did not
+	if sys.IsErrno(err, unix.EINVAL) { // open accepted O_DIRECT, but the write did not
 		p.noDirect.Store(true)
-		if err := p.out.SetDirect(false); err != nil {
+		if err := p.out.ClearDirect(); err != nil {
 			return err
 		}
 		return p.out.WriteAt(buf[s.from:s.to], off+int64(s.from))

@@ -27,7 +27,7 @@ func isServer(fs sys.Space) bool {
 func (p *filePair) useRange(reason string) error {
 	p.setEngine(Range, reason)
 	p.in.DontCache.Store(true)
-	return errs.Join(p.in.SetDirect(false), p.out.SetDirect(false))
+	return errs.Join(p.in.ClearDirect(), p.out.ClearDirect())
 }
 
 // copyRange copies n bytes at off with copy_file_range, and returns the number of bytes
@@ -57,12 +57,12 @@ func (c *copyRun) copyRange(p *filePair, off int64, n int) (done int, err error)
 // read zeros.
 func (c *copyRun) canLeaveRange(p *filePair, err error) bool {
 	switch {
-	case sys.Is(err, unix.ENOSYS, unix.EXDEV, unix.EOPNOTSUPP, unix.EINVAL):
+	case sys.IsErrno(err, unix.ENOSYS, unix.EXDEV, unix.EOPNOTSUPP, unix.EINVAL):
 		c.noRange.Store(true)
 		return true
-	case sys.Is(err, unix.EPERM): // seccomp, or this one file is immutable
+	case sys.IsErrno(err, unix.EPERM): // seccomp, or this one file is immutable
 		return true
-	case sys.Is(err, unix.EBADF, unix.EACCES, unix.ETXTBSY, unix.ENOTTY, unix.ENOENT):
+	case sys.IsErrno(err, unix.EBADF, unix.EACCES, unix.ETXTBSY, unix.ENOTTY, unix.ENOENT):
 		return !p.ranged.Load() // some FUSE, overlay and CIFS mounts
 	}
 	return false

@@ -29,7 +29,7 @@ const (
 // a journal, is not an error.
 func openJournal(state *sys.File, planSum uint64) (j *journal, found bool, err error) {
 	f, err := state.OpenAt(journalName, unix.O_RDWR, 0)
-	if sys.Is(err, unix.ENOENT, unix.ELOOP, unix.EISDIR, unix.ENXIO) {
+	if sys.IsErrno(err, unix.ENOENT, unix.ELOOP, unix.EISDIR, unix.ENXIO) {
 		return nil, false, nil
 	}
 	if err != nil {
@@ -223,7 +223,7 @@ func (s *sumScan) load(slot int64) error {
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
 	}
-	data, _, found, err := s.journal.file.Data(slotOffset(slot))
+	data, _, found, err := s.journal.file.NextData(slotOffset(slot))
 	if err != nil {
 		return err
 	}
@@ -241,10 +241,10 @@ func (s *sumScan) load(slot int64) error {
 // the manifest is made from it.
 func (s *Stage) SyncJournal() error { return s.journal.file.SyncData() }
 
-// Sum returns the XXH64 of a whole regular file of the plan, after the copy. It is fast if
+// FileSum returns the XXH64 of a whole regular file of the plan, after the copy. It is fast if
 // the files are asked for in the order of the plan. Only one goroutine may call it. If the
 // journal has lost the sum, that is an error.
-func (s *Stage) Sum(it *Item) (uint64, error) {
+func (s *Stage) FileSum(it *PlanEntry) (uint64, error) {
 	if s.sums.journal == nil {
 		s.sums.journal = s.journal
 	}
@@ -253,6 +253,6 @@ func (s *Stage) Sum(it *Item) (uint64, error) {
 
 // BlockSums returns the XXH64 of n blocks of a file, starting with block first, after the
 // copy. If the journal has lost one of the sums, that is an error.
-func (s *Stage) BlockSums(it *Item, first, n int64) ([]uint64, error) {
+func (s *Stage) BlockSums(it *PlanEntry, first, n int64) ([]uint64, error) {
 	return s.journal.requireSums(it.slot+first, n)
 }

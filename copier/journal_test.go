@@ -85,7 +85,7 @@ func scanAll(t *testing.T, j *journal, r *rand.Rand, last int64) (found []int64)
 // TestProgressStops cancels Progress and a scan.
 func TestProgressStops(t *testing.T) {
 	p, state := makePlanOf(t, testkit.File("a", 2*block+1, 1), testkit.File("b", 5, 2))
-	s, err := p.OpenStage(t.Context(), true, 1)
+	s, err := p.OpenStage(t.Context(), StageOptions{Resume: true, Jobs: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestProgressStops(t *testing.T) {
 	if err := errors.Join(s.journal.putSum(0, 1), s.journal.putSum(2, 1), s.journal.putSum(4, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if done, total, err := Progress(t.Context(), state); done != block+1+5 || total != 2*block+1+5 || err != nil {
+	if done, total, err := StageProgress(t.Context(), state); done != block+1+5 || total != 2*block+1+5 || err != nil {
 		t.Errorf("Progress = %d, %d, %v, want %d, %d, nil", done, total, err, block+1+5, 2*block+1+5)
 	}
 	stopped := errors.New("stopped")
@@ -103,7 +103,7 @@ func TestProgressStops(t *testing.T) {
 	if _, err := sums.nextSum(0, 5); err != stopped {
 		t.Errorf("canceled scan: got error %v, want %v", err, stopped)
 	}
-	if _, _, err := Progress(ctx, state); err != stopped {
+	if _, _, err := StageProgress(ctx, state); err != stopped {
 		t.Errorf("canceled Progress: got error %v, want %v", err, stopped)
 	}
 }
@@ -174,25 +174,25 @@ func TestRecordsOfOtherTypes(t *testing.T) {
 		odd[name+" a dangling link"] = testkit.Symlink("none", name)
 		odd[name+" a FIFO"] = testkit.FIFO(name)
 		odd[name+" a socket"] = testkit.Socket(name)
-		odd[name+" a directory"] = testkit.Content(name+"/deep/x", "x")
+		odd[name+" a directory"] = testkit.TextFile(name+"/deep/x", "x")
 	}
 	for name, step := range odd {
 		t.Run(name, func(t *testing.T) {
-			_, state := makePlanOf(t, testkit.Content("a", "x"))
-			if err := errors.Join(DropPlan(t.Context(), state), step(state.Path())); err != nil {
+			_, state := makePlanOf(t, testkit.TextFile("a", "x"))
+			if err := errors.Join(RemovePlan(t.Context(), state), step(state.Path())); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := Progress(t.Context(), state); err == nil {
+			if _, _, err := StageProgress(t.Context(), state); err == nil {
 				t.Error("Progress succeeded, want an error")
 			}
 			if j, found, err := openJournal(state, 42); j != nil || found || err != nil {
 				t.Errorf("openJournal = %v, %v, %v, want nil, false, nil", j, found, err)
 			}
-			if err := errors.Join(DropPlan(t.Context(), state), DropJournal(t.Context(), state)); err != nil {
+			if err := errors.Join(RemovePlan(t.Context(), state), RemoveJournal(t.Context(), state)); err != nil {
 				t.Error(err)
 			}
 			if left, err := os.ReadDir(state.Path()); len(left) > 0 || err != nil {
-				t.Errorf("after DropPlan and DropJournal: left %v, error %v, want nothing", left, err)
+				t.Errorf("after RemovePlan and RemoveJournal: left %v, error %v, want nothing", left, err)
 			}
 			if _, err := os.Lstat(filepath.Join(state.Path(), "../victim")); !os.IsNotExist(err) {
 				t.Errorf("a file was created through the link (%v)", err)
@@ -202,7 +202,7 @@ func TestRecordsOfOtherTypes(t *testing.T) {
 }
 
 // TestSumReadsBufferedSums writes sums with a sumWriter, with and without gaps between the
-// slots, and reads them with Stage.Sum, across the pieces that it reads.
+// slots, and reads them with Stage.FileSum, across the pieces that it reads.
 func TestSumReadsBufferedSums(t *testing.T) {
 	j, want := emptyJournal(t), map[int64]uint64{}
 	r, sums := rand.New(rand.NewPCG(1, 0)), sumWriter{journal: j}
@@ -217,8 +217,8 @@ func TestSumReadsBufferedSums(t *testing.T) {
 	}
 	s := Stage{journal: j}
 	for slot, sum := range want { // in any order
-		it := Item{Record: tree.Record{Kind: tree.Regular, Size: 1}, slot: slot}
-		if got, err := s.Sum(&it); got != sum || err != nil {
+		it := PlanEntry{Record: tree.Record{Kind: tree.Regular, Size: 1}, slot: slot}
+		if got, err := s.FileSum(&it); got != sum || err != nil {
 			t.Fatalf("slot %d: got %x, %v, want %x", slot, got, err, sum)
 		}
 	}

@@ -17,10 +17,10 @@ func (c *copyRun) reserveLargeFiles(ctx context.Context, emit func(pool.Task) er
 	if c.plan.segments == 0 || c.stage.clones {
 		return nil
 	}
-	match := func(it *Item) bool {
-		return it.Kind == tree.Regular && tree.Blocks(it.Size) > 1 && !it.Sparse()
+	match := func(it *PlanEntry) bool {
+		return it.Kind == tree.Regular && tree.BlockCount(it.Size) > 1 && !it.IsSparse()
 	}
-	return c.emitInStage(ctx, emit, match, func(ctx context.Context, dst *sys.File, it *Item) error {
+	return c.emitInStage(ctx, emit, match, func(ctx context.Context, dst *sys.File, it *PlanEntry) error {
 		f, err := c.openLargeCopy(ctx, dst, it, 0)
 		if err != nil {
 			return err
@@ -58,7 +58,7 @@ func (f *largeFile) openFiles(ctx context.Context) error {
 	if f.out, err = c.openLargeCopy(ctx, dirs.dst, &f.item, directFlag); err != nil {
 		return err
 	}
-	f.out.Pace, f.out.Request = c.Pace, c.Request
+	f.out.RateLimiter, f.out.Request = c.RateLimit, c.MaxRequest
 	if err := f.prepareCopy(); err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (f *largeFile) prepareCopy() error {
 // interrupted copy, or creates it. An entry that cannot be opened, or is not a regular
 // file, is replaced by a new file. Its blocks will read back wrong and be copied again.
 // directFlag is unix.O_DIRECT or 0.
-func (c *copyRun) openLargeCopy(ctx context.Context, dst *sys.File, it *Item, directFlag int) (*sys.File, error) {
+func (c *copyRun) openLargeCopy(ctx context.Context, dst *sys.File, it *PlanEntry, directFlag int) (*sys.File, error) {
 	name, flags := c.stage.nameOf(it.Name), unix.O_RDWR|unix.O_CREAT|directFlag
 	f, err := openFile(dst, name, flags, 0o600)
 	if !c.stage.Resumed {
@@ -95,7 +95,7 @@ func (c *copyRun) openLargeCopy(ctx context.Context, dst *sys.File, it *Item, di
 	if regular {
 		return f, nil
 	}
-	if err := tree.Remove(ctx, dst, name, 1); err != nil {
+	if err := tree.RemoveTree(ctx, dst, name, 1); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -107,7 +107,7 @@ func (c *copyRun) openLargeCopy(ctx context.Context, dst *sys.File, it *Item, di
 // isRegularFile reports whether f, which was opened with the error openErr, is a regular
 // file. If it is not, it is closed.
 func isRegularFile(f *sys.File, openErr error) (bool, error) {
-	if sys.Is(openErr, unix.EACCES, unix.ELOOP, unix.EISDIR, unix.ENXIO) {
+	if sys.IsErrno(openErr, unix.EACCES, unix.ELOOP, unix.EISDIR, unix.ENXIO) {
 		return false, nil
 	}
 	if openErr != nil {
@@ -128,7 +128,7 @@ func (f *largeFile) finish() error {
 		return err
 	}
 	f.reader = nil
-	if err := c.stage.journal.putSum(f.item.slot+tree.Blocks(f.size), sum); err != nil {
+	if err := c.stage.journal.putSum(f.item.slot+tree.BlockCount(f.size), sum); err != nil {
 		return err
 	}
 	if err := c.checkSource(&f.filePair, &f.item); err != nil {

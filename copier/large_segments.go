@@ -18,7 +18,7 @@ import (
 type largeFile struct {
 	filePair
 	run   *copyRun
-	item  Item
+	item  PlanEntry
 	queue *segmentQueue
 
 	begun   time.Time // for the Timer
@@ -47,7 +47,7 @@ func segmentCount(blocks int64) int64 { return (blocks + segmentBlocks - 1) / se
 func (s *segment) firstBlock() int64 { return s.index * segmentBlocks }
 
 func (s *segment) blockCount() int64 {
-	return min(segmentBlocks, tree.Blocks(s.file.size)-s.firstBlock())
+	return min(segmentBlocks, tree.BlockCount(s.file.size)-s.firstBlock())
 }
 
 // segmentQueue takes the segments from the workers that write them to the producer that
@@ -66,12 +66,12 @@ const maxSegmentsInFlight = 32
 func (c *copyRun) largeFiles() (copyBlocks, readBackBlocks pool.Producer) {
 	queue := &segmentQueue{make(chan struct{}, maxSegmentsInFlight), make(chan *segment, maxSegmentsInFlight)}
 	copyBlocks = func(ctx context.Context, emit func(pool.Task) error) error {
-		return c.plan.Each(ctx, func(it *Item) error {
-			if it.Kind != tree.Regular || tree.Blocks(it.Size) < 2 {
+		return c.plan.EachEntry(ctx, func(it *PlanEntry) error {
+			if it.Kind != tree.Regular || tree.BlockCount(it.Size) < 2 {
 				return nil
 			}
 			f := &largeFile{run: c, item: *it, queue: queue, written: map[int64]*segment{}}
-			f.path, f.size, f.sparse = it.Below(), it.Size, it.Sparse()
+			f.path, f.size, f.sparse = it.RelativePath(), it.Size, it.IsSparse()
 			return f.emitCopies(ctx, emit)
 		})
 	}
@@ -92,7 +92,7 @@ func (c *copyRun) largeFiles() (copyBlocks, readBackBlocks pool.Producer) {
 }
 
 func (f *largeFile) emitCopies(ctx context.Context, emit func(pool.Task) error) error {
-	for i := range segmentCount(tree.Blocks(f.size)) {
+	for i := range segmentCount(tree.BlockCount(f.size)) {
 		select {
 		case f.queue.places <- struct{}{}:
 		case <-ctx.Done():
@@ -126,7 +126,7 @@ func (s *segment) readBackTask(ctx context.Context, b int64, w *pool.Worker) err
 		return err
 	}
 	<-s.file.queue.places
-	if s.index+1 < segmentCount(tree.Blocks(s.file.size)) {
+	if s.index+1 < segmentCount(tree.BlockCount(s.file.size)) {
 		return nil
 	}
 	return s.file.finish()

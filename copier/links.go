@@ -10,7 +10,7 @@ import (
 )
 
 // makeSymlink makes a symbolic link with its metadata.
-func (b *batchCopier) makeSymlink(ctx context.Context, it *Item) error {
+func (b *batchCopier) makeSymlink(ctx context.Context, it *PlanEntry) error {
 	c := b.run
 	if c.stage.Resumed {
 		if err := c.removeOld(ctx, b.dirs.dst, it.Name); err != nil {
@@ -29,11 +29,11 @@ func (c *copyRun) makeHardLinks(ctx context.Context, emit func(pool.Task) error)
 	if c.plan.HardLinks == 0 {
 		return nil
 	}
-	match := func(it *Item) bool { return it.Kind == tree.HardLink }
+	match := func(it *PlanEntry) bool { return it.Kind == tree.HardLink }
 	return c.emitInStage(ctx, emit, match, c.makeHardLink)
 }
 
-func (c *copyRun) makeHardLink(ctx context.Context, dst *sys.File, it *Item) error {
+func (c *copyRun) makeHardLink(ctx context.Context, dst *sys.File, it *PlanEntry) error {
 	path, name := "", it.Target
 	if i := strings.LastIndexByte(it.Target, '/'); i >= 0 {
 		path, name = it.Target[:i], it.Target[i+1:]

@@ -43,7 +43,7 @@ func (c *copyRun) findDefaults() (d creationDefaults, err error) {
 }
 
 // matchOwner reports whether a new entry gets the owner that the plan wants.
-func (d *creationDefaults) matchOwner(it *Item) bool {
+func (d *creationDefaults) matchOwner(it *PlanEntry) bool {
 	return d.known && d.uid == it.UID && d.gid == it.GID
 }
 
@@ -51,7 +51,7 @@ func (d *creationDefaults) matchOwner(it *Item) bool {
 // needs no change later. It does if the file has an ACL, which changes the mode, or
 // gets another owner, which removes set-id bits. The owner can read and write the new
 // file in any case, because it may have to be opened a second time.
-func (d *creationDefaults) createMode(it *Item) (mode uint32, final bool) {
+func (d *creationDefaults) createMode(it *PlanEntry) (mode uint32, final bool) {
 	if d.matchOwner(it) && it.Kind == tree.Regular && it.Xattrs == 0 && it.Mode&(0o7000|d.umask) == 0 && it.Mode&0o600 == 0o600 {
 		return it.Mode, true
 	}
@@ -62,7 +62,7 @@ func (d *creationDefaults) createMode(it *Item) (mode uint32, final bool) {
 // stage, in this order: a change of owner clears set-id bits and capabilities, and an
 // ACL changes mode bits. out is the open entry, or nil for a symbolic link. d is the
 // metadata that the entry has already.
-func (c *copyRun) setMetadata(dirs dirPair, out *sys.File, it *Item, d creationDefaults) error {
+func (c *copyRun) setMetadata(dirs dirPair, out *sys.File, it *PlanEntry, d creationDefaults) error {
 	name := c.stage.nameOf(it.Name)
 	if it.Kind == tree.Dir {
 		name = "."
@@ -85,14 +85,14 @@ func (c *copyRun) setMetadata(dirs dirPair, out *sys.File, it *Item, d creationD
 	return dirs.dst.SetTimesAt(name, it.Source.Atime, it.Mtime)
 }
 
-func setOwner(dst, out *sys.File, name string, it *Item) error {
+func setOwner(dst, out *sys.File, name string, it *PlanEntry) error {
 	if out != nil {
 		return out.Chown(it.UID, it.GID)
 	}
 	return dst.ChownAt(name, it.UID, it.GID)
 }
 
-func (c *copyRun) copyXattrs(dirs dirPair, out *sys.File, name string, it *Item) error {
+func (c *copyRun) copyXattrs(dirs dirPair, out *sys.File, name string, it *PlanEntry) error {
 	from := c.src.nameOf(it.Name)
 	if it.Kind == tree.Dir {
 		from = "."
@@ -102,7 +102,7 @@ func (c *copyRun) copyXattrs(dirs dirPair, out *sys.File, name string, it *Item)
 		return err
 	}
 	if tree.DigestXattrs(attrs) != it.Xattrs {
-		return sourceChanged(it.Below(), "it has other extended attributes")
+		return sourceChanged(it.RelativePath(), "it has other extended attributes")
 	}
 	if !c.asRoot && out != nil { // a file of an interrupted copy may be sealed already
 		if err := out.Chmod(0o700); err != nil {

@@ -16,20 +16,20 @@ type Observer interface {
 	FileDone()
 }
 
-// Nobody is an Observer that does nothing.
-type Nobody struct{}
+// NopObserver is an Observer that does nothing.
+type NopObserver struct{}
 
 // Planned does nothing.
-func (Nobody) Planned(files, bytes int64) {}
+func (NopObserver) Planned(files, bytes int64) {}
 
 // Copied does nothing.
-func (Nobody) Copied(bytes int64) {}
+func (NopObserver) Copied(bytes int64) {}
 
 // ReadBack does nothing.
-func (Nobody) ReadBack(bytes int64) {}
+func (NopObserver) ReadBack(bytes int64) {}
 
 // FileDone does nothing.
-func (Nobody) FileDone() {}
+func (NopObserver) FileDone() {}
 
 // Timer receives the duration of the parts of a copy. Its methods are called from many
 // goroutines at once. They must not block.

@@ -33,10 +33,10 @@ type Totals struct {
 	segments  int64 // of files of more than one block
 	slots     int64 // in the journal
 
-	Escaping      int64  // symbolic links that lead out of the shard
-	FirstEscaping string // the path of the first one, below the shard
-	SkippedXattrs int64  // extended attributes that are not carried
-	FirstSkipped  string // the name of the first one
+	EscapingSymlinks     int64  // symbolic links that lead out of the shard
+	FirstEscapingSymlink string // the path of the first one, below the shard
+	SkippedXattrs        int64  // extended attributes that are not carried
+	FirstSkippedXattr    string // the name of the first one
 }
 
 // Entries returns the number of names in the shard.
@@ -46,7 +46,7 @@ func (t *Totals) addFile(r *tree.Record) {
 	t.Files++
 	t.Bytes += r.Size
 	t.slots += slotCount(r.Size)
-	if blocks := tree.Blocks(r.Size); blocks > 1 {
+	if blocks := tree.BlockCount(r.Size); blocks > 1 {
 		t.segments += segmentCount(blocks)
 	}
 	t.Allocated += allocatedSize(r)
@@ -58,7 +58,7 @@ const fsBlockSize = 4096
 // allocatedSize returns the bytes that the copy of a file takes on the SSD.
 func allocatedSize(r *tree.Record) int64 {
 	full := (r.Size + fsBlockSize - 1) / fsBlockSize * fsBlockSize
-	if r.Sparse() {
+	if r.IsSparse() {
 		return min(full, r.Source.Blocks*512)
 	}
 	return full
@@ -67,7 +67,7 @@ func allocatedSize(r *tree.Record) int64 {
 // slotCount returns the number of sums that the journal keeps of a file: one for each
 // block, and one for the whole file if it has several blocks.
 func slotCount(size int64) int64 {
-	if blocks := tree.Blocks(size); blocks > 1 {
+	if blocks := tree.BlockCount(size); blocks > 1 {
 		return blocks + 1
 	}
 	return 1
@@ -94,8 +94,8 @@ func MakePlan(ctx context.Context, src *Source, state *sys.File) (*Plan, error) 
 
 // MakePartialPlan is MakePlan for the entries of a set, and for the directories above
 // them; nil means all entries. Only a plan of the same entries resumes its stage.
-func MakePartialPlan(ctx context.Context, src *Source, state *sys.File, only *tree.Only) (*Plan, error) {
-	if err := DropPlan(ctx, state); err != nil {
+func MakePartialPlan(ctx context.Context, src *Source, state *sys.File, only *tree.PathSet) (*Plan, error) {
+	if err := RemovePlan(ctx, state); err != nil {
 		return nil, err
 	}
 	file, err := state.OpenAt(planName, createNew, 0o600)
@@ -110,7 +110,7 @@ func MakePartialPlan(ctx context.Context, src *Source, state *sys.File, only *tr
 	return p, nil
 }
 
-func (p *Plan) walkAndProbe(ctx context.Context, only *tree.Only) error {
+func (p *Plan) walkAndProbe(ctx context.Context, only *tree.PathSet) error {
 	if err := walkSource(ctx, p.src, p.file.Stream(), p, only); err != nil {
 		return err
 	}
@@ -120,21 +120,21 @@ func (p *Plan) walkAndProbe(ctx context.Context, only *tree.Only) error {
 // Close closes the file of the plan.
 func (p *Plan) Close() error { return p.file.Close() }
 
-// Item is an entry of the plan, with the place of its sums in the journal.
-type Item struct {
+// PlanEntry is an entry of the plan, with the place of its sums in the journal.
+type PlanEntry struct {
 	tree.Record
 	slot  int64
 	kept  bool      // an interrupted copy has left it in the stage
 	begun time.Time // of a small file, for the Timer
 }
 
-// Each calls f for every entry of the plan, in the order of the plan. It stops at the first
+// EachEntry calls f for every entry of the plan, in the order of the plan. It stops at the first
 // error of f and returns that error. The item is valid until f returns.
-func (p *Plan) Each(ctx context.Context, f func(*Item) error) error {
+func (p *Plan) EachEntry(ctx context.Context, f func(*PlanEntry) error) error {
 	return eachItem(ctx, p.file, f)
 }
 
-func eachItem(ctx context.Context, plan *sys.File, f func(*Item) error) error {
+func eachItem(ctx context.Context, plan *sys.File, f func(*PlanEntry) error) error {
 	d, err := tree.NewDecoder(plan.Stream(), tree.PlanKind, planVersion)
 	slot := int64(0)
 	for n := 0; err == nil; n++ {
@@ -145,7 +145,7 @@ func eachItem(ctx context.Context, plan *sys.File, f func(*Item) error) error {
 		if r, err = d.Next(); err != nil {
 			break
 		}
-		it := Item{Record: *r, slot: slot}
+		it := PlanEntry{Record: *r, slot: slot}
 		if r.Kind == tree.Regular {
 			slot += slotCount(r.Size)
 		}
@@ -162,7 +162,7 @@ func eachItem(ctx context.Context, plan *sys.File, f func(*Item) error) error {
 // batch is some entries of one directory: the unit of work for small files.
 type batch struct {
 	path    string // of the directory
-	entries []Item
+	entries []PlanEntry
 	bytes   int64
 }
 
@@ -174,7 +174,7 @@ const (
 )
 
 // eachBatch groups the entries that match, and calls f for each group.
-func (p *Plan) eachBatch(ctx context.Context, match func(*Item) bool, f func(*batch) error) error {
+func (p *Plan) eachBatch(ctx context.Context, match func(*PlanEntry) bool, f func(*batch) error) error {
 	b := &batch{}
 	flush := func() error {
 		full := b
@@ -184,7 +184,7 @@ func (p *Plan) eachBatch(ctx context.Context, match func(*Item) bool, f func(*ba
 		}
 		return f(full)
 	}
-	err := p.Each(ctx, func(it *Item) error {
+	err := p.EachEntry(ctx, func(it *PlanEntry) error {
 		if !match(it) {
 			return nil
 		}

@@ -81,7 +81,7 @@ func (b *batch) fileSums(at *location) (files []tree.FileSum) {
 // compareSmall compares a file on the SSD with want, its sum in the journal. It does not
 // use the sum that this process remembers, because the manifest will be made from the
 // journal. A file that differs is copied again.
-func (b *batchCopier) compareSmall(ctx context.Context, it *Item, found tree.FileSum, want uint64) error {
+func (b *batchCopier) compareSmall(ctx context.Context, it *PlanEntry, found tree.FileSum, want uint64) error {
 	got, err := found.Sum, found.Err
 	if isMissing(err) || (err == nil && got != want) {
 		it.kept = false
@@ -91,7 +91,7 @@ func (b *batchCopier) compareSmall(ctx context.Context, it *Item, found tree.Fil
 		return err
 	}
 	if got != want {
-		return &DamageError{it.Below(), 0, it.Size}
+		return &DamageError{it.RelativePath(), 0, it.Size}
 	}
 	if it.kept {
 		b.run.resumed.Add(it.Size)
@@ -103,11 +103,11 @@ func (b *batchCopier) compareSmall(ctx context.Context, it *Item, found tree.Fil
 
 // isMissing reports whether an error of reading back means that the data is not there.
 // Other errors mean that the device failed.
-func isMissing(err error) bool { return sys.Is(err, unix.ENOENT) || isTooShort(err) }
+func isMissing(err error) bool { return sys.IsErrno(err, unix.ENOENT) || isTooShort(err) }
 
 // recopySmall copies a file again, syncs it, and reads it back. It returns the sum on the
 // SSD and the sum of the source.
-func (b *batchCopier) recopySmall(ctx context.Context, it *Item) (got, want uint64, err error) {
+func (b *batchCopier) recopySmall(ctx context.Context, it *PlanEntry) (got, want uint64, err error) {
 	c, dst := b.run, b.dirs.dst
 	src, err := c.openSourceDir(it.Path)
 	if err != nil {

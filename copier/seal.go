@@ -11,7 +11,7 @@ import (
 // plan lists a directory before its subdirectories. So when a directory of the same or
 // a lower depth follows, or the plan ends, a directory is complete.
 func (c *copyRun) sealDirs(ctx context.Context) error {
-	var open []Item
+	var open []PlanEntry
 	sealFrom := func(depth int) error {
 		for len(open) > depth {
 			if ctx.Err() != nil { // syncing many directories takes long
@@ -25,7 +25,7 @@ func (c *copyRun) sealDirs(ctx context.Context) error {
 		}
 		return nil
 	}
-	err := c.plan.Each(ctx, func(it *Item) error {
+	err := c.plan.EachEntry(ctx, func(it *PlanEntry) error {
 		if it.Kind != tree.Dir {
 			return nil
 		}
@@ -39,7 +39,7 @@ func (c *copyRun) sealDirs(ctx context.Context) error {
 	return sealFrom(0)
 }
 
-func (c *copyRun) sealDir(it *Item) error {
+func (c *copyRun) sealDir(it *PlanEntry) error {
 	dst, err := c.stage.openDir(it.Path)
 	if err != nil {
 		return err

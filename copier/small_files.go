@@ -32,7 +32,7 @@ func (c *copyRun) copyBatch(ctx context.Context, b *batch, w *pool.Worker) error
 	return firstError(err, bc.sums.flush())
 }
 
-func (b *batchCopier) copyEntries(ctx context.Context, entries []Item) error {
+func (b *batchCopier) copyEntries(ctx context.Context, entries []PlanEntry) error {
 	for len(entries) > 0 {
 		n, err := b.copyGroup(ctx, entries)
 		if err != nil {
@@ -45,7 +45,7 @@ func (b *batchCopier) copyEntries(ctx context.Context, entries []Item) error {
 
 // copyGroup copies the first n of the entries, at least one, after it has read most of
 // them with one call.
-func (b *batchCopier) copyGroup(ctx context.Context, entries []Item) (n int, err error) {
+func (b *batchCopier) copyGroup(ctx context.Context, entries []PlanEntry) (n int, err error) {
 	group, err := b.openGroup(entries)
 	defer group.closeFiles()
 	if err != nil {
@@ -63,7 +63,7 @@ func (b *batchCopier) copyGroup(ctx context.Context, entries []Item) (n int, err
 	return len(group.entries), nil
 }
 
-func (b *batchCopier) copyEntry(ctx context.Context, it *Item, p *filePair) error {
+func (b *batchCopier) copyEntry(ctx context.Context, it *PlanEntry, p *filePair) error {
 	if it.Kind == tree.Symlink {
 		return b.makeSymlink(ctx, it)
 	}
@@ -75,7 +75,7 @@ func (b *batchCopier) copyEntry(ctx context.Context, it *Item, p *filePair) erro
 
 // copySmall copies a file of at most one block, unless an interrupted copy has left it. p
 // is its source if that is open, otherwise nil.
-func (b *batchCopier) copySmall(ctx context.Context, it *Item, p *filePair) error {
+func (b *batchCopier) copySmall(ctx context.Context, it *PlanEntry, p *filePair) error {
 	if b.run.stage.Resumed {
 		kept, err := b.keepSmall(it)
 		if kept || err != nil {
@@ -98,7 +98,7 @@ func (b *batchCopier) copySmall(ctx context.Context, it *Item, p *filePair) erro
 
 // directFlag returns unix.O_DIRECT if a file of at most one block should be opened with
 // it, otherwise 0.
-func (c *copyRun) directFlag(it *Item) int {
+func (c *copyRun) directFlag(it *PlanEntry) int {
 	if c.Engine == Direct || (c.Engine != Buffered && it.Size >= directFrom) {
 		return unix.O_DIRECT
 	}
@@ -106,11 +106,11 @@ func (c *copyRun) directFlag(it *Item) int {
 }
 
 // openSmall opens the source of a file of at most one block. The caller must close it.
-func (c *copyRun) openSmall(src *sys.File, it *Item, directFlag int) (*filePair, error) {
+func (c *copyRun) openSmall(src *sys.File, it *PlanEntry, directFlag int) (*filePair, error) {
 	if it.begun.IsZero() {
 		it.begun = c.timerStart()
 	}
-	p := &filePair{path: it.Below(), size: it.Size, sparse: it.Sparse()}
+	p := &filePair{path: it.RelativePath(), size: it.Size, sparse: it.IsSparse()}
 	var err error
 	if p.in, err = c.openSourceFile(src, c.src.nameOf(it.Name), directFlag); err != nil {
 		return nil, sourceError(p.path, err)
@@ -125,13 +125,13 @@ func (c *copyRun) openSmall(src *sys.File, it *Item, directFlag int) (*filePair,
 // keepSmall reports whether an interrupted copy has left the file. Its contents will be
 // read back as those of all files. Its metadata is set again, because a power cut can lose
 // it.
-func (b *batchCopier) keepSmall(it *Item) (kept bool, err error) {
+func (b *batchCopier) keepSmall(it *PlanEntry) (kept bool, err error) {
 	sum, err := b.run.stage.journal.sumAt(it.slot)
 	if err != nil || sum == 0 {
 		return false, err
 	}
 	f, err := b.dirs.dst.OpenAt(b.run.stage.nameOf(it.Name), unix.O_RDONLY, 0)
-	if sys.Is(err, unix.ENOENT, unix.EACCES, unix.ELOOP, unix.ENXIO) {
+	if sys.IsErrno(err, unix.ENOENT, unix.EACCES, unix.ELOOP, unix.ENXIO) {
 		return false, nil
 	}
 	if err != nil {
@@ -147,7 +147,7 @@ func (b *batchCopier) keepSmall(it *Item) (kept bool, err error) {
 }
 
 // sealKept reports whether f has the type and the length of the file, and sets its metadata.
-func (b *batchCopier) sealKept(f *sys.File, it *Item) (kept bool, err error) {
+func (b *batchCopier) sealKept(f *sys.File, it *PlanEntry) (kept bool, err error) {
 	s, err := f.Stat()
 	if err != nil || !s.IsRegular() || s.Size != it.Size {
 		return false, err
@@ -163,19 +163,19 @@ func (b *batchCopier) sealKept(f *sys.File, it *Item) (kept bool, err error) {
 
 // removeOld removes the entry of an earlier attempt, if there is one.
 func (c *copyRun) removeOld(ctx context.Context, dst *sys.File, planned string) error {
-	return tree.Remove(ctx, dst, c.stage.nameOf(planned), 1)
+	return tree.RemoveTree(ctx, dst, c.stage.nameOf(planned), 1)
 }
 
 // writeSmall creates the copy of a file of at most one block, with its contents and its
 // metadata. The source is open. The sum is left in the item.
-func (b *batchCopier) writeSmall(ctx context.Context, it *Item, p *filePair) (err error) {
+func (b *batchCopier) writeSmall(ctx context.Context, it *PlanEntry, p *filePair) (err error) {
 	c := b.run
 	mode, _ := c.defaults.createMode(it)
 	p.out, err = openFile(b.dirs.dst, c.stage.nameOf(it.Name), createNew|c.directFlag(it), mode)
 	if err != nil {
 		return err
 	}
-	p.out.Pace, p.out.Request = c.Pace, c.Request
+	p.out.RateLimiter, p.out.Request = c.RateLimit, c.MaxRequest
 	err = b.fillSmall(ctx, it, p)
 	if err := firstError(err, p.out.Close()); err != nil {
 		return err
@@ -188,7 +188,7 @@ func (b *batchCopier) writeSmall(ctx context.Context, it *Item, p *filePair) (er
 
 // fillSmall gives the new copy its contents and its metadata, and syncs it if it is synced
 // by itself.
-func (b *batchCopier) fillSmall(ctx context.Context, it *Item, p *filePair) (err error) {
+func (b *batchCopier) fillSmall(ctx context.Context, it *PlanEntry, p *filePair) (err error) {
 	c := b.run
 	if it.Sum, err = b.copyContents(ctx, p); err != nil {
 		return err

@@ -18,8 +18,8 @@ import (
 func (c *copyRun) smallFiles(ctx context.Context, emit func(pool.Task) error) error {
 	s := &smallRounds{run: c, ctx: ctx, emit: emit, current: newRound()}
 	defer func() { _, _ = s.waitForSync() }() // for a sync that an error above leaves running
-	match := func(it *Item) bool {
-		return it.Kind == tree.Symlink || it.Kind == tree.Regular && tree.Blocks(it.Size) <= 1
+	match := func(it *PlanEntry) bool {
+		return it.Kind == tree.Symlink || it.Kind == tree.Regular && tree.BlockCount(it.Size) <= 1
 	}
 	if err := c.plan.eachBatch(ctx, match, s.addBatch); err != nil {
 		return err
@@ -53,7 +53,7 @@ type round struct {
 const (
 	roundBytes   = 256 << 20
 	roundEntries = 16384
-	// pacedRoundBytes is the size of a round in a copy with a Pace. The kernel writes a
+	// pacedRoundBytes is the size of a round in a copy with a RateLimit. The kernel writes a
 	// round back at the full speed of the device, so a small one keeps the bursts short.
 	pacedRoundBytes = 8 << 20
 )
@@ -84,7 +84,7 @@ func (s *smallRounds) addBatch(b *batch) error {
 		return nil
 	})
 	full := int64(roundBytes)
-	if s.run.Pace != nil {
+	if s.run.RateLimit != nil {
 		full = pacedRoundBytes
 	}
 	if err != nil || (r.bytes < full && r.entries < roundEntries) {

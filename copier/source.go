@@ -23,7 +23,7 @@ type location struct {
 // openDir opens the directory at path of the tree. For a single file it opens the
 // directory that holds the file.
 func (l *location) openDir(path string) (*sys.File, error) {
-	return l.base.OpenBelow(tree.Join(l.prefix, path))
+	return l.base.OpenBelow(tree.JoinPath(l.prefix, path))
 }
 
 // nameOf returns the name at this location of an entry that the plan calls planned.
@@ -52,7 +52,7 @@ func OpenSource(path string) (*Source, error) {
 	}
 	s := &Source{Path: path}
 	s.base, err = sys.OpenDir(path)
-	if sys.Is(err, unix.ENOTDIR) {
+	if sys.IsErrno(err, unix.ENOTDIR) {
 		return s, s.openSingleFile()
 	}
 	if err != nil {
@@ -82,10 +82,10 @@ func (s *Source) openSingleFile() error {
 	return nil
 }
 
-// SourceAt opens the shard called name in an open directory. It must be a directory or
+// OpenSourceAt opens the shard called name in an open directory. It must be a directory or
 // a regular file, not a symbolic link. The error contains fs.ErrNotExist if it does not
 // exist. The caller must close the source.
-func SourceAt(in *sys.File, name string) (*Source, error) {
+func OpenSourceAt(in *sys.File, name string) (*Source, error) {
 	s := &Source{Path: in.Path() + "/" + name}
 	var err error
 	if s.Stat, err = in.StatAt(name); err != nil {

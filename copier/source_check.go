@@ -21,16 +21,16 @@ func sourceChanged(path, difference string) error {
 // entry was removed or replaced, the source has changed.
 func sourceError(path string, err error) error {
 	switch {
-	case sys.Is(err, unix.ENOENT):
+	case sys.IsErrno(err, unix.ENOENT):
 		return sourceChanged(path, "it is gone")
-	case sys.Is(err, unix.ELOOP, unix.ENOTDIR, unix.ENXIO):
+	case sys.IsErrno(err, unix.ELOOP, unix.ENOTDIR, unix.ENXIO):
 		return sourceChanged(path, "it is of another type now")
 	}
 	return err
 }
 
 // checkSource compares an open file of the source with the plan.
-func (c *copyRun) checkSource(p *filePair, it *Item) error {
+func (c *copyRun) checkSource(p *filePair, it *PlanEntry) error {
 	s, err := p.in.Stat()
 	if err != nil {
 		return err
@@ -43,17 +43,17 @@ func (c *copyRun) checkSource(p *filePair, it *Item) error {
 }
 
 // checkUnchanged compares an entry of the source with the plan.
-func checkUnchanged(it *Item, s *sys.Stat) error {
+func checkUnchanged(it *PlanEntry, s *sys.Stat) error {
 	r := &it.Record
 	switch {
 	case s.Ino != r.Source.Ino:
-		return sourceChanged(r.Below(), "it has another inode")
+		return sourceChanged(r.RelativePath(), "it has another inode")
 	case s.Mtime != r.Mtime:
-		return sourceChanged(r.Below(), fmt.Sprintf("modified at %s, was %s", exactTime(s.Mtime), exactTime(r.Mtime)))
+		return sourceChanged(r.RelativePath(), fmt.Sprintf("modified at %s, was %s", exactTime(s.Mtime), exactTime(r.Mtime)))
 	case s.Ctime != r.Source.Ctime:
-		return sourceChanged(r.Below(), fmt.Sprintf("changed at %s, was %s", exactTime(s.Ctime), exactTime(r.Source.Ctime)))
+		return sourceChanged(r.RelativePath(), fmt.Sprintf("changed at %s, was %s", exactTime(s.Ctime), exactTime(r.Source.Ctime)))
 	case (r.Kind == tree.Regular || r.Kind == tree.HardLink) && s.Size != r.Size:
-		return sourceChanged(r.Below(), fmt.Sprintf("%d bytes long, was %d", s.Size, r.Size))
+		return sourceChanged(r.RelativePath(), fmt.Sprintf("%d bytes long, was %d", s.Size, r.Size))
 	}
 	return nil
 }
@@ -64,7 +64,7 @@ func exactTime(t sys.Time) string { return t.Time().UTC().Format(time.RFC3339Nan
 // recheckSource compares every entry of the source with the plan once more. A name that
 // was added or removed shows in the times of its directory.
 func (c *copyRun) recheckSource(ctx context.Context, emit func(pool.Task) error) error {
-	match := func(it *Item) bool { return it.Kind != tree.Subdir }
+	match := func(it *PlanEntry) bool { return it.Kind != tree.Subdir }
 	return c.plan.eachBatch(ctx, match, func(b *batch) error {
 		return emit(func(ctx context.Context, _ *pool.Worker) error { return c.recheckBatch(b) })
 	})
@@ -83,8 +83,8 @@ func (c *copyRun) recheckBatch(b *batch) error {
 			name = "."
 		}
 		s, err := d.StatAt(name)
-		if sys.Is(err, unix.ENOENT) {
-			return sourceChanged(it.Below(), "it is gone")
+		if sys.IsErrno(err, unix.ENOENT) {
+			return sourceChanged(it.RelativePath(), "it is gone")
 		}
 		if err != nil {
 			return err

@@ -22,13 +22,13 @@ func (c *copyRun) openSourceFile(d *sys.File, name string, flags int) (*sys.File
 		flags |= unix.O_NOATIME
 	}
 	f, err := openFile(d, name, flags, 0)
-	if sys.Is(err, unix.EPERM) && c.asRoot { // root without CAP_FOWNER
+	if sys.IsErrno(err, unix.EPERM) && c.asRoot { // root without CAP_FOWNER
 		f, err = openFile(d, name, flags&^unix.O_NOATIME, 0)
 	}
 	if err != nil {
 		return nil, err
 	}
-	f.Pace, f.Request = c.Pace, c.Request
+	f.RateLimiter, f.Request = c.RateLimit, c.MaxRequest
 	f.DontCache.Store(!f.Direct.Load() && !c.noDontCache.Load())
 	return f, nil
 }
@@ -36,7 +36,7 @@ func (c *copyRun) openSourceFile(d *sys.File, name string, flags int) (*sys.File
 // readLeavingCache calls read, which reads n bytes at off, and leaves the page cache as
 // it was before.
 func (c *copyRun) readLeavingCache(f *sys.File, off, n int64, read func() error) error {
-	_, _, err := f.LeaveCache(off, n, read)
+	_, _, err := f.ReadUncached(off, n, read)
 	if err == nil && n > 0 && !f.Direct.Load() && !f.DontCache.Load() {
 		c.noDontCache.Store(true)
 	}

@@ -13,16 +13,16 @@ import (
 
 // SpaceError reports that a copy does not fit on its file system.
 type SpaceError struct {
-	Path                  string // of the state dir
-	Need, Free            int64  // bytes
-	NeedInodes, FreeNodes int64
+	Path                   string // of the state dir
+	Need, Free             int64  // bytes
+	NeedInodes, FreeInodes int64
 }
 
 func (e *SpaceError) Error() string {
 	if e.Need > e.Free {
 		return fmt.Sprintf("not enough space at %s: the copy needs %d bytes, %d are free", e.Path, e.Need, e.Free)
 	}
-	return fmt.Sprintf("not enough inodes at %s: the copy needs %d, %d are free", e.Path, e.NeedInodes, e.FreeNodes)
+	return fmt.Sprintf("not enough inodes at %s: the copy needs %d, %d are free", e.Path, e.NeedInodes, e.FreeInodes)
 }
 
 // The space that each entry and each slot of the plan takes in the records of the state
@@ -57,15 +57,15 @@ func (p *Plan) CheckSpace(ctx context.Context, s *Stage, engine Engine) error {
 	if need <= free.Free && (free.Inodes == 0 || nodes <= int64(free.FreeNodes)) {
 		return nil
 	}
-	return &SpaceError{Path: s.state.Path(), Need: need, Free: free.Free, NeedInodes: nodes, FreeNodes: int64(free.FreeNodes)}
+	return &SpaceError{Path: s.state.Path(), Need: need, Free: free.Free, NeedInodes: nodes, FreeInodes: int64(free.FreeNodes)}
 }
 
 // stagedUsage returns the bytes and the files that a resumed stage holds already.
 func (p *Plan) stagedUsage(ctx context.Context, s *Stage) (bytes, entries int64, err error) {
-	match := func(it *Item) bool { return it.Kind == tree.Regular }
+	match := func(it *PlanEntry) bool { return it.Kind == tree.Regular }
 	err = p.eachBatch(ctx, match, func(b *batch) error {
 		d, err := s.openDir(b.path)
-		if sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) {
+		if sys.IsErrno(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP) {
 			return nil
 		}
 		if err != nil {
@@ -92,7 +92,7 @@ func (p *Plan) canClone(ctx context.Context, s *Stage, engine Engine) bool {
 		return false
 	}
 	possible := false
-	match := func(it *Item) bool { return it.Kind == tree.Regular && it.Size > 0 }
+	match := func(it *PlanEntry) bool { return it.Kind == tree.Regular && it.Size > 0 }
 	stop := errors.New("one is enough")
 	err := p.eachBatch(ctx, match, func(b *batch) error {
 		possible = p.tryClone(s, b) == nil
@@ -120,5 +120,5 @@ func (p *Plan) tryClone(s *Stage, b *batch) error {
 		return err
 	}
 	defer func() { _ = out.Close() }() // the contents of a probe do not matter
-	return out.Clone(in)
+	return out.CloneFrom(in)
 }

@@ -27,11 +27,16 @@ type Stage struct {
 	Discarded bool
 }
 
-// OpenStage opens the stage in the state dir of the plan. If resume is true, and the state
-// dir has a stage whose journal belongs to the same plan, OpenStage resumes that stage.
-// Otherwise it deletes the old stage with that number of jobs, and makes an empty one. The
-// caller must close the stage.
-func (p *Plan) OpenStage(ctx context.Context, resume bool, jobs int) (*Stage, error) {
+// StageOptions say how a stage is opened.
+type StageOptions struct {
+	Resume bool // resume a stage whose journal belongs to the same plan
+	Jobs   int  // goroutines that delete a stage that is not resumed
+}
+
+// OpenStage opens the stage in the state dir of the plan. With StageOptions.Resume it
+// resumes a stage whose journal belongs to the same plan. Otherwise it deletes the old
+// stage, and makes an empty one. The caller must close the stage.
+func (p *Plan) OpenStage(ctx context.Context, o StageOptions) (*Stage, error) {
 	s := &Stage{state: p.state}
 	s.base, s.prefix = p.state, StageName
 	if p.src.IsFile() {
@@ -39,10 +44,10 @@ func (p *Plan) OpenStage(ctx context.Context, resume bool, jobs int) (*Stage, er
 	}
 	old, err := p.state.StatAt(StageName)
 	exists := err == nil
-	if err != nil && !sys.Is(err, unix.ENOENT) {
+	if err != nil && !sys.IsErrno(err, unix.ENOENT) {
 		return nil, err
 	}
-	if exists && resume && p.mayBeStage(&old) {
+	if exists && o.Resume && p.mayBeStage(&old) {
 		if s.journal, s.Resumed, err = openJournal(p.state, p.sum); err != nil {
 			return nil, err
 		}
@@ -54,7 +59,7 @@ func (p *Plan) OpenStage(ctx context.Context, resume bool, jobs int) (*Stage, er
 		return s, err
 	}
 	s.Discarded = exists
-	if err := RemoveStage(ctx, p.state, jobs); err != nil {
+	if err := RemoveStage(ctx, p.state, o.Jobs); err != nil {
 		return nil, err
 	}
 	s.journal, err = newJournal(p.state, p.sum)
@@ -80,32 +85,32 @@ func (s *Stage) Close() error { return s.journal.file.Close() }
 // It is not an error if they do not exist. The journal goes first: without it, no copy
 // resumes a part of the stage.
 func RemoveStage(ctx context.Context, state *sys.File, jobs int) error {
-	if err := DropJournal(ctx, state); err != nil {
+	if err := RemoveJournal(ctx, state); err != nil {
 		return err
 	}
-	return tree.Remove(ctx, state, StageName, jobs)
+	return tree.RemoveTree(ctx, state, StageName, jobs)
 }
 
-// DropJournal deletes the journal from a state dir, if there is one. The entry can be of
+// RemoveJournal deletes the journal from a state dir, if there is one. The entry can be of
 // any type.
-func DropJournal(ctx context.Context, state *sys.File) error {
-	return tree.Remove(ctx, state, journalName, 1)
+func RemoveJournal(ctx context.Context, state *sys.File) error {
+	return tree.RemoveTree(ctx, state, journalName, 1)
 }
 
-// DropPlan deletes the plan from a state dir, if there is one. The entry can be of any
+// RemovePlan deletes the plan from a state dir, if there is one. The entry can be of any
 // type.
-func DropPlan(ctx context.Context, state *sys.File) error {
-	return tree.Remove(ctx, state, planName, 1)
+func RemovePlan(ctx context.Context, state *sys.File) error {
+	return tree.RemoveTree(ctx, state, planName, 1)
 }
 
-// Bookkeeping reports whether name is the plan or the journal. A state dir needs them only
+// IsPlanOrJournal reports whether name is the plan or the journal. A state dir needs them only
 // while a stage is built.
-func Bookkeeping(name string) bool { return name == planName || name == journalName }
+func IsPlanOrJournal(name string) bool { return name == planName || name == journalName }
 
-// Progress returns how many bytes the journal in a state dir records as copied, and the
+// StageProgress returns how many bytes the journal in a state dir records as copied, and the
 // size of the shard in bytes. It is for a copy that another process makes. While that
 // process works, the numbers are approximate. Without a plan and a journal it fails.
-func Progress(ctx context.Context, state *sys.File) (done, total int64, err error) {
+func StageProgress(ctx context.Context, state *sys.File) (done, total int64, err error) {
 	plan, err := state.OpenAt(planName, unix.O_RDONLY, 0)
 	if err != nil {
 		return 0, 0, err
@@ -124,12 +129,12 @@ func Progress(ctx context.Context, state *sys.File) (done, total int64, err erro
 // sizes of files that the plan claims.
 func journalProgress(ctx context.Context, plan *sys.File, j *journal) (done, total int64, err error) {
 	sums := j.newScan(ctx)
-	err = eachItem(ctx, plan, func(it *Item) error {
+	err = eachItem(ctx, plan, func(it *PlanEntry) error {
 		if it.Kind != tree.Regular {
 			return nil
 		}
 		total += it.Size
-		end := it.slot + tree.Blocks(it.Size)
+		end := it.slot + tree.BlockCount(it.Size)
 		for slot, err := sums.nextSum(it.slot, end); slot < end || err != nil; slot, err = sums.nextSum(slot+1, end) {
 			if err != nil {
 				return err

@@ -9,12 +9,12 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// Sum reads all files of the plan's source and copies nothing. It returns a stage whose
-// files are those of the source, and whose Sum and BlockSums have their sums. The sums are
+// SumSource reads all files of the plan's source and copies nothing. It returns a stage whose
+// files are those of the source, and whose SumSource and BlockSums have their sums. The sums are
 // in the journal of the state dir, which replaces an older one. The caller must close the
 // stage and delete the journal. The errors are those of the source's device.
-func (p *Plan) Sum(ctx context.Context, o Options) (*Stage, error) {
-	if err := DropJournal(ctx, p.state); err != nil {
+func (p *Plan) SumSource(ctx context.Context, o Options) (*Stage, error) {
+	if err := RemoveJournal(ctx, p.state); err != nil {
 		return nil, err
 	}
 	workers, err := pool.New(o.Jobs)
@@ -35,7 +35,7 @@ func (p *Plan) Sum(ctx context.Context, o Options) (*Stage, error) {
 	return s, nil
 }
 
-// sumRun is one run of Plan.Sum.
+// sumRun is one run of Plan.SumSource.
 type sumRun struct {
 	Options
 	plan  *Plan
@@ -44,7 +44,7 @@ type sumRun struct {
 }
 
 func (s *sumRun) sumSmallFiles(ctx context.Context, emit func(pool.Task) error) error {
-	match := func(it *Item) bool { return it.Kind == tree.Regular && tree.Blocks(it.Size) <= 1 }
+	match := func(it *PlanEntry) bool { return it.Kind == tree.Regular && tree.BlockCount(it.Size) <= 1 }
 	return s.plan.eachBatch(ctx, match, func(b *batch) error {
 		return emit(func(ctx context.Context, w *pool.Worker) error { return s.sumBatch(ctx, b, w) })
 	})
@@ -74,13 +74,13 @@ func (s *sumRun) sumBatch(ctx context.Context, b *batch, w *pool.Worker) error {
 // largeSum is a file of several blocks whose sums are being computed.
 type largeSum struct {
 	BlockReader
-	item Item
+	item PlanEntry
 	left atomic.Int64 // blocks
 }
 
 func (s *sumRun) sumLargeFiles(ctx context.Context, emit func(pool.Task) error) error {
-	return s.plan.Each(ctx, func(it *Item) error {
-		blocks := tree.Blocks(it.Size)
+	return s.plan.EachEntry(ctx, func(it *PlanEntry) error {
+		blocks := tree.BlockCount(it.Size)
 		if it.Kind != tree.Regular || blocks < 2 {
 			return nil
 		}
@@ -98,7 +98,7 @@ func (s *sumRun) sumLargeFiles(ctx context.Context, emit func(pool.Task) error) 
 	})
 }
 
-func (s *sumRun) openLargeSum(it *Item) (*largeSum, error) {
+func (s *sumRun) openLargeSum(it *PlanEntry) (*largeSum, error) {
 	d, err := s.stage.openDir(it.Path)
 	if err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (s *sumRun) finishFile(f *largeSum) error {
 		return err
 	}
 	s.Observer.FileDone()
-	return s.stage.journal.putSum(f.item.slot+tree.Blocks(f.item.Size), whole)
+	return s.stage.journal.putSum(f.item.slot+tree.BlockCount(f.item.Size), whole)
 }
 
 // openSums is the set of large files that are open. After a failure they are all closed.

@@ -34,10 +34,10 @@ func (c *countingTimer) record(n *atomic.Int64, part string, took time.Duration)
 	}
 }
 
-type readBack struct{ *verify.Medium }
+type readBack struct{ *verify.DeviceReader }
 
 func (r readBack) Open(dir *sys.File, name string, size int64) (copier.BlockReader, error) {
-	return r.Medium.Open(dir, name, size)
+	return r.DeviceReader.Open(dir, name, size)
 }
 
 // copyOnce copies the tree at from into the directory at to.
@@ -58,19 +58,19 @@ func copyOnce(t *testing.T, from, to string, o copier.Options, request int) {
 		t.Fatal(err)
 	}
 	defer plan.Close()
-	stage, err := plan.OpenStage(t.Context(), false, o.Jobs)
+	stage, err := plan.OpenStage(t.Context(), copier.StageOptions{Jobs: o.Jobs})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stage.Close()
 	if o.ReadBack == nil {
-		o.ReadBack = readBack{&verify.Medium{Own: true, Request: request}}
+		o.ReadBack = readBack{&verify.DeviceReader{Exclusive: true, MaxRequest: request}}
 	}
-	o.Request = request
+	o.MaxRequest = request
 	if _, err := plan.Copy(t.Context(), stage, o); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range testkit.Compare(from, filepath.Join(to, copier.StageName)) {
+	for _, line := range testkit.CompareTrees(from, filepath.Join(to, copier.StageName)) {
 		t.Error(line)
 	}
 }
@@ -86,7 +86,7 @@ func TestTimerIsCompletelyCalled(t *testing.T) {
 		steps = append(steps, testkit.File(filepath.Join("from/many", string(rune('a'+i%26)), time.Duration(i).String()), 100, uint64(i)))
 	}
 	testkit.Apply(t, dir, steps...)
-	if err := testkit.Evict(dir); err != nil { // cached files are not read in batches
+	if err := testkit.EvictTree(dir); err != nil { // cached files are not read in batches
 		t.Fatal(err)
 	}
 	timer := &countingTimer{}
@@ -100,17 +100,17 @@ func TestTimerIsCompletelyCalled(t *testing.T) {
 	})
 }
 
-// countingPace is a Pace that counts bytes and never waits.
-type countingPace struct{ bytes atomic.Int64 }
+// countingLimit is a rate limit that counts bytes and never waits.
+type countingLimit struct{ bytes atomic.Int64 }
 
-func (a *countingPace) Begin(bytes int) (int, error) { a.bytes.Add(int64(bytes)); return bytes, nil }
-func (a *countingPace) End()                         {}
+func (a *countingLimit) Begin(bytes int) (int, error) { a.bytes.Add(int64(bytes)); return bytes, nil }
+func (a *countingLimit) End()                         {}
 
-// TestPaceCountsEveryByte checks that each byte of small and large files passes the Pace
+// TestRateLimitCountsEveryByte checks that each byte of small and large files passes the rate limit
 // once: read from the source, written to the copy, and read back. Range reads the source
 // twice: for the sums, and in the kernel. The test covers the engines that move data; auto
 // uses one of them, or clones.
-func TestPaceCountsEveryByte(t *testing.T) {
+func TestRateLimitCountsEveryByte(t *testing.T) {
 	const many, small, large = sys.BatchAfter + 200, sys.Align, 2*tree.BlockSize + sys.Align
 	dir := t.TempDir()
 	steps := []testkit.Step{testkit.File("from/large", large, 1)}
@@ -120,12 +120,12 @@ func TestPaceCountsEveryByte(t *testing.T) {
 	testkit.Apply(t, dir, steps...)
 	for engine, times := range map[copier.Engine]int64{copier.Direct: 2, copier.Buffered: 2, copier.Range: 3} {
 		testkit.Apply(t, dir, testkit.Dir("to "+string(engine), 0o755))
-		if err := testkit.Evict(dir); err != nil { // cached files are not read in batches
+		if err := testkit.EvictTree(dir); err != nil { // cached files are not read in batches
 			t.Fatal(err)
 		}
-		copied, back := &countingPace{}, &countingPace{}
-		copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to "+string(engine)), copier.Options{Jobs: 4, Engine: engine, Pace: copied,
-			ReadBack: readBack{&verify.Medium{Own: true, Pace: back}}}, 0)
+		copied, back := &countingLimit{}, &countingLimit{}
+		copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to "+string(engine)), copier.Options{Jobs: 4, Engine: engine, RateLimit: copied,
+			ReadBack: readBack{&verify.DeviceReader{Exclusive: true, RateLimit: back}}}, 0)
 		const all = many*small + large
 		if got := copied.bytes.Load(); got != times*all {
 			t.Errorf("%s: copying passed %d bytes, want %d", engine, got, times*all)
@@ -139,7 +139,7 @@ func TestPaceCountsEveryByte(t *testing.T) {
 // earlyCounter is an Observer that counts the bytes that are read back while others are not
 // copied yet.
 type earlyCounter struct {
-	copier.Nobody
+	copier.NopObserver
 	left, early atomic.Int64 // bytes
 }
 
@@ -162,26 +162,26 @@ func TestReadBackBeginsWhileCopying(t *testing.T) {
 	for name, c := range map[string]struct {
 		steps []testkit.Step
 		bytes int64
-		pace  sys.Pace
+		limit sys.RateLimiter
 	}{
 		"a large file": {[]testkit.Step{testkit.Sparse("from/large", segments*256<<20, []testkit.Extent{{Off: 0, Len: 1 << 20}})}, segments * 256 << 20, nil},
-		"small files":  {small, dirs * files << 20, &countingPace{}}, // rounds of 8 MiB
+		"small files":  {small, dirs * files << 20, &countingLimit{}}, // rounds of 8 MiB
 	} {
 		dir := t.TempDir()
 		testkit.Apply(t, dir, append(c.steps, testkit.Dir("to", 0o755))...)
 		o := &earlyCounter{}
 		o.left.Store(c.bytes)
-		copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to"), copier.Options{Jobs: 2, Engine: copier.Direct, Observer: o, Pace: c.pace}, 0)
+		copyOnce(t, filepath.Join(dir, "from"), filepath.Join(dir, "to"), copier.Options{Jobs: 2, Engine: copier.Direct, Observer: o, RateLimit: c.limit}, 0)
 		if o.left.Load() != 0 || o.early.Load() == 0 {
 			t.Errorf("%s: got %d bytes read back early and %d bytes not reported, want more than 0 and 0", name, o.early.Load(), o.left.Load())
 		}
 	}
 }
 
-// TestRequestBoundsEveryCall checks that no call moves more than Options.Request bytes:
+// TestRequestBoundsEveryCall checks that no call moves more than AcquireOptions.MaxRequest bytes:
 // reading the source, writing the copy, and reading back.
 func TestRequestBoundsEveryCall(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	for _, engine := range []copier.Engine{copier.Direct, copier.Range} {
 		disk := faultfs.New(t, 64<<20)
 		testkit.Apply(t, disk.Dir, testkit.File("from/large", 2*tree.BlockSize+4097, 1), testkit.File("from/middling", 1<<20, 2))
@@ -191,7 +191,7 @@ func TestRequestBoundsEveryCall(t *testing.T) {
 		disk.DropCache()
 		const request = 128 << 10
 		var most, moved atomic.Int64
-		disk.Watch(func(c faultfs.Call) {
+		disk.WatchCalls(func(c faultfs.Call) {
 			if (c.Op == faultfs.Read || c.Op == faultfs.Write) && c.Direct || c.Op == faultfs.CopyRange {
 				moved.Add(c.Len)
 				for old := most.Load(); c.Len > old && !most.CompareAndSwap(old, c.Len); old = most.Load() {
@@ -199,7 +199,7 @@ func TestRequestBoundsEveryCall(t *testing.T) {
 			}
 		})
 		copyOnce(t, filepath.Join(disk.Dir, "from"), filepath.Join(disk.Dir, "to"), copier.Options{Jobs: 2, Engine: engine}, request)
-		disk.Watch(nil)
+		disk.WatchCalls(nil)
 		if most.Load() != request || moved.Load() < 2*tree.BlockSize {
 			t.Errorf("%s: the largest call moved %d of %d bytes, want %d", engine, most.Load(), moved.Load(), request)
 		}

@@ -74,7 +74,7 @@ func TestSlotsAndSegments(t *testing.T) {
 	} {
 		totals := Totals{}
 		totals.addFile(&tree.Record{Kind: tree.Regular, Size: c.size, Source: tree.Source{Blocks: c.size/512 + 8}})
-		if got := tree.Blocks(c.size); got != c.blocks {
+		if got := tree.BlockCount(c.size); got != c.blocks {
 			t.Errorf("%d bytes: got %d blocks, want %d", c.size, got, c.blocks)
 		}
 		if totals.slots != c.slots || totals.segments != c.segments || totals.Bytes != c.size || totals.Files != 1 {
@@ -89,15 +89,15 @@ func TestSegmentsCoverTheFile(t *testing.T) {
 		f := &largeFile{}
 		f.size = size
 		next := int64(0)
-		for i := range segmentCount(tree.Blocks(size)) {
+		for i := range segmentCount(tree.BlockCount(size)) {
 			s := &segment{file: f, index: i}
 			if s.firstBlock() != next || s.blockCount() < 1 || s.blockCount() > segmentBlocks {
 				t.Errorf("%d bytes: segment %d has %d blocks from block %d", size, i, s.blockCount(), s.firstBlock())
 			}
 			next += s.blockCount()
 		}
-		if next != tree.Blocks(size) {
-			t.Errorf("%d bytes: the segments have %d blocks, want %d", size, next, tree.Blocks(size))
+		if next != tree.BlockCount(size) {
+			t.Errorf("%d bytes: the segments have %d blocks, want %d", size, next, tree.BlockCount(size))
 		}
 	}
 }
@@ -142,22 +142,22 @@ func makePlanOf(t *testing.T, steps ...testkit.Step) (*Plan, *sys.File) {
 func TestBatches(t *testing.T) {
 	var steps []testkit.Step
 	for i := range 2*batchEntries + 1 {
-		steps = append(steps, testkit.Content(fmt.Sprintf("many/%d", i), ""))
+		steps = append(steps, testkit.TextFile(fmt.Sprintf("many/%d", i), ""))
 	}
 	for i := range 7 {
 		steps = append(steps, testkit.Sparse(fmt.Sprintf("big/%d", i), block, nil))
 	}
-	steps = append(steps, testkit.Content("z/a/file", ""), testkit.Content("z/file", ""), testkit.Dir("z/b", 0o755), testkit.Content("z/c/file", ""))
+	steps = append(steps, testkit.TextFile("z/a/file", ""), testkit.TextFile("z/file", ""), testkit.Dir("z/b", 0o755), testkit.TextFile("z/c/file", ""))
 	p, _ := makePlanOf(t, steps...)
 	seen := map[string]int{}
 	var sizes []string
-	err := p.eachBatch(t.Context(), func(it *Item) bool { return it.Kind == tree.Regular }, func(b *batch) error {
+	err := p.eachBatch(t.Context(), func(it *PlanEntry) bool { return it.Kind == tree.Regular }, func(b *batch) error {
 		bytes := int64(0)
 		for i := range b.entries {
 			it := &b.entries[i]
-			seen[it.Below()]++
+			seen[it.RelativePath()]++
 			if it.Path != b.path {
-				t.Errorf("%q is in a batch of %q", it.Below(), b.path)
+				t.Errorf("%q is in a batch of %q", it.RelativePath(), b.path)
 			}
 			bytes += it.Size
 		}
@@ -186,18 +186,18 @@ func TestBatches(t *testing.T) {
 
 // TestSlotsOfAPlan checks that each regular file has slots of its own, without gaps.
 func TestSlotsOfAPlan(t *testing.T) {
-	p, _ := makePlanOf(t, testkit.Sparse("a", 3*block, nil), testkit.Content("b", ""), testkit.Content("c/d", "x"),
+	p, _ := makePlanOf(t, testkit.Sparse("a", 3*block, nil), testkit.TextFile("b", ""), testkit.TextFile("c/d", "x"),
 		testkit.Hardlink("a", "c/e"), testkit.Sparse("f", block+1, nil), testkit.Symlink("a", "g"))
 	taken := map[int64]string{}
-	err := p.Each(t.Context(), func(it *Item) error {
+	err := p.EachEntry(t.Context(), func(it *PlanEntry) error {
 		if it.Kind != tree.Regular {
 			return nil
 		}
 		for i := range slotCount(it.Size) {
 			if other := taken[it.slot+i]; other != "" {
-				t.Errorf("%q and %q share slot %d", other, it.Below(), it.slot+i)
+				t.Errorf("%q and %q share slot %d", other, it.RelativePath(), it.slot+i)
 			}
-			taken[it.slot+i] = it.Below()
+			taken[it.slot+i] = it.RelativePath()
 		}
 		return nil
 	})
@@ -210,7 +210,7 @@ func TestSlotsOfAPlan(t *testing.T) {
 // changes.
 func TestPlanSumIsTheSource(t *testing.T) {
 	from := t.TempDir()
-	testkit.Apply(t, from, testkit.Content("a", "x"), testkit.Content("d/b", "y"))
+	testkit.Apply(t, from, testkit.TextFile("a", "x"), testkit.TextFile("d/b", "y"))
 	src, err := OpenSource(from)
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +230,7 @@ func TestPlanSumIsTheSource(t *testing.T) {
 		return p.sum
 	}
 	first := sum()
-	testkit.Snapshot(from) // reading changes access times
+	testkit.SnapshotTree(from) // reading changes access times
 	if again := sum(); again != first {
 		t.Errorf("after reading the source: got sum %x, want %x as before", again, first)
 	}
@@ -286,7 +286,7 @@ func TestJournalBelongsToOnePlan(t *testing.T) {
 		if j, found, err := openJournal(state, plan); j != nil || found || err != nil {
 			t.Errorf("%s: openJournal = %v, %t, %v, want nil, false, nil", name, j, found, err)
 		}
-		if err := DropJournal(t.Context(), state); err != nil {
+		if err := RemoveJournal(t.Context(), state); err != nil {
 			t.Error(err)
 		}
 		writeJournal(t, state)
@@ -305,7 +305,7 @@ func TestJournalThatLostSumsIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer j.file.Close()
-	it := Item{Record: tree.Record{Kind: tree.Regular, Size: 2 * block}, slot: 3}
+	it := PlanEntry{Record: tree.Record{Kind: tree.Regular, Size: 2 * block}, slot: 3}
 	if err := errors.Join(j.putSum(3, 7), j.putSum(4, 8), j.putSum(5, 9)); err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +317,7 @@ func TestJournalThatLostSumsIsAnError(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := Stage{journal: j}
-		whole, err := s.Sum(&it)
+		whole, err := s.FileSum(&it)
 		if (err == nil && whole == 9) != c.ok {
 			t.Errorf("journal of %d bytes: got sum %d, %v, want success: %t", c.length, whole, err, c.ok)
 		}
@@ -331,7 +331,7 @@ func TestJournalThatLostSumsIsAnError(t *testing.T) {
 func TestCheckSpace(t *testing.T) {
 	p, state := makePlanOf(t, testkit.File("a", 10_000, 1), testkit.File("d/b", block+1, 2), testkit.Sparse("s", 1<<40, nil),
 		testkit.Hardlink("a", "d/c"), testkit.Symlink("a", "l"))
-	stage, err := p.OpenStage(t.Context(), true, 2)
+	stage, err := p.OpenStage(t.Context(), StageOptions{Resume: true, Jobs: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +376,7 @@ func TestSpaceErrorHasTheNumbers(t *testing.T) {
 
 // TestCheckUnchanged checks that each changed field of the source is noticed.
 func TestCheckUnchanged(t *testing.T) {
-	it := &Item{Record: tree.Record{Kind: tree.Regular, Name: "x", Size: 5, Mtime: sys.Time{Sec: 1, Nsec: 2},
+	it := &PlanEntry{Record: tree.Record{Kind: tree.Regular, Name: "x", Size: 5, Mtime: sys.Time{Sec: 1, Nsec: 2},
 		Source: tree.Source{Ino: 7, Ctime: sys.Time{Sec: 3, Nsec: 4}}}}
 	good := sys.Stat{Ino: 7, Size: 5, Mtime: it.Mtime, Ctime: it.Source.Ctime}
 	if err := checkUnchanged(it, &good); err != nil {
@@ -435,7 +435,7 @@ func hideErrors(emit func(pool.Task) error, failed *error) func(pool.Task) error
 // cause.
 func TestRoundThatFailedIsNotReadBack(t *testing.T) {
 	p, _ := makePlanOf(t, testkit.File("a", 10, 1), testkit.File("b", 10, 2))
-	stage, err := p.OpenStage(t.Context(), false, 1)
+	stage, err := p.OpenStage(t.Context(), StageOptions{Jobs: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,13 +445,13 @@ func TestRoundThatFailedIsNotReadBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer workers.Close()
-	c := &copyRun{Options: Options{Engine: Auto, Observer: Nobody{}}, plan: p, src: p.src, stage: stage, pool: workers}
+	c := &copyRun{Options: Options{Engine: Auto, Observer: NopObserver{}}, plan: p, src: p.src, stage: stage, pool: workers}
 	c.result.Engines = map[Engine]Usage{}
 	var failed error // the stage has no directory
 	err = workers.Run(t.Context(), func(ctx context.Context, emit func(pool.Task) error) error {
 		s := &smallRounds{run: c, ctx: ctx, current: newRound(), emit: hideErrors(emit, &failed)}
 		r := s.current
-		if err := p.eachBatch(ctx, func(it *Item) bool { return it.Kind == tree.Regular }, s.addBatch); err != nil {
+		if err := p.eachBatch(ctx, func(it *PlanEntry) bool { return it.Kind == tree.Regular }, s.addBatch); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithCancel(ctx)

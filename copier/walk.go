@@ -21,9 +21,9 @@ import (
 // stage of an older program.
 const planVersion = 1
 
-// ErrRefused is in the error of MakePlan if the source holds an entry of a type that a
+// ErrUnsupportedEntry is in the error of MakePlan if the source holds an entry of a type that a
 // shard may not hold.
-var ErrRefused = errors.New("a shard holds only files, directories and symbolic links")
+var ErrUnsupportedEntry = errors.New("a shard holds only files, directories and symbolic links")
 
 // maxRefusedNamed is the number of refused entries that the error names.
 const maxRefusedNamed = 10
@@ -34,7 +34,7 @@ type walker struct {
 	src          *Source
 	enc          *tree.Encoder
 	plan         *Plan
-	only         *tree.Only // the entries to record; nil: all
+	only         *tree.PathSet // the entries to record; nil: all
 	scratch      []byte
 	firstNames   map[inode]*linkedFile // of files with several names
 	refused      []string
@@ -50,7 +50,7 @@ type linkedFile struct {
 }
 
 // walkSource writes every entry of the source to out, directory by directory.
-func walkSource(ctx context.Context, src *Source, out io.Writer, plan *Plan, only *tree.Only) error {
+func walkSource(ctx context.Context, src *Source, out io.Writer, plan *Plan, only *tree.PathSet) error {
 	enc, err := tree.NewEncoder(out, tree.PlanKind, planVersion, nil)
 	if err != nil {
 		return err
@@ -62,7 +62,7 @@ func walkSource(ctx context.Context, src *Source, out io.Writer, plan *Plan, onl
 		return err
 	}
 	if w.refusedCount > 0 {
-		return fmt.Errorf("%w: found %s, the first: %s", ErrRefused, humanize.Count(w.refusedCount, "other entry"), strings.Join(w.refused, ", "))
+		return fmt.Errorf("%w: found %s, the first: %s", ErrUnsupportedEntry, humanize.Count(w.refusedCount, "other entry"), strings.Join(w.refused, ", "))
 	}
 	plan.sum = enc.Identity()
 	return enc.Close()
@@ -91,7 +91,7 @@ func (w *walker) walkDir(below, name string, depth int) error {
 		return err
 	}
 	for _, subdir := range subdirs {
-		if err := w.walkDir(tree.Join(below, subdir), subdir, depth+1); err != nil {
+		if err := w.walkDir(tree.JoinPath(below, subdir), subdir, depth+1); err != nil {
 			return err
 		}
 	}
@@ -115,11 +115,11 @@ func (w *walker) recordDir(d *sys.File, below, name string, depth int) (subdirs 
 		return nil, err
 	}
 	w.plan.Dirs++
-	names, err := d.Names(w.scratch)
+	names, err := d.ListNames(w.scratch)
 	if err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !w.only.Leads(tree.Join(below, name)) })
+	names = slices.DeleteFunc(names, func(name string) bool { return !w.only.ContainsAtOrBelow(tree.JoinPath(below, name)) })
 	for part := range slices.Chunk(names, statsAtOnce) {
 		more, err := w.recordEntries(d, below, part)
 		if err != nil {
@@ -157,7 +157,7 @@ func (w *walker) recordEntry(below, name string, found *foundEntry) error {
 		return w.recordSymlink(below, name, found)
 	default:
 		if w.refusedCount++; len(w.refused) < maxRefusedNamed {
-			w.refused = append(w.refused, fmt.Sprintf("%q (%s)", tree.Join(below, name), typeName(s.Mode)))
+			w.refused = append(w.refused, fmt.Sprintf("%q (%s)", tree.JoinPath(below, name), typeName(s.Mode)))
 		}
 		return nil
 	}
@@ -200,7 +200,7 @@ func (w *walker) firstName(r *tree.Record, s *sys.Stat) string {
 	id := inode{s.Dev, s.Ino}
 	file, met := w.firstNames[id]
 	if !met {
-		w.firstNames[id] = &linkedFile{r.Below(), s.Nlink - 1}
+		w.firstNames[id] = &linkedFile{r.RelativePath(), s.Nlink - 1}
 		return ""
 	}
 	if file.left--; file.left == 0 {
@@ -221,8 +221,8 @@ func (w *walker) recordSymlink(below, name string, found *foundEntry) error {
 	r.Target = target
 	w.plan.Symlinks++
 	if path.IsAbs(target) || strings.HasPrefix(path.Join(below, target)+"/", "../") {
-		if w.plan.Escaping++; w.plan.Escaping == 1 {
-			w.plan.FirstEscaping = r.Below()
+		if w.plan.EscapingSymlinks++; w.plan.EscapingSymlinks == 1 {
+			w.plan.FirstEscapingSymlink = r.RelativePath()
 		}
 	}
 	return w.writeRecord(&r, found.attrs, found.skipped)
@@ -243,10 +243,10 @@ func (w *walker) newRecord(kind tree.Kind, name string, s *sys.Stat) tree.Record
 func (w *walker) writeRecord(r *tree.Record, attrs []tree.Xattr, skipped []string) error {
 	for _, attr := range skipped {
 		if w.plan.SkippedXattrs++; w.plan.SkippedXattrs == 1 {
-			w.plan.FirstSkipped = attr
+			w.plan.FirstSkippedXattr = attr
 		}
 	}
 	r.Xattrs = tree.DigestXattrs(attrs)
-	w.plan.probes.addProbes(attrs, r.Below(), r.Kind == tree.Dir)
+	w.plan.probes.addProbes(attrs, r.RelativePath(), r.Kind == tree.Dir)
 	return w.enc.Write(r)
 }

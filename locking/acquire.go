@@ -18,9 +18,9 @@ import (
 )
 
 var (
-	// ErrMissing means that there is no user file, and that Options.Create was not set.
+	// ErrNoUserFile means that there is no user file, and that Options.Create was not set.
 	// A lock dir that is missing has no user file either.
-	ErrMissing = errors.New("no user file")
+	ErrNoUserFile = errors.New("no user file")
 	// ErrTimeout means that the lock was not free within Options.Timeout.
 	ErrTimeout = errors.New("lock not obtained in time")
 )
@@ -29,8 +29,8 @@ var (
 // read the list of users.
 const fileMode = 0o644
 
-// Options of Acquire.
-type Options struct {
+// AcquireOptions of Acquire.
+type AcquireOptions struct {
 	// Create creates the user file if it is missing.
 	Create bool
 	// Timeout limits the wait for the lock. nil waits without a limit, 0 only tries.
@@ -56,11 +56,11 @@ type UserFile struct {
 //
 // When ctx ends, the wait ends at once with context.Cause(ctx). One process may hold only
 // one UserFile per shard: a second Acquire waits for the Unlock of the first.
-func Acquire(ctx context.Context, lockDir, shard string, o Options) (*UserFile, error) {
+func Acquire(ctx context.Context, lockDir, shard string, o AcquireOptions) (*UserFile, error) {
 	u, err := openLockDir(lockDir, shard)
 	if err != nil {
 		if !o.Create && errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: %w", ErrMissing, err)
+			err = fmt.Errorf("%w: %w", ErrNoUserFile, err)
 		}
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func openLockDir(lockDir, shard string) (*UserFile, error) {
 
 // lockAndRead sets u.file to the current file of that name, locked, and reads it. After an
 // error it leaves no file behind that it has created itself.
-func (u *UserFile) lockAndRead(ctx context.Context, o Options) error {
+func (u *UserFile) lockAndRead(ctx context.Context, o AcquireOptions) error {
 	w := lockWait{ctx: ctx, onWait: o.OnWait, timeout: o.Timeout}
 	if o.Timeout != nil {
 		timer := time.NewTimer(*o.Timeout)
@@ -135,7 +135,7 @@ func (u *UserFile) openOrCreate(create bool) error {
 			f, err = createNamed(u.dir, u.name)
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		err = fmt.Errorf("%w: %w", ErrMissing, err)
+		err = fmt.Errorf("%w: %w", ErrNoUserFile, err)
 	}
 	u.file = f
 	return err
@@ -178,7 +178,7 @@ func lockAndLink(dir, f *sys.File, name string) error {
 	if err := f.Chmod(fileMode); err != nil {
 		return err
 	}
-	if err := f.Lock(false); err != nil {
+	if err := f.TryLock(); err != nil {
 		return err
 	}
 	return dir.LinkUnnamed(f, name)

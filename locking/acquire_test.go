@@ -31,39 +31,39 @@ func TestMutualExclusion(t *testing.T) {
 
 func TestExistedAndCreate(t *testing.T) {
 	dir := t.TempDir()
-	_, err := Acquire(t.Context(), dir, "shard", Options{})
-	wantError(t, err, ErrMissing)
+	_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{})
+	wantError(t, err, ErrNoUserFile)
 	wantEqual(t, "left by a failed Acquire", listDir(t, dir), "")
 
-	u := mustAcquire(t, dir, Options{Create: true})
+	u := mustAcquire(t, dir, AcquireOptions{Create: true})
 	wantEqual(t, "existed", u.Existed(), false)
 	wantEqual(t, "path", u.Path(), filepath.Join(dir, "shard.lock"))
 	noError(t, u.Unlock())
 	noError(t, u.Unlock())
-	wantEqual(t, "existed", mustAcquire(t, dir, Options{}).Existed(), true)
+	wantEqual(t, "existed", mustAcquire(t, dir, AcquireOptions{}).Existed(), true)
 }
 
 func TestMissingLockDir(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "none")
-	_, err := Acquire(t.Context(), dir, "shard", Options{})
-	wantError(t, err, ErrMissing)
-	_, err = Acquire(t.Context(), dir, "shard", Options{Create: true})
+	_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{})
+	wantError(t, err, ErrNoUserFile)
+	_, err = Acquire(t.Context(), dir, "shard", AcquireOptions{Create: true})
 	wantError(t, err, fs.ErrNotExist)
-	if errors.Is(err, ErrMissing) {
+	if errors.Is(err, ErrNoUserFile) {
 		t.Errorf("got ErrMissing in %v: with Create only the missing lock dir is the error", err)
 	}
 }
 
 func TestBadShardName(t *testing.T) {
 	for _, shard := range []string{"", ".", "..", "a/b", "../x", "a\x00b"} {
-		_, err := Acquire(t.Context(), t.TempDir(), shard, Options{Create: true})
+		_, err := Acquire(t.Context(), t.TempDir(), shard, AcquireOptions{Create: true})
 		if err == nil || !strings.Contains(err.Error(), "shard name") {
 			t.Errorf("shard %q: got error %v, want one about the shard name", shard, err)
 		}
 	}
-	_, err := Acquire(t.Context(), t.TempDir(), strings.Repeat("x", 251), Options{Create: true})
+	_, err := Acquire(t.Context(), t.TempDir(), strings.Repeat("x", 251), AcquireOptions{Create: true})
 	wantError(t, err, unix.ENAMETOOLONG)
-	u, err := Acquire(t.Context(), t.TempDir(), strings.Repeat("x", 250), Options{Create: true})
+	u, err := Acquire(t.Context(), t.TempDir(), strings.Repeat("x", 250), AcquireOptions{Create: true})
 	noError(t, err)
 	_, err = u.Register("a")
 	noError(t, errors.Join(err, u.Unlock()))
@@ -72,7 +72,7 @@ func TestBadShardName(t *testing.T) {
 func TestRelativeLockDir(t *testing.T) {
 	dir, path := lockDirWith(t, "a")
 	t.Chdir(filepath.Dir(dir))
-	wantEqual(t, "path", mustAcquire(t, filepath.Base(dir), Options{}).Path(), path)
+	wantEqual(t, "path", mustAcquire(t, filepath.Base(dir), AcquireOptions{}).Path(), path)
 }
 
 // Both ways to create the file give it mode 0644 with any umask, and fail if the file exists.
@@ -106,7 +106,7 @@ func TestCreatedFileAppearsLocked(t *testing.T) {
 	noError(t, err)
 	other, err := dir.OpenAt("shard.lock", unix.O_RDWR, 0)
 	noError(t, err)
-	wantError(t, other.Lock(false), unix.EWOULDBLOCK)
+	wantError(t, other.TryLock(), unix.EWOULDBLOCK)
 	noError(t, errors.Join(f.Close(), other.Close(), dir.Close()))
 }
 
@@ -114,7 +114,7 @@ func TestCreatedFileAppearsLocked(t *testing.T) {
 func TestFailedAcquireLeavesNoNewFile(t *testing.T) {
 	dir := t.TempDir()
 	noError(t, os.MkdirAll(filepath.Join(dir, "shard.lock.log"), 0o700)) // cannot be unlinked
-	_, err := Acquire(t.Context(), dir, "shard", Options{Create: true})
+	_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{Create: true})
 	wantError(t, err, unix.EISDIR)
 	wantEqual(t, "left in the lock dir", listDir(t, dir), "shard.lock.log")
 }
@@ -132,7 +132,7 @@ func TestRefusesOtherTypes(t *testing.T) {
 		dir := t.TempDir()
 		noError(t, make(filepath.Join(dir, "shard.lock")))
 		for _, create := range []bool{true, false} {
-			_, err := Acquire(t.Context(), dir, "shard", Options{Create: create})
+			_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{Create: create})
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("got error %v, want one with %q", err, want)
 			}
@@ -144,7 +144,7 @@ func TestRefusesOtherTypes(t *testing.T) {
 	}
 	dir := t.TempDir()
 	noError(t, os.Symlink("nowhere", filepath.Join(dir, "shard.lock")))
-	_, err := Acquire(t.Context(), dir, "shard", Options{Create: true})
+	_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{Create: true})
 	wantError(t, err, unix.ELOOP)
 	wantEqual(t, "outside", readFile(t, outside), "a")
 }
@@ -152,12 +152,12 @@ func TestRefusesOtherTypes(t *testing.T) {
 // A second link that appears during the wait is refused, too.
 func TestRefusesLateHardLink(t *testing.T) {
 	dir, path := lockDirWith(t, "")
-	held := mustAcquire(t, dir, Options{})
+	held := mustAcquire(t, dir, AcquireOptions{})
 	onWait := func(int) {
 		noError(t, os.Link(path, path+"2"))
 		noError(t, held.Unlock())
 	}
-	_, err := Acquire(t.Context(), dir, "shard", Options{OnWait: onWait})
+	_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{OnWait: onWait})
 	if err == nil || !strings.Contains(err.Error(), "2 hard links") {
 		t.Errorf("got error %v, want one with %q", err, "2 hard links")
 	}
@@ -167,7 +167,7 @@ func TestRefusesLateHardLink(t *testing.T) {
 func TestUnlinkedDuringWait(t *testing.T) {
 	for _, again := range []bool{true, false} {
 		dir, path := lockDirWith(t, "")
-		held := mustAcquire(t, dir, Options{})
+		held := mustAcquire(t, dir, AcquireOptions{})
 		waits := 0
 		onWait := func(int) {
 			waits++
@@ -177,10 +177,10 @@ func TestUnlinkedDuringWait(t *testing.T) {
 			}
 			noError(t, held.Unlock())
 		}
-		u, err := Acquire(t.Context(), dir, "shard", Options{Create: again, OnWait: onWait})
+		u, err := Acquire(t.Context(), dir, "shard", AcquireOptions{Create: again, OnWait: onWait})
 		wantEqual(t, "calls of OnWait", waits, 1)
 		if !again {
-			wantError(t, err, ErrMissing)
+			wantError(t, err, ErrNoUserFile)
 			continue
 		}
 		noError(t, err)
@@ -200,23 +200,23 @@ func TestChildrenDoNotInheritTheLock(t *testing.T) {
 	noError(t, p.cmd.Process.Kill())
 	_, err := p.cmd.Process.Wait()
 	noError(t, err)
-	mustAcquire(t, dir, Options{Timeout: new(duration)})
+	mustAcquire(t, dir, AcquireOptions{Timeout: new(duration)})
 }
 
 // Between fork and exec a child shares the open file. Unlock must release the lock even so.
 func TestUnlockDespiteSharedDescriptor(t *testing.T) {
 	dir, _ := lockDirWith(t, "")
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	shared, err := unix.Dup(u.file.Fd())
 	noError(t, err)
 	defer unix.Close(shared)
 	noError(t, u.Unlock())
-	mustAcquire(t, dir, Options{Timeout: new(duration)})
+	mustAcquire(t, dir, AcquireOptions{Timeout: new(duration)})
 }
 
 func TestUnlockReturnsErrors(t *testing.T) {
 	dir, path := lockDirWith(t, "")
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	noError(t, unix.Close(u.file.Fd()))
 	err := u.Unlock()
 	wantError(t, err, unix.EBADF)
@@ -227,7 +227,7 @@ func TestUnlockReturnsErrors(t *testing.T) {
 
 func TestRemoveUserFile(t *testing.T) {
 	dir, path := lockDirWith(t, "a")
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	if err := u.Remove(); err == nil {
 		t.Error("Remove of a file with a user: got no error")
 	}
@@ -247,7 +247,7 @@ func TestRemoveUserFile(t *testing.T) {
 // If another program replaced the user file, Remove does not delete the new one.
 func TestRemoveSparesReplacedFile(t *testing.T) {
 	dir, path := lockDirWith(t, "")
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	noError(t, os.Rename(path, path+".old"))
 	noError(t, os.WriteFile(path, []byte("b"), 0o644))
 	noError(t, u.Remove())
@@ -259,7 +259,7 @@ func TestCancelledBeforeAcquire(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("cause")
 	cancel(cause)
-	_, err := Acquire(ctx, dir, "shard", Options{Create: true})
+	_, err := Acquire(ctx, dir, "shard", AcquireOptions{Create: true})
 	wantError(t, err, cause)
 	wantEqual(t, "lock dir", listDir(t, dir), "")
 }

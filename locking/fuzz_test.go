@@ -30,7 +30,7 @@ func FuzzParseUsers(f *testing.F) {
 				want = append(want, string(line))
 			}
 		}
-		if !slices.Equal(users, want) || slices.ContainsFunc(users, func(id string) bool { return ValidID(id) != nil }) {
+		if !slices.Equal(users, want) || slices.ContainsFunc(users, func(id string) bool { return CheckID(id) != nil }) {
 			t.Fatalf("list %q: got users %q, want %q", list, users, want)
 		}
 		again, err := parseUsers(joinUsers(users))

@@ -9,10 +9,10 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// Holder returns the process that holds f's flock, or 0 if it is unknown: the lock was
+// HolderPID returns the process that holds f's flock, or 0 if it is unknown: the lock was
 // released meanwhile, or the holder is on another host or outside this PID namespace. The
 // result is only for a message, so an error of finding it is not returned.
-func Holder(f *sys.File) (pid int) {
+func HolderPID(f *sys.File) (pid int) {
 	s, err := f.Stat()
 	if err != nil {
 		return 0

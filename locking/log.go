@@ -163,9 +163,9 @@ func (u *UserFile) recoverList() error {
 func (u *UserFile) readLog() ([]byte, error) {
 	f, err := u.dir.OpenAt(u.logName(), unix.O_RDONLY, 0)
 	switch {
-	case sys.Is(err, unix.ENAMETOOLONG): // so it cannot exist
+	case sys.IsErrno(err, unix.ENAMETOOLONG): // so it cannot exist
 		return nil, fs.ErrNotExist
-	case sys.Is(err, unix.ELOOP, unix.ENXIO): // a symbolic link, a socket
+	case sys.IsErrno(err, unix.ELOOP, unix.ENXIO): // a symbolic link, a socket
 		return nil, nil
 	case err != nil:
 		return nil, err
@@ -199,7 +199,7 @@ func (u *UserFile) dropLog() error {
 
 func (u *UserFile) unlinkLog() error {
 	err := u.dir.UnlinkAt(u.logName())
-	if sys.Is(err, unix.ENAMETOOLONG) {
+	if sys.IsErrno(err, unix.ENAMETOOLONG) {
 		return fs.ErrNotExist
 	}
 	return err

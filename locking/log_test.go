@@ -47,7 +47,7 @@ func recoverWith(t *testing.T, now, log []byte) string {
 	t.Helper()
 	dir, path := tornDir(t, now, log)
 	was := inodeOf(t, path)
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	onDisk := readFile(t, path)
 	wantEqual(t, "users", strings.Join(u.Users(), "\n"), strings.Join(mustParse(t, onDisk), "\n"))
 	wantEqual(t, "lock dir", listDir(t, dir), "shard.lock")
@@ -168,7 +168,7 @@ func TestForeignLogIsDropped(t *testing.T) {
 	for name, plant := range plants {
 		dir, path := lockDirWith(t, string(now))
 		noError(t, plant(path+".log"))
-		noError(t, mustAcquire(t, dir, Options{}).Unlock())
+		noError(t, mustAcquire(t, dir, AcquireOptions{}).Unlock())
 		wantEqual(t, name+": list", readFile(t, path), string(now))
 		wantEqual(t, name+": lock dir", listDir(t, dir), "shard.lock")
 		wantEqual(t, name+": elsewhere", readFile(t, elsewhere), string(formatLog(old, list)))
@@ -180,7 +180,7 @@ func TestForeignLogIsDropped(t *testing.T) {
 func TestLogAroundLongLists(t *testing.T) {
 	for _, n := range []int{256, 257} { // 4095 and 4111 bytes
 		dir, path := lockDirWith(t, string(joinUsers(manyUsers(n))))
-		u := mustAcquire(t, dir, Options{})
+		u := mustAcquire(t, dir, AcquireOptions{})
 		noError(t, u.file.Close()) // so that writing and restoring fail
 		if _, err := u.Unregister("instance-000000"); err == nil {
 			t.Fatal("Unregister with a closed file: got no error")
@@ -202,7 +202,7 @@ func TestLongListsChange(t *testing.T) {
 	users := manyUsers(600)
 	dir, path := lockDirWith(t, "")
 	noError(t, os.WriteFile(path+".log", []byte("an old log"), 0o600))
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	u.users = append(u.users, users[:250]...)
 	_, err := u.storeUsers(u.users)
 	noError(t, err)

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 
 // holdLock DIR SHARD locks, prints "ready", and unlocks when its input ends.
 func holdLock(args []string) error {
-	u, err := Acquire(context.Background(), args[0], args[1], Options{Create: true})
+	u, err := Acquire(context.Background(), args[0], args[1], AcquireOptions{Create: true})
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func stayIdle([]string) error {
 
 // spawnChild DIR SHARD locks, and starts a child that stays idle.
 func spawnChild(args []string) error {
-	if _, err := Acquire(context.Background(), args[0], args[1], Options{Create: true}); err != nil {
+	if _, err := Acquire(context.Background(), args[0], args[1], AcquireOptions{Create: true}); err != nil {
 		return err
 	}
 	child := peerCmd("idle")
@@ -72,7 +72,7 @@ func countUnderLock(args []string) error {
 		return err
 	}
 	for range rounds {
-		u, err := Acquire(context.Background(), args[0], args[1], Options{Create: true})
+		u, err := Acquire(context.Background(), args[0], args[1], AcquireOptions{Create: true})
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func registerLimited(args []string) error {
 		return err
 	}
 	signal.Ignore(unix.SIGXFSZ)
-	u, err := Acquire(context.Background(), args[0], args[1], Options{})
+	u, err := Acquire(context.Background(), args[0], args[1], AcquireOptions{})
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func wantError(t *testing.T, got, want error) {
 	}
 }
 
-func mustAcquire(t *testing.T, dir string, o Options) *UserFile {
+func mustAcquire(t *testing.T, dir string, o AcquireOptions) *UserFile {
 	t.Helper()
 	u, err := Acquire(t.Context(), dir, "shard", o)
 	noError(t, err)

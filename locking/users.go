@@ -24,9 +24,9 @@ var (
 	errReplaced = errors.New("it was removed or replaced by another process while it was locked")
 )
 
-// ValidID returns an error if id cannot be in a user file: it is empty, or has a newline or
+// CheckID returns an error if id cannot be in a user file: it is empty, or has a newline or
 // NUL. All other bytes are valid.
-func ValidID(id string) error {
+func CheckID(id string) error {
 	switch {
 	case id == "":
 		return errors.New("id is empty")
@@ -42,7 +42,7 @@ func ValidID(id string) error {
 func ReadUsers(lockDir, shard string) ([]string, error) {
 	users, err := readUnlocked(lockDir, shard)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: %w", ErrMissing, err)
+		err = fmt.Errorf("%w: %w", ErrNoUserFile, err)
 	}
 	return users, err
 }
@@ -214,7 +214,7 @@ func (u *UserFile) confirmCurrent() error {
 
 // checkChange returns the reason why the list cannot be changed by id, if there is one.
 func (u *UserFile) checkChange(id string) error {
-	if err := ValidID(id); err != nil {
+	if err := CheckID(id); err != nil {
 		return err
 	}
 	return u.changeErr
@@ -308,7 +308,7 @@ func ListUserFiles(lockDir string, scratch []byte) (shards []string, err error) 
 		return nil, err
 	}
 	defer dir.Close()
-	names, err := dir.Names(scratch)
+	names, err := dir.ListNames(scratch)
 	for _, name := range names {
 		if shard, ok := strings.CutSuffix(name, ".lock"); ok {
 			shards = append(shards, shard)

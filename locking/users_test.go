@@ -36,7 +36,7 @@ func TestParseUsers(t *testing.T) {
 
 func TestNulIsDamage(t *testing.T) {
 	dir, path := lockDirWith(t, "a\nb\x00\x00c")
-	_, err := Acquire(t.Context(), dir, "shard", Options{})
+	_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{})
 	_, readErr := ReadUsers(dir, "shard")
 	for _, err := range []error{err, readErr} {
 		if err == nil || !strings.Contains(err.Error(), "NUL") || !strings.Contains(err.Error(), path) {
@@ -52,7 +52,7 @@ func TestTrailingNulsAreTheOldList(t *testing.T) {
 	page := strings.Repeat("\x00", pageSize-len("a\nb"))
 	for _, list := range []string{"a\nb\x00\x00", "a\nb" + page + "\n\n\n"} {
 		dir, path := lockDirWith(t, list)
-		u := mustAcquire(t, dir, Options{})
+		u := mustAcquire(t, dir, AcquireOptions{})
 		wantEqual(t, "users", strings.Join(u.Users(), ","), "a,b")
 		if _, err := u.Register("c"); err != nil {
 			t.Fatal(err)
@@ -66,10 +66,10 @@ func TestValidID(t *testing.T) {
 		"a": true, " ": true, "a b": true, "\r": true, "\xff/../-": true,
 		"": false, "a\nb": false, "\n": false, "a\x00": false,
 	} {
-		wantEqual(t, strconv.Quote(id), ValidID(id) == nil, want)
+		wantEqual(t, strconv.Quote(id), CheckID(id) == nil, want)
 	}
 	dir, path := lockDirWith(t, "a\nb")
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	_, err := u.Register("a\nb")
 	_, unErr := u.Unregister("")
 	if err == nil || unErr == nil {
@@ -82,7 +82,7 @@ func TestValidID(t *testing.T) {
 // inode.
 func TestTranscriptBytes(t *testing.T) {
 	dir := t.TempDir()
-	u := mustAcquire(t, dir, Options{Create: true})
+	u := mustAcquire(t, dir, AcquireOptions{Create: true})
 	was := inodeOf(t, u.Path())
 	for _, step := range []struct {
 		change func(string) (bool, error)
@@ -120,7 +120,7 @@ func TestChangesOfUntidyFiles(t *testing.T) {
 		for name, want := range map[string]string{"register": c.register, "unregister": c.unregister} {
 			dir, path := lockDirWith(t, c.list)
 			was := inodeOf(t, path)
-			u := mustAcquire(t, dir, Options{})
+			u := mustAcquire(t, dir, AcquireOptions{})
 			change := u.Register
 			if name == "unregister" {
 				change = u.Unregister
@@ -142,7 +142,7 @@ func TestNothingToDoWritesNothing(t *testing.T) {
 	dir, path := lockDirWith(t, "a\n\n")
 	long := time.Unix(1e9, 0)
 	noError(t, os.Chtimes(path, long, long))
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	added, err := u.Register("a")
 	removed, unErr := u.Unregister("b")
 	noError(t, errors.Join(err, unErr, u.Unlock()))
@@ -154,7 +154,7 @@ func TestNothingToDoWritesNothing(t *testing.T) {
 
 func TestUnlockedCannotChange(t *testing.T) {
 	dir, path := lockDirWith(t, "a")
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	noError(t, u.Unlock())
 	for _, id := range []string{"a", "b"} {
 		_, err := u.Register(id)
@@ -167,14 +167,14 @@ func TestUnlockedCannotChange(t *testing.T) {
 
 func TestReadUsers(t *testing.T) {
 	dir, _ := lockDirWith(t, "a\nb\n")
-	mustAcquire(t, dir, Options{}) // ReadUsers must not wait for this lock
+	mustAcquire(t, dir, AcquireOptions{}) // ReadUsers must not wait for this lock
 	users, err := ReadUsers(dir, "shard")
 	noError(t, err)
 	wantEqual(t, "users", strings.Join(users, " "), "a b")
 	_, err = ReadUsers(dir, "other")
-	wantError(t, err, ErrMissing)
+	wantError(t, err, ErrNoUserFile)
 	_, err = ReadUsers(dir+"/none", "shard")
-	wantError(t, err, ErrMissing)
+	wantError(t, err, ErrNoUserFile)
 }
 
 // A file that ends before its length is refused: written back, it would lose users. Files
@@ -194,13 +194,13 @@ func TestHalfReadIsRefused(t *testing.T) {
 func TestTooLongFile(t *testing.T) {
 	dir, path := lockDirWith(t, "a")
 	noError(t, os.WriteFile(path, []byte(strings.Repeat("x", maxList-1)), 0o600))
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	if _, err := u.Register("b"); err == nil {
 		t.Error("Register beyond the limit: got no error")
 	}
 	noError(t, u.Unlock())
 	noError(t, os.Truncate(path, maxList+1))
-	_, err := Acquire(t.Context(), dir, "shard", Options{})
+	_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{})
 	if err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("got error %v, want one with %q", err, "more than")
 	}
@@ -231,7 +231,7 @@ func TestFailedWriteIsUndone(t *testing.T) {
 // If the old list cannot be restored, the error says so, and no later change is possible.
 func TestUnknownListIsNotChanged(t *testing.T) {
 	dir, _ := lockDirWith(t, "a")
-	u := mustAcquire(t, dir, Options{})
+	u := mustAcquire(t, dir, AcquireOptions{})
 	noError(t, u.file.Close())
 	_, err := u.Register("b")
 	if err == nil || !strings.Contains(err.Error(), "could not be restored") {

@@ -21,8 +21,8 @@ type lockWait struct {
 
 // lockFile takes f's flock. After an error f is closed, or will be closed soon.
 func (w *lockWait) lockFile(f *sys.File) error {
-	err := f.Lock(false)
-	if !sys.Is(err, unix.EWOULDBLOCK) {
+	err := f.TryLock()
+	if !sys.IsErrno(err, unix.EWOULDBLOCK) {
 		if err != nil {
 			f.Close()
 		}
@@ -33,7 +33,7 @@ func (w *lockWait) lockFile(f *sys.File) error {
 		return w.timeoutError(f)
 	}
 	if w.onWait != nil {
-		w.onWait(Holder(f))
+		w.onWait(HolderPID(f))
 		w.onWait = nil
 	}
 	return w.waitInKernel(f)
@@ -49,7 +49,7 @@ func (w *lockWait) lockFile(f *sys.File) error {
 func (w *lockWait) waitInKernel(f *sys.File) error {
 	locked, abandoned := make(chan error), make(chan struct{})
 	go func() {
-		err := f.Lock(true)
+		err := f.Lock()
 		select {
 		case locked <- err:
 		case <-abandoned:
@@ -73,7 +73,7 @@ func (w *lockWait) waitInKernel(f *sys.File) error {
 
 func (w *lockWait) timeoutError(f *sys.File) error {
 	holder := "another process"
-	if pid := Holder(f); pid != 0 {
+	if pid := HolderPID(f); pid != 0 {
 		holder = fmt.Sprintf("process %d", pid)
 	}
 	return fmt.Errorf("%w (%v): %s has it", ErrTimeout, *w.timeout, holder)

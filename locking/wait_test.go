@@ -18,13 +18,13 @@ func TestZeroTimeoutOnlyTries(t *testing.T) {
 	p := startPeer(t, "hold", dir, "shard")
 	p.expectLine(t, "ready")
 	onWait := func(int) { t.Error("OnWait called") }
-	_, err := Acquire(t.Context(), dir, "shard", Options{Timeout: new(duration), OnWait: onWait})
+	_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{Timeout: new(duration), OnWait: onWait})
 	wantError(t, err, ErrTimeout)
 	if want := fmt.Sprintf("process %d has it", p.cmd.Process.Pid); !strings.Contains(err.Error(), want) {
 		t.Errorf("got error %q, want %q in it", err, want)
 	}
 	p.waitForEnd(t)
-	mustAcquire(t, dir, Options{Timeout: new(duration)})
+	mustAcquire(t, dir, AcquireOptions{Timeout: new(duration)})
 }
 
 func TestTimeoutExpires(t *testing.T) {
@@ -32,7 +32,7 @@ func TestTimeoutExpires(t *testing.T) {
 	p := startPeer(t, "hold", dir, "shard")
 	p.expectLine(t, "ready")
 	timeout, calls := 20*time.Millisecond, 0
-	_, err := Acquire(t.Context(), dir, "shard", Options{Timeout: &timeout, OnWait: func(int) { calls++ }})
+	_, err := Acquire(t.Context(), dir, "shard", AcquireOptions{Timeout: &timeout, OnWait: func(int) { calls++ }})
 	wantError(t, err, ErrTimeout)
 	wantEqual(t, "calls of OnWait", calls, 1)
 }
@@ -42,7 +42,7 @@ func TestLockFreedWithinTimeout(t *testing.T) {
 	p := startPeer(t, "hold", dir, "shard")
 	p.expectLine(t, "ready")
 	timeout := time.Hour
-	mustAcquire(t, dir, Options{Timeout: &timeout, OnWait: func(int) { p.waitForEnd(t) }})
+	mustAcquire(t, dir, AcquireOptions{Timeout: &timeout, OnWait: func(int) { p.waitForEnd(t) }})
 }
 
 func TestOnWaitNamesTheHolder(t *testing.T) {
@@ -50,7 +50,7 @@ func TestOnWaitNamesTheHolder(t *testing.T) {
 	p := startPeer(t, "hold", dir, "shard")
 	p.expectLine(t, "ready")
 	var holders []int
-	mustAcquire(t, dir, Options{OnWait: func(pid int) {
+	mustAcquire(t, dir, AcquireOptions{OnWait: func(pid int) {
 		holders = append(holders, pid)
 		p.waitForEnd(t)
 	}})
@@ -60,14 +60,14 @@ func TestOnWaitNamesTheHolder(t *testing.T) {
 // The file is replaced during the wait, and another process locks the new one, too.
 func TestOnWaitIsCalledOnce(t *testing.T) {
 	dir, path := lockDirWith(t, "")
-	first, calls, unlocked := mustAcquire(t, dir, Options{}), 0, make(chan error, 1)
+	first, calls, unlocked := mustAcquire(t, dir, AcquireOptions{}), 0, make(chan error, 1)
 	onWait := func(int) {
 		calls++
 		if calls > 1 {
 			return
 		}
 		noError(t, first.Remove())
-		second, err := Acquire(t.Context(), dir, "shard", Options{Create: true})
+		second, err := Acquire(t.Context(), dir, "shard", AcquireOptions{Create: true})
 		noError(t, err)
 		noError(t, first.Unlock())
 		ino := inodeOf(t, path)
@@ -78,7 +78,7 @@ func TestOnWaitIsCalledOnce(t *testing.T) {
 			unlocked <- second.Unlock()
 		}()
 	}
-	u, err := Acquire(t.Context(), dir, "shard", Options{OnWait: onWait})
+	u, err := Acquire(t.Context(), dir, "shard", AcquireOptions{OnWait: onWait})
 	noError(t, err)
 	noError(t, u.Unlock())
 	noError(t, <-unlocked)
@@ -89,12 +89,12 @@ func TestOnWaitIsCalledOnce(t *testing.T) {
 // The goroutine that it leaves behind later releases the lock and ends.
 func TestCancelDuringWait(t *testing.T) {
 	dir, path := lockDirWith(t, "")
-	held := mustAcquire(t, dir, Options{})
+	held := mustAcquire(t, dir, AcquireOptions{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("cause")
 	failed := make(chan error)
 	go func() {
-		_, err := Acquire(ctx, dir, "shard", Options{})
+		_, err := Acquire(ctx, dir, "shard", AcquireOptions{})
 		failed <- err
 	}()
 	ino := inodeOf(t, path)
@@ -102,7 +102,7 @@ func TestCancelDuringWait(t *testing.T) {
 	cancel(cause)
 	wantError(t, <-failed, cause)
 	noError(t, held.Unlock())
-	noError(t, mustAcquire(t, dir, Options{}).Unlock())
+	noError(t, mustAcquire(t, dir, AcquireOptions{}).Unlock())
 	waitUntil(t, "no descriptor of the user file", func() bool { return !isOpen(t, path) })
 }
 

@@ -45,7 +45,7 @@ func BenchmarkManifest(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := m.Check(); err != nil {
+			if err := m.Check(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 			m.Close()
@@ -77,12 +77,12 @@ func BenchmarkReadBack(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer d.Close()
-	medium := Medium{Own: true}
-	r, err := medium.Open(d, "file", blocks*tree.BlockSize)
+	device := DeviceReader{Exclusive: true}
+	r, err := device.Open(d, "file", blocks*tree.BlockSize)
 	if err != nil {
 		b.Fatal(err)
 	}
-	buf, err := sys.Buffer(tree.BlockSize)
+	buf, err := sys.AllocBuffer(tree.BlockSize)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func BenchmarkReadBack(b *testing.B) {
 	if _, err := r.Close(); err != nil {
 		b.Fatal(err)
 	}
-	if mode := medium.Mode(); mode != FromDevice {
+	if mode := device.WeakestMode(); mode != FromDevice {
 		b.Logf("read in mode %s: to measure a device, set TMPDIR to a file system with direct I/O", mode)
 	}
 }

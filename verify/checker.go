@@ -11,14 +11,14 @@ import (
 // its comparisons share one pool of workers and one rate limit. Close it.
 type Checker struct {
 	jobs    int
-	pace    sys.Pace
+	limit   sys.RateLimiter
 	workers *pool.Pool // nil until there is something to read
 }
 
 // NewChecker returns a Checker with that many workers, each with a buffer of 4 MiB. It
 // reads at most bandwidth bytes a second, 0 for no limit, until ctx ends.
 func NewChecker(ctx context.Context, jobs int, bandwidth int64) *Checker {
-	return &Checker{jobs: jobs, pace: pool.NewPace(ctx, bandwidth)}
+	return &Checker{jobs: jobs, limit: pool.NewRateLimiter(ctx, bandwidth)}
 }
 
 // Close frees the workers. A nil Checker has none.
@@ -37,11 +37,11 @@ func (c *Checker) startWorkers() (err error) {
 
 // Comparison says what a Checker compares, and to whom it reports.
 type Comparison struct {
-	Manifest *Manifest // checked
-	Shard    Shard
-	Own      bool             // the shard is a stage, see Medium.Own
-	Progress Progress         // nil: none
-	Report   func(Difference) // called by one goroutine at a time
+	Manifest  *Manifest // checked
+	Shard     Shard
+	Exclusive bool             // the shard is a stage, see DeviceReader.Exclusive
+	Progress  Progress         // nil: none
+	Report    func(Difference) // called by one goroutine at a time
 }
 
 // Compare reports every difference between a shard and its manifest: names, metadata,
@@ -49,23 +49,23 @@ type Comparison struct {
 // and several blocks of a large file, at once. Compare returns the weakest mode in
 // which the shard was read.
 func (c *Checker) Compare(ctx context.Context, o Comparison) (ReadMode, error) {
-	medium := &Medium{Own: o.Own, Pace: c.pace}
+	device := &DeviceReader{Exclusive: o.Exclusive, RateLimit: c.limit}
 	if err := c.startWorkers(); err != nil {
 		return "", err
 	}
-	err := compareContents(ctx, c.workers, medium, o)
-	return medium.Mode(), err
+	err := compareContents(ctx, c.workers, device, o)
+	return device.WeakestMode(), err
 }
 
 // CompareList reads every listed file from the device and compares it with its
 // checksum. It returns the weakest mode in which the files were read.
-func (c *Checker) CompareList(ctx context.Context, l *List, lines *SumsReader, progress Progress) (ReadMode, error) {
-	medium := &Medium{Pace: c.pace}
+func (c *Checker) CompareList(ctx context.Context, l *SumsList, lines *SumsReader, progress Progress) (ReadMode, error) {
+	device := &DeviceReader{RateLimit: c.limit}
 	if err := c.startWorkers(); err != nil {
 		return "", err
 	}
-	err := l.compareFiles(ctx, lines, contentsReader{c.workers, medium, progress})
-	return medium.Mode(), err
+	err := l.compareFiles(ctx, lines, contentsReader{c.workers, device, progress})
+	return device.WeakestMode(), err
 }
 
 // noProgress observes nothing.

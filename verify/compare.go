@@ -15,9 +15,9 @@ import (
 // A Shard is a published tree, or one in a stage: the name of a directory or of a
 // regular file in an open directory.
 type Shard struct {
-	In   *sys.File
-	Name string
-	Only *tree.Only // the entries to compare; nil: all of them
+	Parent *sys.File
+	Name   string
+	Paths  *tree.PathSet // the entries to compare; nil: all of them
 }
 
 // comparer compares a tree with a manifest. It walks the tree in the order of the
@@ -48,9 +48,9 @@ func CompareTree(ctx context.Context, m *Manifest, shard Shard, report func(Diff
 	return newComparer(ctx, shard, report).compareManifest(m)
 }
 
-// ProveTree is CompareTree for a tree that was just made: an entry that cannot be read
+// CompareTreeStrictly is CompareTree for a tree that was just made: an entry that cannot be read
 // is an error and not a difference, since then nothing is proven.
-func ProveTree(ctx context.Context, m *Manifest, shard Shard, report func(Difference)) error {
+func CompareTreeStrictly(ctx context.Context, m *Manifest, shard Shard, report func(Difference)) error {
 	c := newComparer(ctx, shard, report)
 	c.strict = true
 	return c.compareManifest(m)
@@ -64,7 +64,7 @@ func newComparer(ctx context.Context, shard Shard, report func(Difference)) *com
 
 func (c *comparer) compareManifest(m *Manifest) error {
 	c.scratch, c.linked = make([]byte, 64<<10), map[uint64]string{}
-	if err := m.Each(c.compareRecord); err != nil {
+	if err := m.EachRecord(c.compareRecord); err != nil {
 		if c.dir != nil {
 			c.dir.Close()
 		}
@@ -104,7 +104,7 @@ func (c *comparer) compareName(r *tree.Record) error {
 		c.reportExtra(c.names[0])
 		c.names = c.names[1:]
 	}
-	wanted := c.shard.Only.Leads(r.Below())
+	wanted := c.shard.Paths.ContainsAtOrBelow(r.RelativePath())
 	if len(c.names) == 0 || c.names[0] != r.Name {
 		if wanted {
 			c.reportDifference(r.Name, Missing, "")
@@ -119,24 +119,24 @@ func (c *comparer) compareName(r *tree.Record) error {
 }
 
 func (c *comparer) reportExtra(name string) {
-	if c.shard.Only.Has(entryPath(c.path, name)) {
+	if c.shard.Paths.Contains(entryPath(c.path, name)) {
 		c.reportDifference(name, Extra, "")
 	}
 }
 
-func (c *comparer) reportDifference(name string, kind Kind, detail string) {
+func (c *comparer) reportDifference(name string, kind DifferenceKind, detail string) {
 	c.report(Difference{Path: entryPath(c.path, name), Kind: kind, Detail: detail})
 }
 
 // openDirectory opens the directory of the records that follow, and compares it.
 func (c *comparer) openDirectory(r *tree.Record) error {
 	c.isTree, c.path, c.names = true, r.Path, nil
-	if !c.shard.Only.Leads(r.Below()) {
+	if !c.shard.Paths.ContainsAtOrBelow(r.RelativePath()) {
 		return nil
 	}
-	d, err := c.shard.In.OpenBelow(tree.Join(c.shard.Name, r.Path))
+	d, err := c.shard.Parent.OpenBelow(tree.JoinPath(c.shard.Name, r.Path))
 	switch {
-	case sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP):
+	case sys.IsErrno(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP):
 		if r.Depth == 0 {
 			c.reportRoot(err)
 		}
@@ -149,11 +149,11 @@ func (c *comparer) openDirectory(r *tree.Record) error {
 	if err != nil {
 		return c.reportUnreadableDir(err)
 	}
-	wanted := c.shard.Only.Has(r.Below())
+	wanted := c.shard.Paths.Contains(r.RelativePath())
 	if wanted {
 		c.compareMetadata(".", r, &s)
 	}
-	if c.names, err = d.Names(c.scratch); err != nil {
+	if c.names, err = d.ListNames(c.scratch); err != nil {
 		return c.reportUnreadableDir(err)
 	}
 	if !wanted {
@@ -171,21 +171,21 @@ func (c *comparer) reportUnreadableDir(err error) error {
 // reportUnreadable reports an entry that the file system fails to return. If this process
 // lacks the means to read the entry, it returns the error: the entry may be good.
 func (c *comparer) reportUnreadable(name string, err error) error {
-	if c.strict || Ours(err) {
+	if c.strict || IsProcessError(err) {
 		return err
 	}
 	c.reportDifference(name, Unreadable, err.Error())
 	return nil
 }
 
-// Ours reports whether err is one of a process that lacks descriptors, memory or rights.
+// IsProcessError reports whether err is one of a process that lacks descriptors, memory or rights.
 // Such an error does not show that the file is damaged.
-func Ours(err error) bool {
-	return sys.Is(err, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EACCES, unix.EPERM)
+func IsProcessError(err error) bool {
+	return sys.IsErrno(err, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EACCES, unix.EPERM)
 }
 
 func (c *comparer) reportRoot(err error) {
-	if sys.Is(err, unix.ENOENT) {
+	if sys.IsErrno(err, unix.ENOENT) {
 		c.reportDifference(".", Missing, "")
 		return
 	}
@@ -208,15 +208,15 @@ func (c *comparer) closeDirectory() error {
 
 // compareSingleFile compares a shard that is one regular file.
 func (c *comparer) compareSingleFile(r *tree.Record) error {
-	_, err := c.shard.In.StatAt(c.shard.Name)
-	if sys.Is(err, unix.ENOENT) {
+	_, err := c.shard.Parent.StatAt(c.shard.Name)
+	if sys.IsErrno(err, unix.ENOENT) {
 		c.reportDifference(".", Missing, "")
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return c.compareEntry(c.shard.In, c.shard.Name, r)
+	return c.compareEntry(c.shard.Parent, c.shard.Name, r)
 }
 
 // compareEntry compares name in d, which exists, with its record.
@@ -258,7 +258,7 @@ func (c *comparer) compareEntry(d *sys.File, name string, r *tree.Record) error 
 	if !c.isTree {
 		return c.onFile(d, "", name, r)
 	}
-	return c.onFile(d, tree.Join(c.shard.Name, r.Path), name, r)
+	return c.onFile(d, tree.JoinPath(c.shard.Name, r.Path), name, r)
 }
 
 // compareType reports whether the entry has the type of its record. If not, that is the
@@ -285,7 +285,7 @@ func (c *comparer) compareNotLinked(r *tree.Record, s *sys.Stat) {
 		c.reportDifference(r.Name, HardLink, fmt.Sprintf("the same file as %q", other))
 		return
 	}
-	c.linked[s.Ino] = r.Below()
+	c.linked[s.Ino] = r.RelativePath()
 }
 
 func (c *comparer) compareHardLink(r *tree.Record, s *sys.Stat) error {
@@ -293,7 +293,7 @@ func (c *comparer) compareHardLink(r *tree.Record, s *sys.Stat) error {
 	switch {
 	case same:
 		return nil
-	case err != nil && !sys.Is(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP):
+	case err != nil && !sys.IsErrno(err, unix.ENOENT, unix.ENOTDIR, unix.ELOOP):
 		return c.reportUnreadable(r.Name, err)
 	}
 	c.reportDifference(r.Name, HardLink, fmt.Sprintf("not the same file as %q", r.Target))
@@ -303,7 +303,7 @@ func (c *comparer) compareHardLink(r *tree.Record, s *sys.Stat) error {
 // isSameFile reports whether a path below the shard leads to the file s.
 func (c *comparer) isSameFile(path string, s *sys.Stat) (bool, error) {
 	dir, name := splitPath(path)
-	d, err := c.shard.In.OpenBelow(tree.Join(c.shard.Name, dir))
+	d, err := c.shard.Parent.OpenBelow(tree.JoinPath(c.shard.Name, dir))
 	if err != nil {
 		return false, err
 	}

@@ -30,7 +30,7 @@ func recordTree(t testing.TB, path string) *Manifest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Check(); err != nil {
+	if err := m.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })
@@ -52,7 +52,7 @@ func (w *recorder) recordDir(path, below, name string, depth int) {
 	r := w.newRecord(d, ".", tree.Dir)
 	r.Name, r.Path, r.Depth = name, below, depth
 	w.records = append(w.records, r)
-	names, err := d.Names(make([]byte, 64<<10))
+	names, err := d.ListNames(make([]byte, 64<<10))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func (w *recorder) recordDir(path, below, name string, depth int) {
 		}
 	}
 	for _, name := range dirs {
-		w.recordDir(path+"/"+name, tree.Join(below, name), name, depth+1)
+		w.recordDir(path+"/"+name, tree.JoinPath(below, name), name, depth+1)
 	}
 }
 
@@ -103,7 +103,7 @@ func (w *recorder) recordEntry(d *sys.File, path, below, name string) (isDir boo
 		w.records = append(w.records, r)
 		return false
 	}
-	w.first[s.Ino] = r.Below()
+	w.first[s.Ino] = r.RelativePath()
 	text, err := os.ReadFile(path + "/" + name)
 	if err != nil {
 		w.t.Fatal(err)
@@ -132,7 +132,7 @@ func shardAt(t testing.TB, path string) Shard {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close() })
-	return Shard{In: in, Name: filepath.Base(path)}
+	return Shard{Parent: in, Name: filepath.Base(path)}
 }
 
 func treeDifferences(t testing.TB, m *Manifest, path string) (found []string) {
@@ -151,9 +151,9 @@ func treeDifferences(t testing.TB, m *Manifest, path string) (found []string) {
 func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 	when := time.Unix(1e9, 5)
 	build := []testkit.Step{
-		testkit.Content("file", "text"), testkit.Content("dir/inner", "x"), testkit.Content("dir/sub/leaf", ""),
-		testkit.Dir("empty", 0o755), testkit.Symlink("file", "link"), testkit.Content("one", "1"),
-		testkit.Hardlink("one", "dir/two"), testkit.Content("alone", "1"), testkit.File("large", tree.BlockSize+1, 1),
+		testkit.TextFile("file", "text"), testkit.TextFile("dir/inner", "x"), testkit.TextFile("dir/sub/leaf", ""),
+		testkit.Dir("empty", 0o755), testkit.Symlink("file", "link"), testkit.TextFile("one", "1"),
+		testkit.Hardlink("one", "dir/two"), testkit.TextFile("alone", "1"), testkit.File("large", tree.BlockSize+1, 1),
 	}
 	names := []string{"file", "dir/inner", "dir/sub/leaf", "dir/sub", "dir", "empty", "link", "one", "alone", "large", "."}
 	again := func(remove string, make ...testkit.Step) []testkit.Step {
@@ -173,17 +173,17 @@ func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 		{name: "missing tree", steps: again("dir/sub/leaf", testkit.Remove("dir/sub")), want: []string{"missing dir/sub"}},
 		{name: "missing link", steps: again("link"), want: []string{"missing link"}},
 		{name: "missing second name", steps: again("dir/two"), want: []string{"missing dir/two"}},
-		{name: "extra first", steps: []testkit.Step{testkit.Content("A", "")}, want: []string{"extra A"}},
-		{name: "extra last", steps: []testkit.Step{testkit.Content("zz", "")}, want: []string{"extra zz"}},
-		{name: "extra below", steps: []testkit.Step{testkit.Content("dir/k", "")}, want: []string{"extra dir/k"}},
-		{name: "extra tree", steps: []testkit.Step{testkit.Content("dir/new/a/b", "")}, want: []string{"extra dir/new"}},
+		{name: "extra first", steps: []testkit.Step{testkit.TextFile("A", "")}, want: []string{"extra A"}},
+		{name: "extra last", steps: []testkit.Step{testkit.TextFile("zz", "")}, want: []string{"extra zz"}},
+		{name: "extra below", steps: []testkit.Step{testkit.TextFile("dir/k", "")}, want: []string{"extra dir/k"}},
+		{name: "extra tree", steps: []testkit.Step{testkit.TextFile("dir/new/a/b", "")}, want: []string{"extra dir/new"}},
 		{name: "extra in empty", steps: []testkit.Step{testkit.FIFO("empty/pipe")}, want: []string{"extra empty/pipe"}},
 		{name: "file is a directory", steps: again("file", testkit.Dir("file", 0o644)), want: []string{"type file"}},
 		{name: "file is a link", steps: again("file", testkit.Symlink("one", "file")), want: []string{"type file"}},
 		{name: "file is a FIFO", steps: again("file", testkit.FIFO("file")), want: []string{"type file"}},
-		{name: "directory is a file", steps: again("empty", testkit.Content("empty", "")), want: []string{"type empty"}},
+		{name: "directory is a file", steps: again("empty", testkit.TextFile("empty", "")), want: []string{"type empty"}},
 		{name: "directory is a link", steps: again("empty", testkit.Symlink("dir", "empty")), want: []string{"type empty"}},
-		{name: "link is a file", steps: again("link", testkit.Content("link", "text")), want: []string{"type link"}},
+		{name: "link is a file", steps: again("link", testkit.TextFile("link", "text")), want: []string{"type link"}},
 		{name: "longer", steps: []testkit.Step{testkit.Truncate("file", 5)}, want: []string{"size file"}},
 		{name: "shorter", steps: []testkit.Step{testkit.Truncate("large", tree.BlockSize)}, want: []string{"size large"}},
 		{name: "empty", steps: []testkit.Step{testkit.Truncate("file", 0)}, want: []string{"size file"}},
@@ -196,12 +196,12 @@ func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 		{name: "mtime of root", times: []testkit.Step{testkit.Times(".", when, when.Add(1))}, want: []string{"mtime ."}},
 		{name: "atime", times: []testkit.Step{testkit.Times("file", when.Add(1), when)}},
 		{name: "target", steps: again("link", testkit.Symlink("fil", "link")), want: []string{"link-target link"}},
-		{name: "links apart", steps: again("one", testkit.Content("one", "1")), want: []string{"hard-link dir/two"}},
-		{name: "links apart at the first", steps: again("dir/two", testkit.Content("dir/two", "1"), testkit.Times("dir/two", when, when)), want: []string{"hard-link dir/two"}},
+		{name: "links apart", steps: again("one", testkit.TextFile("one", "1")), want: []string{"hard-link dir/two"}},
+		{name: "links apart at the first", steps: again("dir/two", testkit.TextFile("dir/two", "1"), testkit.Times("dir/two", when, when)), want: []string{"hard-link dir/two"}},
 		{name: "linked with another", steps: again("alone", testkit.Hardlink("one", "alone")), want: []string{"hard-link one"}},
 		{name: "contents alone", steps: []testkit.Step{testkit.Write("file", 0, "T")}},
 	}
-	has := testkit.Probe(t, t.TempDir())
+	has := testkit.ProbeFeatures(t, t.TempDir())
 	if has.UserXattrs {
 		cases = append(cases,
 			difference{name: "xattr", steps: []testkit.Step{testkit.Xattr("file", "user.a", "")}, want: []string{"xattrs file"}},
@@ -241,7 +241,7 @@ func TestCompareTreeFindsTheOneDifference(t *testing.T) {
 
 func TestCompareTreeWithAnotherRoot(t *testing.T) {
 	dir := t.TempDir()
-	testkit.Apply(t, dir, testkit.Content("shard/file", ""), testkit.Content("a file", ""), testkit.Symlink("shard", "a link"))
+	testkit.Apply(t, dir, testkit.TextFile("shard/file", ""), testkit.TextFile("a file", ""), testkit.Symlink("shard", "a link"))
 	m := recordTree(t, dir+"/shard")
 	for name, want := range map[string]string{"nothing": "missing .", "a file": "type .", "a link": "type ."} {
 		if found := treeDifferences(t, m, filepath.Join(dir, name)); !slices.Equal(found, []string{want}) {
@@ -284,14 +284,14 @@ func newPool(t testing.TB, jobs int) *pool.Pool {
 
 func contentsOf(t testing.TB, m *Manifest, path string, p *pool.Pool) (found []Difference, mode ReadMode, progress *countingProgress) {
 	t.Helper()
-	medium := &Medium{}
+	device := &DeviceReader{}
 	progress = &countingProgress{}
-	err := compareContents(t.Context(), p, medium, Comparison{Manifest: m, Shard: shardAt(t, path), Progress: progress,
+	err := compareContents(t.Context(), p, device, Comparison{Manifest: m, Shard: shardAt(t, path), Progress: progress,
 		Report: func(d Difference) { found = append(found, d) }})
 	if err != nil {
 		t.Error(err)
 	}
-	return found, medium.Mode(), progress
+	return found, device.WeakestMode(), progress
 }
 
 // Bits are flipped at random, in small files and large ones. Each is found in its own
@@ -302,7 +302,7 @@ func TestContentsFindsEveryFlippedBit(t *testing.T) {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	steps := []testkit.Step{testkit.File("large", large, 1), testkit.Content("nothing", "")}
+	steps := []testkit.Step{testkit.File("large", large, 1), testkit.TextFile("nothing", "")}
 	for i := range 10 {
 		steps = append(steps, testkit.File(fmt.Sprintf("dir%d/small%d", i%2, i), small, uint64(i)))
 	}
@@ -400,13 +400,13 @@ func TestModePerFileSystem(t *testing.T) {
 		root := filepath.Join(system.Dir, "shard")
 		testkit.Apply(t, system.Dir, testkit.File("shard/large", 3*tree.BlockSize+1, 1), testkit.File("shard/small", 5000, 2))
 		m := recordTree(t, root) // reads all of it into the cache
-		testkit.Command(t, "sync", "-f", root)
+		testkit.RunCommand(t, "sync", "-f", root)
 		found, got, _ := contentsOf(t, m, root, newPool(t, 2))
 		if got != mode || len(found) != 0 {
 			t.Errorf("%s: got mode %q and differences %+v, want mode %q and none", system.Name, got, found, mode)
 		}
 	}
-	if mode := (&Medium{}).Mode(); mode != "" {
+	if mode := (&DeviceReader{}).WeakestMode(); mode != "" {
 		t.Errorf("nothing was read: got mode %q, want none", mode)
 	}
 }
@@ -416,14 +416,14 @@ func TestModeIsTheWeakest(t *testing.T) {
 		direct, dropped, cached int64
 		want                    ReadMode
 	}{
-		{1, 0, 0, FromDevice}, {0, 1, 0, Dropped}, {0, 0, 1, FromCache},
-		{100, 0, 1, FromDevice}, {98, 0, 2, FromCache}, {100, 1, 0, FromDevice}, {98, 2, 0, Dropped}, {50, 48, 2, FromCache},
+		{1, 0, 0, FromDevice}, {0, 1, 0, ThroughCache}, {0, 0, 1, FromCache},
+		{100, 0, 1, FromDevice}, {98, 0, 2, FromCache}, {100, 1, 0, FromDevice}, {98, 2, 0, ThroughCache}, {50, 48, 2, FromCache},
 	} {
-		m := &Medium{}
+		m := &DeviceReader{}
 		m.direct.Store(c.direct)
 		m.dropped.Store(c.dropped)
 		m.cached.Store(c.cached)
-		if got := m.Mode(); got != c.want {
+		if got := m.WeakestMode(); got != c.want {
 			t.Errorf("%+v: got %q", c, got)
 		}
 	}
@@ -432,11 +432,11 @@ func TestModeIsTheWeakest(t *testing.T) {
 func TestDamageIsJoined(t *testing.T) {
 	const b = tree.BlockSize
 	at := func(from, to int64) *Difference {
-		return &Difference{Kind: Content, Ranges: []Range{{from * b, to * b}}}
+		return &Difference{Kind: Content, Ranges: []ByteRange{{from * b, to * b}}}
 	}
-	blocks := []*Difference{at(2, 3), at(0, 1), at(1, 2), at(9, 10), {Kind: Unreadable, Ranges: []Range{{3 * b, 4 * b}}}, at(4, 5), at(6, 7)}
-	want := fmt.Sprint([]Difference{{Kind: Content, Ranges: []Range{{0, 3 * b}}}, {Kind: Unreadable, Ranges: []Range{{3 * b, 4 * b}}},
-		{Kind: Content, Ranges: []Range{{4 * b, 5 * b}, {6 * b, 7 * b}, {9 * b, 10 * b}}}})
+	blocks := []*Difference{at(2, 3), at(0, 1), at(1, 2), at(9, 10), {Kind: Unreadable, Ranges: []ByteRange{{3 * b, 4 * b}}}, at(4, 5), at(6, 7)}
+	want := fmt.Sprint([]Difference{{Kind: Content, Ranges: []ByteRange{{0, 3 * b}}}, {Kind: Unreadable, Ranges: []ByteRange{{3 * b, 4 * b}}},
+		{Kind: Content, Ranges: []ByteRange{{4 * b, 5 * b}, {6 * b, 7 * b}, {9 * b, 10 * b}}}})
 	for seed := range uint64(50) { // workers finish in any order
 		var g damage
 		for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(blocks)) {
@@ -459,7 +459,7 @@ func TestDamageIsBounded(t *testing.T) {
 		var g damage
 		for i := range int64(100_000) {
 			from := i * c.step * tree.BlockSize
-			g.addBlock([]Difference{{Kind: Content, Ranges: []Range{{from, from + tree.BlockSize}}}})
+			g.addBlock([]Difference{{Kind: Content, Ranges: []ByteRange{{from, from + tree.BlockSize}}}})
 		}
 		found := g.differences()
 		if len(found) != 1 || int64(len(found[0].Ranges)) != c.named || found[0].Ranges[0].From != 0 {

@@ -19,19 +19,19 @@ type Progress interface {
 	FileDone()
 }
 
-// contentsReader is how contents are read: by which workers, from which medium, and who
+// contentsReader is how contents are read: by which workers, from which device, and who
 // observes it.
 type contentsReader struct {
 	workers  *pool.Pool
-	medium   *Medium
+	device   *DeviceReader
 	progress Progress
 }
 
-func compareContents(ctx context.Context, workers *pool.Pool, medium *Medium, o Comparison) error {
+func compareContents(ctx context.Context, workers *pool.Pool, device *DeviceReader, o Comparison) error {
 	if o.Progress == nil {
 		o.Progress = noProgress{}
 	}
-	c := newContentsComparer(o.Shard, contentsReader{workers, medium, o.Progress}, o.Report)
+	c := newContentsComparer(o.Shard, contentsReader{workers, device, o.Progress}, o.Report)
 	defer c.closeLargeFiles()
 	return workers.Run(ctx, func(ctx context.Context, emit func(pool.Task) error) error {
 		c.emit = emit
@@ -47,7 +47,7 @@ func compareContents(ctx context.Context, workers *pool.Pool, medium *Medium, o 
 // Its methods addFile, emitBlocks and emitBatch are for one goroutine.
 type contentsComparer struct {
 	shard    Shard
-	medium   *Medium
+	device   *DeviceReader
 	progress Progress
 	report   func(Difference)
 	emit     func(pool.Task) error
@@ -63,7 +63,7 @@ type contentsComparer struct {
 }
 
 func newContentsComparer(shard Shard, r contentsReader, report func(Difference)) *contentsComparer {
-	return &contentsComparer{shard: shard, medium: r.medium, progress: r.progress, report: report, open: map[*largeFile]bool{}}
+	return &contentsComparer{shard: shard, device: r.device, progress: r.progress, report: report, open: map[*largeFile]bool{}}
 }
 
 // closeLargeFiles is for a run that ended early: it closes the files that are still open,
@@ -93,7 +93,7 @@ type smallFile struct {
 // addFile takes a file that exists and has the right length.
 func (c *contentsComparer) addFile(d *sys.File, path, name string, r *tree.Record) error {
 	c.large = nil
-	if tree.Blocks(r.Size) > 1 {
+	if tree.BlockCount(r.Size) > 1 {
 		return c.openLargeFile(d, name, r)
 	}
 	if path != c.dir || len(c.small) >= batchFiles || c.bytes >= batchBytes {
@@ -102,7 +102,7 @@ func (c *contentsComparer) addFile(d *sys.File, path, name string, r *tree.Recor
 		}
 		c.dir = path
 	}
-	c.small = append(c.small, smallFile{name, r.Below(), r.Size, r.Sum})
+	c.small = append(c.small, smallFile{name, r.RelativePath(), r.Size, r.Sum})
 	c.bytes += r.Size
 	return nil
 }
@@ -119,12 +119,12 @@ func (c *contentsComparer) emitBatch() error {
 
 // openLargeFile opens a file of several blocks. Its checksums come next.
 func (c *contentsComparer) openLargeFile(d *sys.File, name string, r *tree.Record) error {
-	f, err := c.medium.Open(d, name, r.Size)
+	f, err := c.device.Open(d, name, r.Size)
 	if err != nil {
-		return c.reportUnreadable(r.Below(), err)
+		return c.reportUnreadable(r.RelativePath(), err)
 	}
-	c.large, c.block = &largeFile{File: f, path: r.Below()}, 0
-	c.large.left.Store(tree.Blocks(r.Size))
+	c.large, c.block = &largeFile{File: f, path: r.RelativePath()}, 0
+	c.large.left.Store(tree.BlockCount(r.Size))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open[c.large] = true
@@ -132,7 +132,7 @@ func (c *contentsComparer) openLargeFile(d *sys.File, name string, r *tree.Recor
 }
 
 func (c *contentsComparer) reportUnreadable(path string, err error) error {
-	if Ours(err) {
+	if IsProcessError(err) {
 		return err
 	}
 	c.reportDifference(Difference{Path: path, Kind: Unreadable, Detail: err.Error()})
@@ -156,7 +156,7 @@ func (c *contentsComparer) reportDifference(d Difference) {
 }
 
 func (c *contentsComparer) compareBatch(ctx context.Context, path string, batch []smallFile, w *pool.Worker) error {
-	d, err := c.shard.In.OpenBelow(path)
+	d, err := c.shard.Parent.OpenBelow(path)
 	if err != nil {
 		return c.reportAllUnreadable(batch, err)
 	}
@@ -169,7 +169,7 @@ func (c *contentsComparer) compareBatch(ctx context.Context, path string, batch 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n := c.medium.sumNext(d, files, w)
+		n := c.device.sumNext(d, files, w)
 		for i := range n {
 			if err := c.compareSmallFile(ctx, d, &batch[i], &files[i], w); err != nil {
 				return err
@@ -191,7 +191,7 @@ func (c *contentsComparer) compareSmallFile(ctx context.Context, d *sys.File, s 
 		}
 		wrong.addBlock(differences)
 	case s.size > 0 && found.Sum != s.want:
-		wrong.addBlock([]Difference{{Kind: Content, Ranges: []Range{{0, s.size}}}})
+		wrong.addBlock([]Difference{{Kind: Content, Ranges: []ByteRange{{0, s.size}}}})
 	}
 	c.reportDamage(s.path, &wrong)
 	c.progress.ReadBack(s.size)
@@ -204,14 +204,14 @@ func (c *contentsComparer) compareSmallFile(ctx context.Context, d *sys.File, s 
 func (c *contentsComparer) diagnoseSmallFile(ctx context.Context, d *sys.File, s *smallFile, readErr error, w *pool.Worker) ([]Difference, error) {
 	var at *fs.PathError
 	switch {
-	case Ours(readErr) || !isShort(readErr) && (!errors.As(readErr, &at) || at.Op == "close"):
+	case IsProcessError(readErr) || !isShort(readErr) && (!errors.As(readErr, &at) || at.Op == "close"):
 		return nil, readErr
 	case s.size == 0 || at != nil && at.Op == "open":
 		return []Difference{{Kind: Unreadable, Detail: readErr.Error()}}, nil
 	}
-	f, err := c.medium.Open(d, s.name, s.size) // again, to find the part that cannot be read
+	f, err := c.device.Open(d, s.name, s.size) // again, to find the part that cannot be read
 	if err != nil {
-		return []Difference{{Kind: Unreadable, Detail: readErr.Error(), Ranges: []Range{{0, s.size}}}}, nil
+		return []Difference{{Kind: Unreadable, Detail: readErr.Error(), Ranges: []ByteRange{{0, s.size}}}}, nil
 	}
 	defer func() { _, _ = f.Close() }() // opened for reading
 	return f.diagnoseBlock(ctx, 0, readErr, w.Buf)
@@ -232,14 +232,14 @@ func (f *File) compareBlock(ctx context.Context, i int64, want uint64, buf []byt
 	case err != nil:
 		return f.diagnoseBlock(ctx, i, err, buf)
 	case got != want:
-		return []Difference{{Kind: Content, Ranges: []Range{f.blockRange(i)}}}, nil
+		return []Difference{{Kind: Content, Ranges: []ByteRange{f.blockRange(i)}}}, nil
 	}
 	return nil, nil
 }
 
-func (f *File) blockRange(i int64) Range {
+func (f *File) blockRange(i int64) ByteRange {
 	from := i * tree.BlockSize
-	return Range{from, from + int64(tree.BlockLen(f.size, i))}
+	return ByteRange{from, from + int64(tree.BlockLen(f.size, i))}
 }
 
 // largeFile is a file of several blocks, which are compared in any order.
@@ -298,7 +298,7 @@ func (c *contentsComparer) finishLargeFile(f *largeFile, want *uint64) error {
 	c.mu.Unlock()
 	sum, err := f.Close()
 	if want != nil && len(f.found.spans) == 0 && sum != *want {
-		f.found.addBlock([]Difference{{Kind: Content, Ranges: []Range{{0, f.size}}}})
+		f.found.addBlock([]Difference{{Kind: Content, Ranges: []ByteRange{{0, f.size}}}})
 	}
 	c.reportDamage(f.path, &f.found)
 	c.progress.FileDone()

@@ -75,7 +75,7 @@ func blockCount(d *Difference) int64 {
 	if len(d.Ranges) == 0 {
 		return 1
 	}
-	return tree.Blocks(d.Ranges[0].To - d.Ranges[0].From)
+	return tree.BlockCount(d.Ranges[0].To - d.Ranges[0].From)
 }
 
 func startOffset(d *Difference) int64 {

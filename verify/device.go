@@ -20,15 +20,15 @@ type ReadMode string
 
 // The modes, from the strongest to the weakest.
 const (
-	FromDevice ReadMode = "direct"   // O_DIRECT, past the page cache
-	Dropped    ReadMode = "buffered" // through the page cache, which did not have them before
-	FromCache  ReadMode = "cache"    // from memory: proves nothing about a device
+	FromDevice   ReadMode = "direct"   // O_DIRECT, past the page cache
+	ThroughCache ReadMode = "buffered" // through the page cache, which did not have them before
+	FromCache    ReadMode = "cache"    // from memory: proves nothing about a device
 )
 
-// Weaker returns the weaker of two modes. The mode "" means that nothing was read: then
+// WeakerMode returns the weaker of two modes. The mode "" means that nothing was read: then
 // the other mode is returned.
-func Weaker(a, b ReadMode) ReadMode {
-	for _, mode := range []ReadMode{FromCache, Dropped, FromDevice} {
+func WeakerMode(a, b ReadMode) ReadMode {
+	for _, mode := range []ReadMode{FromCache, ThroughCache, FromDevice} {
 		if a == mode || b == mode {
 			return mode
 		}
@@ -36,16 +36,16 @@ func Weaker(a, b ReadMode) ReadMode {
 	return ""
 }
 
-// Medium reads files from the device, and counts how many bytes were read in which mode.
-type Medium struct {
-	// Own says that the files are in a stage, where no other process reads them: the
+// DeviceReader reads files from the device, and counts how many bytes were read in which mode.
+type DeviceReader struct {
+	// Exclusive says that the files are in a stage, where no other process reads them: the
 	// pages that writing left in the page cache may be dropped. Otherwise the pages that
 	// services have cached stay, unless a file can only be read through the cache.
-	Own bool
-	// Pace limits the bytes that are read in a second, see sys.File; nil: no limit.
-	Pace sys.Pace
-	// Request is the largest number of bytes of one read, see sys.File; 0: a block.
-	Request int
+	Exclusive bool
+	// RateLimit limits the bytes that are read in a second, see sys.File; nil: no limit.
+	RateLimit sys.RateLimiter
+	// MaxRequest is the largest number of bytes of one read, see sys.File; 0: a block.
+	MaxRequest int
 
 	direct, dropped, cached atomic.Int64 // bytes
 	once                    sync.Once    // sets memory and spaceErr
@@ -53,10 +53,10 @@ type Medium struct {
 	spaceErr                error        // of asking for the type of the file system
 }
 
-// Mode returns the weakest mode in which more than a hundredth of the bytes were read:
+// WeakestMode returns the weakest mode in which more than a hundredth of the bytes were read:
 // some file systems keep a few blocks of a file that is read with O_DIRECT. It is "" if
 // nothing was read.
-func (m *Medium) Mode() ReadMode {
+func (m *DeviceReader) WeakestMode() ReadMode {
 	direct, dropped, cached := m.direct.Load(), m.dropped.Load(), m.cached.Load()
 	all := direct + dropped + cached
 	switch {
@@ -65,7 +65,7 @@ func (m *Medium) Mode() ReadMode {
 	case cached*100 > all:
 		return FromCache
 	case dropped*100 > all:
-		return Dropped
+		return ThroughCache
 	}
 	return FromDevice
 }
@@ -73,7 +73,7 @@ func (m *Medium) Mode() ReadMode {
 // File is one file that is being read from the device. It implements the copier's
 // BlockReader.
 type File struct {
-	medium  *Medium
+	device  *DeviceReader
 	file    *sys.File
 	size    int64
 	before  atomic.Int64 // bytes that were in the page cache just before they were read
@@ -86,19 +86,19 @@ type File struct {
 }
 
 // Open opens the file name in dir, size bytes long, to be read past the page cache.
-func (m *Medium) Open(dir *sys.File, name string, size int64) (*File, error) {
+func (m *DeviceReader) Open(dir *sys.File, name string, size int64) (*File, error) {
 	f, err := dir.OpenAt(name, unix.O_RDONLY|unix.O_DIRECT|unix.O_NOATIME, 0)
-	if sys.Is(err, unix.EPERM) { // O_NOATIME is for the owner and root
+	if sys.IsErrno(err, unix.EPERM) { // O_NOATIME is for the owner and root
 		f, err = dir.OpenAt(name, unix.O_RDONLY|unix.O_DIRECT, 0)
 	}
-	if sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) {
+	if sys.IsErrno(err, unix.EINVAL, unix.EOPNOTSUPP) {
 		f, err = dir.OpenAt(name, unix.O_RDONLY, 0)
 	}
 	if err != nil {
 		return nil, err
 	}
-	f.Pace, f.Request = m.Pace, m.Request
-	r := &File{medium: m, file: f, size: size, digest: xxhash.New()}
+	f.RateLimiter, f.Request = m.RateLimit, m.MaxRequest
+	r := &File{device: m, file: f, size: size, digest: xxhash.New()}
 	r.moved = sync.NewCond(&r.mu)
 	if err := r.chooseMode(); err != nil {
 		f.Close()
@@ -128,7 +128,7 @@ const (
 // detectDirect finds out whether O_DIRECT works. Some file systems accept it and still
 // read through the page cache (ext4 with data=journal); statx shows that.
 func (f *File) detectDirect() error {
-	m := f.medium
+	m := f.device
 	m.once.Do(func() {
 		var fs sys.Space
 		fs, m.spaceErr = f.file.Space()
@@ -137,7 +137,7 @@ func (f *File) detectDirect() error {
 	if m.spaceErr != nil {
 		return m.spaceErr
 	}
-	if m.Own && f.size <= tree.BlockSize { // the page cache shows it after the read
+	if m.Exclusive && f.size <= tree.BlockSize { // the page cache shows it after the read
 		f.file.DontCache.Store(!f.file.Direct.Load())
 		return nil
 	}
@@ -146,7 +146,7 @@ func (f *File) detectDirect() error {
 		return err
 	}
 	if f.file.Direct.Load() && (s.DirectAlign == 0 || s.DirectAlign > sys.Align) {
-		if err := f.file.SetDirect(false); err != nil {
+		if err := f.file.ClearDirect(); err != nil {
 			return err
 		}
 	}
@@ -167,13 +167,13 @@ func (f *File) Sum(i int64, buf []byte) (uint64, error) {
 // readBlock is Sum without the checksum.
 func (f *File) readBlock(i int64, buf []byte) error {
 	off, want := i*tree.BlockSize, tree.BlockLen(f.size, i)
-	if want > 0 && (f.medium.Own || !f.file.Direct.Load()) {
-		if err := f.file.Forget(off, int64(want)); err != nil {
+	if want > 0 && (f.device.Exclusive || !f.file.Direct.Load()) {
+		if err := f.file.DropCached(off, int64(want)); err != nil {
 			return err
 		}
 	}
 	n := 0
-	before, through, err := f.file.LeaveCache(off, int64(want), func() (err error) {
+	before, through, err := f.file.ReadUncached(off, int64(want), func() (err error) {
 		n, err = f.readRange(buf, want, off)
 		return err
 	})
@@ -196,10 +196,10 @@ func isShort(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }
 func (f *File) readRange(buf []byte, want int, off int64) (int, error) {
 	if f.file.Direct.Load() {
 		n, err := f.file.ReadAt(buf[:alignUp(int64(want))], want, off)
-		if !sys.Is(err, unix.EINVAL) {
+		if !sys.IsErrno(err, unix.EINVAL) {
 			return min(n, want), err
 		}
-		if err := f.file.SetDirect(false); err != nil { // open accepted O_DIRECT, read does not
+		if err := f.file.ClearDirect(); err != nil { // open accepted O_DIRECT, read does not
 			return 0, err
 		}
 	}
@@ -244,12 +244,12 @@ func (f *File) Close() (uint64, error) {
 // countModes counts the bytes of the file by mode, from the state of the page cache:
 // pages that reading brought there were read through it, even with O_DIRECT.
 func (f *File) countModes() {
-	m, before := f.medium, min(f.before.Load(), f.size)
+	m, before := f.device, min(f.before.Load(), f.size)
 	through := min(f.through.Load(), f.size-before)
 	switch direct := f.file.Direct.Load(); {
 	case m.memory:
 		m.cached.Add(f.size)
-	case direct && !m.Own: // pages cached before belong to other processes, and were not read
+	case direct && !m.Exclusive: // pages cached before belong to other processes, and were not read
 		m.direct.Add(f.size - through)
 		m.dropped.Add(through)
 	case direct:

@@ -1,32 +1,32 @@
 package verify
 
-// Kind names the property of an entry that differs from the manifest.
-type Kind string
+// DifferenceKind names the property of an entry that differs from the manifest.
+type DifferenceKind string
 
 // The kinds of difference.
 const (
-	Content    Kind = "content"
-	Missing    Kind = "missing"
-	Extra      Kind = "extra"
-	Type       Kind = "type"
-	Size       Kind = "size"
-	Mode       Kind = "mode"
-	Owner      Kind = "owner"
-	Mtime      Kind = "mtime"
-	LinkTarget Kind = "link-target"
-	HardLink   Kind = "hard-link" // a name is not linked with its first name, or is linked with another file
-	Xattrs     Kind = "xattrs"
-	Unreadable Kind = "unreadable"
+	Content    DifferenceKind = "content"
+	Missing    DifferenceKind = "missing"
+	Extra      DifferenceKind = "extra"
+	Type       DifferenceKind = "type"
+	Size       DifferenceKind = "size"
+	Mode       DifferenceKind = "mode"
+	Owner      DifferenceKind = "owner"
+	Mtime      DifferenceKind = "mtime"
+	LinkTarget DifferenceKind = "link-target"
+	HardLink   DifferenceKind = "hard-link" // a name is not linked with its first name, or is linked with another file
+	Xattrs     DifferenceKind = "xattrs"
+	Unreadable DifferenceKind = "unreadable"
 )
 
 // Difference is one way in which a tree differs from its manifest, or a file from its
 // line in a list of checksums.
 type Difference struct {
-	Path   string  `json:"path"` // below the shard; "." is the shard itself
-	Kind   Kind    `json:"kind"`
-	Detail string  `json:"detail,omitempty"` // the value found and the value published, or the error
-	Ranges []Range `json:"ranges,omitempty"` // the bytes that differ or cannot be read, if known
-	Side   Side    `json:"side,omitempty"`   // set only if the source was compared too
+	Path   string         `json:"path"` // below the shard; "." is the shard itself
+	Kind   DifferenceKind `json:"kind"`
+	Detail string         `json:"detail,omitempty"` // the value found and the value published, or the error
+	Ranges []ByteRange    `json:"ranges,omitempty"` // the bytes that differ or cannot be read, if known
+	Side   Side           `json:"side,omitempty"`   // set only if the source was compared too
 }
 
 // Side names the side that differs from the manifest: the SSD or the source.
@@ -39,8 +39,8 @@ const (
 	OnBoth   Side = "both"
 )
 
-// Range is the bytes from From up to To, without To.
-type Range struct {
+// ByteRange is the bytes from From up to To, without To.
+type ByteRange struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to"`
 }

@@ -71,7 +71,7 @@ type SideJoiner struct {
 // differencePlace is an entry, and the property that differs.
 type differencePlace struct {
 	path string
-	kind Kind
+	kind DifferenceKind
 }
 
 // NewSideJoiner marks the differences in a list as those of the SSD.

@@ -2,13 +2,13 @@
 // with the copier except the thin layers in internal, so that a mistake of the copier
 // cannot hide here.
 //
-//  1. While a shard is copied, Medium reads every block back. It reads from the device
+//  1. While a shard is copied, DeviceReader reads every block back. It reads from the device
 //     and not from the page cache (device.go, small.go).
 //  2. A Writer records the result in two files of the state dir: the manifest, with
 //     every entry and the checksum of every block (manifest.go), and sums.xxh64, for
 //     xxhsum -c (sumswriter.go).
-//  3. ProveTree and CompareTree compare the names and metadata of a tree with a
-//     manifest (compare.go). They read no contents. ProveTree runs before a shard is
+//  3. CompareTreeStrictly and CompareTree compare the names and metadata of a tree with a
+//     manifest (compare.go). They read no contents. CompareTreeStrictly runs before a shard is
 //     published, CompareTree before a shard without users is adopted.
 //  4. Contents reads the whole shard and compares every block, for --verify
 //     (contents.go).

@@ -34,9 +34,9 @@ func documentedBlock(t *testing.T, kind string) (page, block string) {
 func TestDocumentedManifest(t *testing.T) {
 	page, want := documentedBlock(t, "manifest")
 	state := openState(t)
-	w, err := NewWriter(state, &Header{
-		Tool: "v1.2.3", Shard: "shard2", Root: Root{10125729, sys.Time{Sec: 1795567063, Nsec: 683868250}}, Source: "/data/shard2",
-		Origin:  Identity{65024, 10125505, sys.Time{Sec: 1795567063, Nsec: 651618642}},
+	w, err := NewManifestWriter(state, &Header{
+		Tool: "v1.2.3", Shard: "shard2", Root: RootIdentity{10125729, sys.Time{Sec: 1795567063, Nsec: 683868250}}, Source: "/data/shard2",
+		Origin:  SourceIdentity{65024, 10125505, sys.Time{Sec: 1795567063, Nsec: 651618642}},
 		LockDir: "/var/lib/shard_to_ssd", Time: time.Unix(1795567063, 828136354), Files: 2, Entries: 6, Bytes: 4194310,
 	})
 	if err != nil {
@@ -54,7 +54,7 @@ func TestDocumentedManifest(t *testing.T) {
 		{Kind: tree.Dir, Name: "dir", Path: "dir", Depth: 1, Mode: 0o755, Mtime: late},
 		{Kind: tree.HardLink, Name: "b", Path: "dir", Mode: 0o644, Mtime: early, Size: 5, Target: "a"},
 	} {
-		if err := w.Write(&r, 0); err != nil {
+		if err := w.WriteRecord(&r, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -37,7 +37,7 @@ func FuzzManifest(f *testing.F) {
 			if err != nil {
 				return nil, nil, err
 			}
-			if _, err := parseHeader(d); err != nil && !errors.Is(err, ErrManifest) {
+			if _, err := parseHeader(d); err != nil && !errors.Is(err, ErrManifestDamaged) {
 				t.Errorf("header: got error %v, want ErrManifest", err)
 			}
 			for {
@@ -52,7 +52,7 @@ func FuzzManifest(f *testing.F) {
 		}
 		header, records, err := read(text)
 		if err == nil || err.Error() != "EOF" {
-			if !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
+			if !errors.Is(err, ErrManifestDamaged) && !errors.Is(err, ErrManifestVersion) {
 				t.Errorf("got error %v, want ErrManifest or ErrVersion", err)
 			}
 			return
@@ -64,7 +64,7 @@ func FuzzManifest(f *testing.F) {
 		}
 		for i := range records {
 			r := &records[i]
-			if below := r.Below(); r.Kind != tree.Sums && below != "." && tree.ValidPath(below) != nil {
+			if below := r.RelativePath(); r.Kind != tree.Sums && below != "." && tree.CheckPath(below) != nil {
 				t.Errorf("accepted the path %q", below)
 			}
 			if err := enc.Write(r); err != nil {
@@ -86,7 +86,7 @@ func FuzzHeader(f *testing.F) {
 	f.Add("", "\n", "\xff\"\\", "a b\r", uint64(math.MaxUint64), int64(-5), uint32(999_999_999), int64(-1))
 	f.Fuzz(func(t *testing.T, tool, shard, source, lockDir string, number uint64, sec int64, nsec uint32, when int64) {
 		at := sys.Time{Sec: sec, Nsec: nsec % 1_000_000_000}
-		want := Header{Tool: tool, Shard: shard, Root: Root{number, at}, Source: source, Origin: Identity{number / 3, number, at},
+		want := Header{Tool: tool, Shard: shard, Root: RootIdentity{number, at}, Source: source, Origin: SourceIdentity{number / 3, number, at},
 			LockDir: lockDir, Time: time.Unix(0, when).UTC(), Files: sec, Entries: when, Bytes: int64(number)}
 		if size := len(tool) + len(shard) + len(source) + len(lockDir); size > tree.MaxLine/8 {
 			return
@@ -166,17 +166,17 @@ func FuzzDamage(f *testing.F) {
 	f.Add([]byte{3, 2, 1, 0, 67, 9, 10, 72})
 	f.Add([]byte{0, 129, 2, 131, 132})
 	f.Fuzz(func(t *testing.T, order []byte) {
-		kinds := [...]Kind{Content, Unreadable}
-		found, g := map[int64]Kind{}, damage{}
+		kinds := [...]DifferenceKind{Content, Unreadable}
+		found, g := map[int64]DifferenceKind{}, damage{}
 		for _, b := range order {
 			i := int64(b & 127)
 			if _, met := found[i]; met {
 				continue
 			}
 			found[i] = kinds[b>>7]
-			g.addBlock([]Difference{{Kind: found[i], Ranges: []Range{{i * tree.BlockSize, (i + 1) * tree.BlockSize}}}})
+			g.addBlock([]Difference{{Kind: found[i], Ranges: []ByteRange{{i * tree.BlockSize, (i + 1) * tree.BlockSize}}}})
 		}
-		reported, end, last := map[int64]Kind{}, int64(-1), Kind("")
+		reported, end, last := map[int64]DifferenceKind{}, int64(-1), DifferenceKind("")
 		for _, d := range g.differences() {
 			if d.Kind == last {
 				t.Errorf("two differences of kind %s follow each other", last)

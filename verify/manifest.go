@@ -26,20 +26,20 @@ const (
 	SumsName     = "sums.xxh64"
 )
 
-// ErrManifest is in the error of a manifest that is damaged. The shard itself may be
+// ErrManifestDamaged is in the error of a manifest that is damaged. The shard itself may be
 // good.
-var ErrManifest = tree.ErrDamaged
+var ErrManifestDamaged = tree.ErrDamaged
 
-// ErrVersion is in the error of a manifest that a newer program wrote.
-var ErrVersion = tree.ErrVersion
+// ErrManifestVersion is in the error of a manifest that a newer program wrote.
+var ErrManifestVersion = tree.ErrVersion
 
 // Header is the part of a manifest that describes the shard as a whole.
 type Header struct {
-	Tool    string // version of the program that published it
-	Shard   string // its name
-	Root    Root   // binds the manifest to one directory
-	Source  string // path
-	Origin  Identity
+	Tool    string       // version of the program that published it
+	Shard   string       // its name
+	Root    RootIdentity // binds the manifest to one directory
+	Source  string       // path
+	Origin  SourceIdentity
 	LockDir string
 	Time    time.Time // when it was published
 	Files   int64     // regular files, hard-linked ones once
@@ -47,21 +47,21 @@ type Header struct {
 	Bytes   int64     // lengths of the files
 }
 
-// Root distinguishes a directory from one that was made later under the same name. The
+// RootIdentity distinguishes a directory from one that was made later under the same name. The
 // time of birth is needed because ext4 reuses inode numbers.
-type Root struct {
+type RootIdentity struct {
 	Ino   uint64
 	Btime sys.Time // zero where the file system has none
 }
 
-// Identity shows whether a source path still leads to the same shard.
-type Identity struct {
+// SourceIdentity shows whether a source path still leads to the same shard.
+type SourceIdentity struct {
 	Dev, Ino uint64 // Dev is only shown: it changes when NFS is mounted again
 	Mtime    sys.Time
 }
 
-// RootOf returns the Root of a file or directory.
-func RootOf(s *sys.Stat) Root { return Root{s.Ino, s.Btime} }
+// RootIdentityOf returns the Root of a file or directory.
+func RootIdentityOf(s *sys.Stat) RootIdentity { return RootIdentity{s.Ino, s.Btime} }
 
 func (h *Header) encodeFields() []tree.Field {
 	return []tree.Field{
@@ -85,7 +85,7 @@ func parseHeader(d *tree.Decoder) (*Header, error) {
 	var err error
 	fail := func(key string, cause error) {
 		if err == nil && cause != nil {
-			err = fmt.Errorf("%w: header line %q: %w", ErrManifest, key, cause)
+			err = fmt.Errorf("%w: header line %q: %w", ErrManifestDamaged, key, cause)
 		}
 	}
 	text := func(key string, into *string) {
@@ -113,10 +113,10 @@ func parseHeader(d *tree.Decoder) (*Header, error) {
 	return h, err
 }
 
-// Writer writes a manifest and, beside it, the checksums for xxhsum. Both files are
+// ManifestWriter writes a manifest and, beside it, the checksums for xxhsum. Both files are
 // written under temporary names and must be synced by the caller before Commit renames
 // them: in the state dir a manifest is durable, or it is not there.
-type Writer struct {
+type ManifestWriter struct {
 	state *sys.File
 	files [2]*sys.File
 	enc   *tree.Encoder
@@ -128,9 +128,9 @@ var fileNames = [2]string{SumsName, ManifestName}
 
 const newSuffix = ".new"
 
-// NewWriter starts a manifest in the state dir. Close the Writer.
-func NewWriter(state *sys.File, h *Header) (*Writer, error) {
-	w := &Writer{state: state}
+// NewManifestWriter starts a manifest in the state dir. Close the Writer.
+func NewManifestWriter(state *sys.File, h *Header) (*ManifestWriter, error) {
+	w := &ManifestWriter{state: state}
 	if err := w.createFiles(); err != nil {
 		_ = w.Close() // the first error says more
 		return nil, err
@@ -145,9 +145,9 @@ func NewWriter(state *sys.File, h *Header) (*Writer, error) {
 	return w, nil
 }
 
-func (w *Writer) createFiles() (err error) {
+func (w *ManifestWriter) createFiles() (err error) {
 	for i, name := range fileNames {
-		if err := w.state.UnlinkIfThere(name + newSuffix); err != nil {
+		if err := w.state.UnlinkIfExists(name + newSuffix); err != nil {
 			return err
 		}
 		w.files[i], err = w.state.OpenAt(name+newSuffix, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
@@ -158,11 +158,11 @@ func (w *Writer) createFiles() (err error) {
 	return nil
 }
 
-// Write adds an entry. For a regular file whole is its XXH64. If the file has several
+// WriteRecord adds an entry. For a regular file whole is its XXH64. If the file has several
 // blocks, their checksums follow with WriteSums.
-func (w *Writer) Write(r *tree.Record, whole uint64) error {
+func (w *ManifestWriter) WriteRecord(r *tree.Record, whole uint64) error {
 	if r.Kind == tree.Regular {
-		if err := w.sums.writeLine(r.Below(), whole); err != nil {
+		if err := w.sums.writeLine(r.RelativePath(), whole); err != nil {
 			return err
 		}
 	}
@@ -171,12 +171,12 @@ func (w *Writer) Write(r *tree.Record, whole uint64) error {
 
 // WriteRegular adds a regular file whose XXH64 is whole. If the file has several blocks,
 // it adds their checksums, too: sums returns those of n blocks from the block first on.
-func (w *Writer) WriteRegular(r *tree.Record, whole uint64, sums func(first, n int64) ([]uint64, error)) error {
+func (w *ManifestWriter) WriteRegular(r *tree.Record, whole uint64, sums func(first, n int64) ([]uint64, error)) error {
 	r.Sum = whole
-	if err := w.Write(r, whole); err != nil {
+	if err := w.WriteRecord(r, whole); err != nil {
 		return err
 	}
-	blocks := tree.Blocks(r.Size)
+	blocks := tree.BlockCount(r.Size)
 	if blocks < 2 {
 		return nil
 	}
@@ -193,33 +193,33 @@ func (w *Writer) WriteRegular(r *tree.Record, whole uint64, sums func(first, n i
 }
 
 // WriteSums adds the checksums of up to tree.SumsPerLine blocks of the last file.
-func (w *Writer) WriteSums(sums []uint64) error {
+func (w *ManifestWriter) WriteSums(sums []uint64) error {
 	return w.enc.Write(&tree.Record{Kind: tree.Sums, Sums: sums})
 }
 
 // Finish writes the trailer and everything that is buffered. The caller must sync Files
 // before Commit.
-func (w *Writer) Finish() error {
+func (w *ManifestWriter) Finish() error {
 	if err := w.sums.flush(); err != nil {
 		return err
 	}
 	return w.enc.Close()
 }
 
-// Files returns the open files, for the caller to sync.
-func (w *Writer) Files() []*sys.File { return w.files[:] }
+// OpenFiles returns the open files, for the caller to sync.
+func (w *ManifestWriter) OpenFiles() []*sys.File { return w.files[:] }
 
-// DropUncommitted deletes the files of a Writer that did not reach Commit.
-func DropUncommitted(state *sys.File) error {
+// DropUncommittedManifest deletes the files of a Writer that did not reach Commit.
+func DropUncommittedManifest(state *sys.File) error {
 	var err error
 	for _, name := range fileNames {
-		err = errs.Join(err, state.UnlinkIfThere(name+newSuffix))
+		err = errs.Join(err, state.UnlinkIfExists(name+newSuffix))
 	}
 	return err
 }
 
 // Commit gives the synced files their names. The caller must sync the state dir after it.
-func (w *Writer) Commit() error {
+func (w *ManifestWriter) Commit() error {
 	for _, name := range fileNames {
 		if err := w.state.RenameAt(name+newSuffix, w.state, name, sys.Replace); err != nil {
 			return err
@@ -230,12 +230,12 @@ func (w *Writer) Commit() error {
 
 // Close closes the files and drops their synced pages from the page cache. A second call
 // does nothing.
-func (w *Writer) Close() (err error) {
+func (w *ManifestWriter) Close() (err error) {
 	for i, f := range w.files {
 		if f == nil {
 			continue
 		}
-		_ = f.Forget(0, 0) // costs memory only
+		_ = f.DropCached(0, 0) // costs memory only
 		if closed := f.Close(); err == nil {
 			err = closed
 		}
@@ -257,8 +257,8 @@ func OpenManifest(state *sys.File) (*Manifest, error) {
 	return openManifest(state, ManifestName)
 }
 
-// OpenNewManifest opens a manifest that is not committed yet.
-func OpenNewManifest(state *sys.File) (*Manifest, error) {
+// OpenUncommittedManifest opens a manifest that is not committed yet.
+func OpenUncommittedManifest(state *sys.File) (*Manifest, error) {
 	return openManifest(state, ManifestName+newSuffix)
 }
 
@@ -299,17 +299,17 @@ func (m *Manifest) wrapError(err error) error {
 // stays cached: that happens again and again.
 func (m *Manifest) Close() error {
 	if m.readToEnd {
-		_ = m.file.Forget(0, 0) // costs memory only
+		_ = m.file.DropCached(0, 0) // costs memory only
 	}
 	return m.file.Close()
 }
 
 // BoundTo reports whether the manifest was written for this very file or directory, and
 // not for an earlier one of the same name.
-func (m *Manifest) BoundTo(s *sys.Stat) bool { return m.Root == RootOf(s) }
+func (m *Manifest) BoundTo(s *sys.Stat) bool { return m.Root == RootIdentityOf(s) }
 
-// First returns the first record, which is that of the shard itself.
-func (m *Manifest) First() (*tree.Record, error) {
+// FirstRecord returns the first record, which is that of the shard itself.
+func (m *Manifest) FirstRecord() (*tree.Record, error) {
 	d, err := m.newDecoder()
 	if err != nil {
 		return nil, m.wrapError(err)
@@ -321,18 +321,16 @@ func (m *Manifest) First() (*tree.Record, error) {
 	return r, nil
 }
 
-// Check reads the whole manifest. It returns an error that is ErrManifest or ErrVersion
-// if the manifest is not valid. Only the records of a valid manifest can be trusted.
-func (m *Manifest) Check() error { return m.CheckUntil(context.Background()) }
-
-// CheckUntil is Check, except that it stops when ctx ends, with the cause of ctx.
-func (m *Manifest) CheckUntil(ctx context.Context) error {
-	return m.Each(func(*tree.Record) error { return context.Cause(ctx) })
+// Check reads the whole manifest. It returns ErrManifestDamaged or ErrManifestVersion if
+// the manifest is not valid, and the cause of ctx if that ends first. Only the records of a
+// valid manifest can be trusted.
+func (m *Manifest) Check(ctx context.Context) error {
+	return m.EachRecord(func(*tree.Record) error { return context.Cause(ctx) })
 }
 
-// Each calls f for every record; the record is valid until f returns. It stops at the
+// EachRecord calls f for every record; the record is valid until f returns. It stops at the
 // first error of f and returns it. The manifest must have been checked.
-func (m *Manifest) Each(f func(*tree.Record) error) error {
+func (m *Manifest) EachRecord(f func(*tree.Record) error) error {
 	d, err := m.newDecoder()
 	if err != nil {
 		return m.wrapError(err)
@@ -353,8 +351,8 @@ func (m *Manifest) Each(f func(*tree.Record) error) error {
 }
 
 // CheckManifest reads the manifest of a state dir, whatever it is bound to, and returns
-// ErrManifest or ErrVersion if it cannot be used. No manifest is no error.
-func CheckManifest(state *sys.File) error {
+// ErrManifestDamaged or ErrManifestVersion if it cannot be used. No manifest is no error.
+func CheckManifest(ctx context.Context, state *sys.File) error {
 	m, err := OpenManifest(state)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -363,5 +361,5 @@ func CheckManifest(state *sys.File) error {
 		return err
 	}
 	defer m.Close()
-	return m.Check()
+	return m.Check(ctx)
 }

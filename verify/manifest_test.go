@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,8 +20,8 @@ import (
 )
 
 var testHeader = Header{
-	Tool: "v1 \"quoted\"", Shard: "sh\xff\nard", Root: Root{7, sys.Time{Sec: -5, Nsec: 9}}, Source: "/a b/\\\n",
-	Origin:  Identity{1 << 60, 2, sys.Time{Sec: 1 << 33, Nsec: 999_999_999}},
+	Tool: "v1 \"quoted\"", Shard: "sh\xff\nard", Root: RootIdentity{7, sys.Time{Sec: -5, Nsec: 9}}, Source: "/a b/\\\n",
+	Origin:  SourceIdentity{1 << 60, 2, sys.Time{Sec: 1 << 33, Nsec: 999_999_999}},
 	LockDir: "/var/lib/\x01", Time: time.Unix(1_700_000_000, 123).UTC(), Files: 3, Entries: 9, Bytes: 1 << 50,
 }
 
@@ -73,7 +74,7 @@ func hostileEntries() []tree.Record {
 
 func writeManifest(t testing.TB, state *sys.File, records []tree.Record) {
 	t.Helper()
-	w, err := NewWriter(state, &testHeader)
+	w, err := NewManifestWriter(state, &testHeader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func writeManifest(t testing.TB, state *sys.File, records []tree.Record) {
 		if r := &records[i]; r.Kind == tree.Sums {
 			err = errors.Join(err, w.WriteSums(r.Sums))
 		} else {
-			err = errors.Join(err, w.Write(r, r.Sum))
+			err = errors.Join(err, w.WriteRecord(r, r.Sum))
 		}
 	}
 	if err := errors.Join(err, w.Finish(), w.Close(), w.Commit()); err != nil {
@@ -103,7 +104,7 @@ func TestManifestRoundTrip(t *testing.T) {
 		t.Errorf("got header\n%+v, want\n%+v", m.Header, testHeader)
 	}
 	i := 0
-	err = m.Each(func(r *tree.Record) error {
+	err = m.EachRecord(func(r *tree.Record) error {
 		got := *r
 		got.Sums = slices.Clone(r.Sums)
 		if i >= len(want) || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want[i]) {
@@ -115,7 +116,7 @@ func TestManifestRoundTrip(t *testing.T) {
 	if err != nil || i != len(want) {
 		t.Errorf("got %d records, %v, want %d", i, err, len(want))
 	}
-	if err := m.Check(); err != nil {
+	if err := m.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 	stat, err := state.StatAt(ManifestName)
@@ -130,7 +131,7 @@ func TestManifestRoundTrip(t *testing.T) {
 func TestManifestIsCommitted(t *testing.T) {
 	state := openState(t)
 	for range 2 {
-		w, err := NewWriter(state, &testHeader)
+		w, err := NewManifestWriter(state, &testHeader)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +141,7 @@ func TestManifestIsCommitted(t *testing.T) {
 		if _, err := OpenManifest(state); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("not committed: got error %v, want %v", err, fs.ErrNotExist)
 		}
-		m, err := OpenNewManifest(state)
+		m, err := OpenUncommittedManifest(state)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +155,7 @@ func checkManifest(state *sys.File) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(m.Check(), m.Close())
+	return errors.Join(m.Check(context.Background()), m.Close())
 }
 
 func putManifest(t testing.TB, state *sys.File, text []byte) {
@@ -200,7 +201,7 @@ func TestEveryFlippedBitOfAManifestIsFound(t *testing.T) {
 			if _, err := f.WriteAt([]byte{text[i] ^ 1<<bit}, int64(i)); err != nil {
 				t.Fatal(err)
 			}
-			if err := checkManifest(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
+			if err := checkManifest(state); !errors.Is(err, ErrManifestDamaged) && !errors.Is(err, ErrManifestVersion) {
 				t.Errorf("bit %d of byte %d (%q) flipped: got error %v", bit, i, text[i], err)
 			}
 		}
@@ -215,12 +216,12 @@ func TestEveryTruncatedManifestIsFound(t *testing.T) {
 	text := smallManifest(t, state)
 	for n := range text {
 		putManifest(t, state, text[:n])
-		if err := checkManifest(state); !errors.Is(err, ErrManifest) && !errors.Is(err, ErrVersion) {
+		if err := checkManifest(state); !errors.Is(err, ErrManifestDamaged) && !errors.Is(err, ErrManifestVersion) {
 			t.Errorf("cut at byte %d of %d: got error %v", n, len(text), err)
 		}
 	}
 	putManifest(t, state, append(bytes.Clone(text), '\n'))
-	if err := checkManifest(state); !errors.Is(err, ErrManifest) {
+	if err := checkManifest(state); !errors.Is(err, ErrManifestDamaged) {
 		t.Errorf("with one more line: got error %v", err)
 	}
 	for _, name := range []string{ManifestName, SumsName} {
@@ -333,8 +334,8 @@ func TestHostileManifests(t *testing.T) {
 		"nothing at all":           {},
 	} {
 		putManifest(t, state, forgeManifest(lines...))
-		if err := checkManifest(state); !errors.Is(err, ErrManifest) {
-			t.Errorf("%s: got error %v, want %v", name, err, ErrManifest)
+		if err := checkManifest(state); !errors.Is(err, ErrManifestDamaged) {
+			t.Errorf("%s: got error %v, want %v", name, err, ErrManifestDamaged)
 		}
 	}
 }
@@ -346,16 +347,16 @@ func TestHostileHeaders(t *testing.T) {
 		name, old, new string
 		want           error
 	}{
-		{"another version", "manifest 1\n", "manifest 2\n", ErrVersion},
-		{"no version", "manifest 1\n", "manifest \n", ErrVersion},
-		{"endless version", "manifest 1\n", "manifest " + strings.Repeat("1", 60_000) + "\n", ErrVersion},
-		{"a plan", "shard_to_ssd manifest", "shard_to_ssd plan", ErrManifest},
-		{"block size", "blocksize 4194304", "blocksize 4096", ErrManifest},
-		{"name not quoted", `tool "v1`, `tool v1`, ErrManifest},
-		{"root is no number", "root 7", "root seven", ErrManifest},
-		{"time", "published 2", "published x", ErrManifest},
-		{"totals missing", "totals ", "total ", ErrManifest},
-		{"endless header", "totals ", strings.Repeat("more and more\n", 100) + "totals ", ErrManifest},
+		{"another version", "manifest 1\n", "manifest 2\n", ErrManifestVersion},
+		{"no version", "manifest 1\n", "manifest \n", ErrManifestVersion},
+		{"endless version", "manifest 1\n", "manifest " + strings.Repeat("1", 60_000) + "\n", ErrManifestVersion},
+		{"a plan", "shard_to_ssd manifest", "shard_to_ssd plan", ErrManifestDamaged},
+		{"block size", "blocksize 4194304", "blocksize 4096", ErrManifestDamaged},
+		{"name not quoted", `tool "v1`, `tool v1`, ErrManifestDamaged},
+		{"root is no number", "root 7", "root seven", ErrManifestDamaged},
+		{"time", "published 2", "published x", ErrManifestDamaged},
+		{"totals missing", "totals ", "total ", ErrManifestDamaged},
+		{"endless header", "totals ", strings.Repeat("more and more\n", 100) + "totals ", ErrManifestDamaged},
 	} {
 		changed := strings.Replace(text, c.old, c.new, 1)
 		if changed == text {
@@ -387,8 +388,8 @@ func TestEndlessLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if err := checkManifest(state); !errors.Is(err, ErrManifest) {
-			t.Errorf("%s: got error %v, want %v", name, err, ErrManifest)
+		if err := checkManifest(state); !errors.Is(err, ErrManifestDamaged) {
+			t.Errorf("%s: got error %v, want %v", name, err, ErrManifestDamaged)
 		}
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("%s: the check took %s, want at most 5 s", name, took)

@@ -13,7 +13,7 @@ import (
 
 // SumSmall reads files of at most a block in dir, with the worker's buffer, and fills in
 // their checksums or errors. It reads many of them at once where the kernel can do that.
-func (m *Medium) SumSmall(ctx context.Context, dir *sys.File, files []tree.FileSum, w *pool.Worker) {
+func (m *DeviceReader) SumSmall(ctx context.Context, dir *sys.File, files []tree.FileSum, w *pool.Worker) {
 	for len(files) > 0 {
 		if ctx.Err() != nil {
 			for i := range files {
@@ -26,7 +26,7 @@ func (m *Medium) SumSmall(ctx context.Context, dir *sys.File, files []tree.FileS
 }
 
 // sumNext is SumSmall for the first n files, as many as can be read at once.
-func (m *Medium) sumNext(dir *sys.File, files []tree.FileSum, w *pool.Worker) (n int) {
+func (m *DeviceReader) sumNext(dir *sys.File, files []tree.FileSum, w *pool.Worker) (n int) {
 	if n = m.countFitting(files, w); n == 1 {
 		m.sumOne(dir, &files[0], w.Buf)
 	} else {
@@ -37,8 +37,8 @@ func (m *Medium) sumNext(dir *sys.File, files []tree.FileSum, w *pool.Worker) (n
 
 // countFitting returns how many of the files are read at once: those that fit together
 // into the buffer.
-func (m *Medium) countFitting(files []tree.FileSum, w *pool.Worker) int {
-	if m.Pace != nil {
+func (m *DeviceReader) countFitting(files []tree.FileSum, w *pool.Worker) int {
+	if m.RateLimit != nil {
 		return 1
 	}
 	n, used, most := 0, int64(0), min(len(files), w.Batch().Size())
@@ -52,7 +52,7 @@ func (m *Medium) countFitting(files []tree.FileSum, w *pool.Worker) int {
 }
 
 // sumOne opens, reads and closes one file.
-func (m *Medium) sumOne(dir *sys.File, file *tree.FileSum, buf []byte) {
+func (m *DeviceReader) sumOne(dir *sys.File, file *tree.FileSum, buf []byte) {
 	f, err := m.Open(dir, file.Name, file.Size)
 	if err != nil {
 		file.Err = err
@@ -71,9 +71,9 @@ func (f *File) closeInto(file *tree.FileSum) {
 
 // sumBatch opens the files, reads them at once, and closes them. Files for which that
 // does not work are read one by one.
-func (m *Medium) sumBatch(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
+func (m *DeviceReader) sumBatch(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
 	opened := m.openBatch(dir, files)
-	var reads []sys.Read
+	var reads []sys.BatchRead
 	var owners []int // for each read, the index of its file
 	used := int64(0)
 	for i, f := range opened {
@@ -81,7 +81,7 @@ func (m *Medium) sumBatch(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
 			continue
 		}
 		end := used + alignUp(f.size)
-		reads, owners = append(reads, sys.Read{File: f.file, Buf: w.Buf[used:end:end]}), append(owners, i)
+		reads, owners = append(reads, sys.BatchRead{File: f.file, Buf: w.Buf[used:end:end]}), append(owners, i)
 		used = end
 	}
 	if err := w.Batch().Read(reads); err != nil {
@@ -104,7 +104,7 @@ func (m *Medium) sumBatch(dir *sys.File, files []tree.FileSum, w *pool.Worker) {
 }
 
 // openBatch opens the files. A file that cannot be opened is nil and has its error.
-func (m *Medium) openBatch(dir *sys.File, files []tree.FileSum) []*File {
+func (m *DeviceReader) openBatch(dir *sys.File, files []tree.FileSum) []*File {
 	opened := make([]*File, len(files))
 	for i := range files {
 		f, err := m.Open(dir, files[i].Name, files[i].Size)
@@ -119,7 +119,7 @@ func (m *Medium) openBatch(dir *sys.File, files []tree.FileSum) []*File {
 
 // takeRead takes the result of a batch read. It reports whether the file has a checksum
 // that counts: it was read past the page cache, to its end.
-func (f *File) takeRead(file *tree.FileSum, r sys.Read) (done bool) {
+func (f *File) takeRead(file *tree.FileSum, r sys.BatchRead) (done bool) {
 	if r.Err != nil {
 		file.Err = r.Err
 		return false
@@ -133,9 +133,9 @@ func (f *File) takeRead(file *tree.FileSum, r sys.Read) (done bool) {
 
 // finishFile closes a file of a batch. If the batch did not read it past the page cache,
 // or could not open it because there were too many open files, it reads it first.
-func (m *Medium) finishFile(dir *sys.File, file *tree.FileSum, f *File, done bool, buf []byte) {
+func (m *DeviceReader) finishFile(dir *sys.File, file *tree.FileSum, f *File, done bool, buf []byte) {
 	if f == nil {
-		if sys.Is(file.Err, unix.EMFILE, unix.ENFILE) {
+		if sys.IsErrno(file.Err, unix.EMFILE, unix.ENFILE) {
 			m.sumOne(dir, file, buf)
 		}
 		return
@@ -149,10 +149,10 @@ func (m *Medium) finishFile(dir *sys.File, file *tree.FileSum, f *File, done boo
 // dropWritten drops the pages that writing left in the page cache, if the file is in a
 // stage.
 func (f *File) dropWritten() error {
-	if f.size == 0 || !f.medium.Own {
+	if f.size == 0 || !f.device.Exclusive {
 		return nil
 	}
-	return f.file.Forget(0, 0)
+	return f.file.DropCached(0, 0)
 }
 
 // isBatchable reports whether the file can be read in a batch. A file whose pages other
@@ -161,10 +161,10 @@ func (f *File) isBatchable() bool {
 	if !f.file.Direct.Load() || f.size == 0 {
 		return false
 	}
-	if f.medium.Own {
+	if f.device.Exclusive {
 		return true
 	}
-	cached, err := f.file.Cached(0, f.size)
+	cached, err := f.file.CachedBytes(0, f.size)
 	return err == nil && cached == 0
 }
 
@@ -172,11 +172,11 @@ func (f *File) isBatchable() bool {
 // pages are there now. If other processes read the file as well, and the page cache had
 // none of its pages before, the pages that this read brought are dropped and counted.
 func (f *File) wasReadDirect() bool {
-	if !f.medium.Own {
-		before, through, err := f.file.LeaveAsBefore(0, f.size, 0)
+	if !f.device.Exclusive {
+		before, through, err := f.file.DropAddedPages(0, f.size, 0)
 		f.through.Add(min(through, f.size))
 		return err == nil && before == 0
 	}
-	cached, err := f.file.Cached(0, f.size)
-	return err == nil && (cached == 0 || f.medium.memory)
+	cached, err := f.file.CachedBytes(0, f.size)
+	return err == nil && (cached == 0 || f.device.memory)
 }

@@ -35,7 +35,7 @@ func TestSumSmall(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer workers.Close()
-			medium := Medium{Own: true}
+			device := DeviceReader{Exclusive: true}
 			err = workers.Run(t.Context(), func(_ context.Context, emit func(pool.Task) error) error {
 				return emit(func(ctx context.Context, w *pool.Worker) error {
 					for range sys.BatchAfter { // the first files of a pool are read one by one
@@ -44,7 +44,7 @@ func TestSumSmall(t *testing.T) {
 					if w.Batch() == nil {
 						t.Error("got no batch, so files are read one by one")
 					}
-					medium.SumSmall(ctx, d, files, w)
+					device.SumSmall(ctx, d, files, w)
 					return nil
 				})
 			})
@@ -57,7 +57,7 @@ func TestSumSmall(t *testing.T) {
 					t.Errorf("%s of %d bytes: got %x, %v, want %x, %v", f.Name, f.Size, f.Sum, f.Err, w.sum, w.err)
 				}
 			}
-			if mode := medium.Mode(); (mode == FromCache) != (fs.Name == "tmpfs") {
+			if mode := device.WeakestMode(); (mode == FromCache) != (fs.Name == "tmpfs") {
 				t.Errorf("got mode %q", mode)
 			}
 			if fs.Name != "tmpfs" {
@@ -116,7 +116,7 @@ func noneCached(t *testing.T, d *sys.File, files []tree.FileSum) {
 		if err != nil {
 			continue
 		}
-		cached, err := f.Cached(0, file.Size)
+		cached, err := f.CachedBytes(0, file.Size)
 		if f.Close(); cached != 0 || err != nil {
 			t.Errorf("%s: got %d bytes in the page cache, %v, want none", file.Name, cached, err)
 		}
@@ -129,7 +129,7 @@ func TestSumSmallStopsWithContext(t *testing.T) {
 	cause := errors.New("stopped by the test")
 	cancel(cause)
 	files := []tree.FileSum{{Name: "a"}, {Name: "b"}}
-	(&Medium{}).SumSmall(ctx, nil, files, nil)
+	(&DeviceReader{}).SumSmall(ctx, nil, files, nil)
 	for _, f := range files {
 		if !errors.Is(f.Err, cause) {
 			t.Errorf("%s: got error %v, want %v", f.Name, f.Err, cause)

@@ -15,12 +15,12 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// List compares the files of a directory with a list of checksums. It does not follow
+// SumsList compares the files of a directory with a list of checksums. It does not follow
 // symbolic links: a listed name that is a link, or leads through one, is a difference.
-type List struct {
-	Dir    *sys.File // the directory that the names are below
-	Report func(Difference)
-	Bad    func(BadLine) // called for each line that cannot be used
+type SumsList struct {
+	Dir       *sys.File // the directory that the names are below
+	Report    func(Difference)
+	OnBadLine func(BadLine) // called for each line that cannot be used
 
 	Lines int64 // good lines
 	Files int64 // regular files of those that exist
@@ -32,10 +32,10 @@ type List struct {
 	openErr error
 }
 
-// Plan reads the list to its end, and counts lines, files and bytes. It reads no contents
+// CountListed reads the list to its end, and counts lines, files and bytes. It reads no contents
 // and reports nothing.
-func (l *List) Plan(ctx context.Context, lines *SumsReader) error {
-	quiet := &List{Dir: l.Dir, Report: func(Difference) {}, Bad: func(BadLine) {}}
+func (l *SumsList) CountListed(ctx context.Context, lines *SumsReader) error {
+	quiet := &SumsList{Dir: l.Dir, Report: func(Difference) {}, OnBadLine: func(BadLine) {}}
 	defer quiet.closeDirectory()
 	err := quiet.eachFile(ctx, lines, func(*sys.File, *tree.Record) error { return nil })
 	l.Lines, l.Files, l.Bytes = quiet.Lines, quiet.Files, quiet.Bytes
@@ -44,10 +44,10 @@ func (l *List) Plan(ctx context.Context, lines *SumsReader) error {
 
 // compareFiles compares every listed file. The workers read several small files, and
 // several blocks of a large file, at once.
-func (l *List) compareFiles(ctx context.Context, lines *SumsReader, r contentsReader) error {
-	c := newContentsComparer(Shard{In: l.Dir}, r, l.Report)
+func (l *SumsList) compareFiles(ctx context.Context, lines *SumsReader, r contentsReader) error {
+	c := newContentsComparer(Shard{Parent: l.Dir}, r, l.Report)
 	given := *l
-	*l = List{Dir: l.Dir, Report: c.reportDifference, Bad: l.Bad, covered: inodeSet{}}
+	*l = SumsList{Dir: l.Dir, Report: c.reportDifference, OnBadLine: l.OnBadLine, covered: inodeSet{}}
 	defer func() { l.Report = given.Report }()
 	defer l.closeDirectory()
 	defer c.closeLargeFiles()
@@ -63,7 +63,7 @@ func (l *List) compareFiles(ctx context.Context, lines *SumsReader, r contentsRe
 
 // eachFile calls f for every listed file that exists, with its directory and a record of
 // the file as found, except that the checksum is the listed one.
-func (l *List) eachFile(ctx context.Context, lines *SumsReader, f func(d *sys.File, r *tree.Record) error) error {
+func (l *SumsList) eachFile(ctx context.Context, lines *SumsReader, f func(d *sys.File, r *tree.Record) error) error {
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -74,7 +74,7 @@ func (l *List) eachFile(ctx context.Context, lines *SumsReader, f func(d *sys.Fi
 		case err == io.EOF:
 			return nil
 		case errors.As(err, &bad):
-			l.Bad(*bad)
+			l.OnBadLine(*bad)
 			continue
 		case err != nil:
 			return err
@@ -94,15 +94,15 @@ func (l *List) eachFile(ctx context.Context, lines *SumsReader, f func(d *sys.Fi
 }
 
 // findFile returns the file of a line, or nil after it has reported the reason.
-func (l *List) findFile(line SumLine) (*tree.Record, error) {
+func (l *SumsList) findFile(line SumLine) (*tree.Record, error) {
 	path, name := splitPath(line.Path)
 	s, err := l.statFile(path, name)
 	switch {
-	case sys.Is(err, unix.ENOENT, unix.ENAMETOOLONG):
+	case sys.IsErrno(err, unix.ENOENT, unix.ENAMETOOLONG):
 		l.Report(Difference{Path: line.Path, Kind: Missing})
-	case sys.Is(err, unix.ENOTDIR, unix.ELOOP):
+	case sys.IsErrno(err, unix.ENOTDIR, unix.ELOOP):
 		l.Report(Difference{Path: line.Path, Kind: Type, Detail: fmt.Sprintf("%q is, or leads through, something other than a directory", path)})
-	case Ours(err):
+	case IsProcessError(err):
 		return nil, err
 	case err != nil:
 		l.Report(Difference{Path: line.Path, Kind: Unreadable, Detail: err.Error()})
@@ -111,13 +111,13 @@ func (l *List) findFile(line SumLine) (*tree.Record, error) {
 	default:
 		l.Files++
 		l.Bytes += s.Size
-		l.Cover(&s)
+		l.MarkListed(&s)
 		return &tree.Record{Kind: tree.Regular, Path: path, Name: name, Size: s.Size, Sum: line.Sum}, nil
 	}
 	return nil, nil
 }
 
-func (l *List) statFile(path, name string) (sys.Stat, error) {
+func (l *SumsList) statFile(path, name string) (sys.Stat, error) {
 	if err := l.openDirectory(path); err != nil {
 		return sys.Stat{}, err
 	}
@@ -126,7 +126,7 @@ func (l *List) statFile(path, name string) (sys.Stat, error) {
 
 // openDirectory opens the directory of a line. Mostly it is that of the line before, and
 // open already.
-func (l *List) openDirectory(path string) error {
+func (l *SumsList) openDirectory(path string) error {
 	if l.path == path && (l.open != nil || l.openErr != nil) {
 		return l.openErr
 	}
@@ -136,15 +136,15 @@ func (l *List) openDirectory(path string) error {
 	return l.openErr
 }
 
-func (l *List) closeDirectory() {
+func (l *SumsList) closeDirectory() {
 	if l.open != nil {
 		l.open.Close()
 	}
 	l.open, l.openErr = nil, nil
 }
 
-// Cover makes a file count as listed, so that Unlisted does not count it.
-func (l *List) Cover(s *sys.Stat) {
+// MarkListed makes a file count as listed, so that Unlisted does not count it.
+func (l *SumsList) MarkListed(s *sys.Stat) {
 	if l.covered != nil {
 		l.covered.add(s)
 	}
@@ -155,18 +155,18 @@ func (c *contentsComparer) addListedFile(d *sys.File, r *tree.Record) error {
 	switch {
 	case r.Size == 0:
 		if r.Sum != xxhash.Sum64(nil) {
-			c.reportDifference(Difference{Path: r.Below(), Kind: Content, Detail: "found " + humanize.Count(r.Size, "byte")})
+			c.reportDifference(Difference{Path: r.RelativePath(), Kind: Content, Detail: "found " + humanize.Count(r.Size, "byte")})
 		}
 		c.progress.FileDone()
 		return nil
-	case tree.Blocks(r.Size) == 1:
+	case tree.BlockCount(r.Size) == 1:
 		return c.addFile(d, r.Path, r.Name, r)
 	}
 	if err := c.openLargeFile(d, r.Name, r); err != nil || c.large == nil {
 		return err
 	}
 	f, want := c.large, r.Sum
-	for i := range tree.Blocks(r.Size) {
+	for i := range tree.BlockCount(r.Size) {
 		err := c.emit(func(ctx context.Context, w *pool.Worker) error { return c.sumLargeBlock(ctx, f, i, want, w) })
 		if err != nil {
 			return err
@@ -199,9 +199,9 @@ func (c *contentsComparer) sumLargeBlock(ctx context.Context, f *largeFile, i in
 	return c.finishLargeFile(f, &want)
 }
 
-// Unlisted counts the regular files below the directory that are not in the list under
+// CountUnlisted counts the regular files below the directory that are not in the list under
 // any of their names.
-func (l *List) Unlisted(ctx context.Context) (count int64, err error) {
+func (l *SumsList) CountUnlisted(ctx context.Context) (count int64, err error) {
 	scratch := make([]byte, 64<<10)
 	for left := []string{""}; len(left) > 0; {
 		if ctx.Err() != nil {
@@ -218,13 +218,13 @@ func (l *List) Unlisted(ctx context.Context) (count int64, err error) {
 }
 
 // countUnlistedIn counts the files of one directory and returns its directories.
-func (l *List) countUnlistedIn(path string, scratch []byte) (below []string, count int64, err error) {
+func (l *SumsList) countUnlistedIn(path string, scratch []byte) (below []string, count int64, err error) {
 	d, err := l.Dir.OpenBelow(path)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer d.Close()
-	names, err := d.Names(scratch)
+	names, err := d.ListNames(scratch)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -234,7 +234,7 @@ func (l *List) countUnlistedIn(path string, scratch []byte) (below []string, cou
 		case err != nil:
 			return nil, 0, err
 		case s.IsDir():
-			below = append(below, tree.Join(path, name))
+			below = append(below, tree.JoinPath(path, name))
 		case s.IsRegular() && !l.covered.has(&s):
 			count++
 			if s.Nlink > 1 {

@@ -20,11 +20,11 @@ type SumLine struct {
 
 // BadLine is a line that cannot be used, and the reason.
 type BadLine struct {
-	Line int64  `json:"line"` // from 1
-	Why  string `json:"why"`
+	Line   int64  `json:"line"` // from 1
+	Reason string `json:"why"`
 }
 
-func (b *BadLine) Error() string { return fmt.Sprintf("line %d: %s", b.Line, b.Why) }
+func (b *BadLine) Error() string { return fmt.Sprintf("line %d: %s", b.Line, b.Reason) }
 
 // SumsReader reads a list of checksums line by line: the output of xxhsum for XXH64, or
 // sums.xxh64. These forms are known:
@@ -214,5 +214,5 @@ func cleanName(name string) (string, error) {
 		}
 	}
 	path := strings.Join(parts, "/")
-	return path, tree.ValidPath(path)
+	return path, tree.CheckPath(path)
 }

@@ -108,7 +108,7 @@ func TestSumLines(t *testing.T) {
 		if c.path != "" && (len(good) != 3 || good[1].Path != c.path || good[1].Sum != 0x26c7827d889f6da3) {
 			t.Errorf("%q: got good lines %+v and bad lines %+v, want path %q", c.text, good, bad, c.path)
 		}
-		if c.path == "" && (len(bad) != 1 || bad[0].Line != 2 || !strings.Contains(bad[0].Why, c.why)) {
+		if c.path == "" && (len(bad) != 1 || bad[0].Line != 2 || !strings.Contains(bad[0].Reason, c.why)) {
 			t.Errorf("%q: got bad lines %+v, want line 2 with %q", c.text, bad, c.why)
 		}
 	}
@@ -116,9 +116,9 @@ func TestSumLines(t *testing.T) {
 
 // If the reader accepts a line for the file a, the real xxhsum accepts it, too.
 func TestSumLinesMatchXxhsum(t *testing.T) {
-	testkit.Need(t, "xxhsum")
+	testkit.RequireTools(t, "xxhsum")
 	dir, list := t.TempDir(), filepath.Join(t.TempDir(), "list")
-	testkit.Apply(t, dir, testkit.Content("a", "hello"))
+	testkit.Apply(t, dir, testkit.TextFile("a", "hello"))
 	for _, c := range sumLines {
 		if err := os.WriteFile(list, []byte(c.text+"\n"), 0o644); err != nil {
 			t.Fatal(err)
@@ -168,7 +168,7 @@ func FuzzSumsFile(f *testing.F) {
 		var b bytes.Buffer
 		s := newSumsWriter(&b)
 		for _, l := range good {
-			if err := errors.Join(tree.ValidPath(l.Path), s.writeLine(l.Path, l.Sum)); err != nil {
+			if err := errors.Join(tree.CheckPath(l.Path), s.writeLine(l.Path, l.Sum)); err != nil {
 				t.Errorf("%+v: %v", l, err)
 			}
 		}

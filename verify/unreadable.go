@@ -17,7 +17,7 @@ const maxFailures = 64
 // run has ended, or this process lacks the means to read, it returns an error instead:
 // then the block may be good.
 func (f *File) diagnoseBlock(ctx context.Context, i int64, readErr error, buf []byte) ([]Difference, error) {
-	if Ours(readErr) {
+	if IsProcessError(readErr) {
 		return nil, readErr
 	}
 	found := f.describeUnreadable(ctx, f.blockRange(i), readErr, buf)
@@ -27,12 +27,12 @@ func (f *File) diagnoseBlock(ctx context.Context, i int64, readErr error, buf []
 	return found, nil
 }
 
-func (f *File) describeUnreadable(ctx context.Context, block Range, err error, buf []byte) []Difference {
-	whole := []Difference{{Kind: Unreadable, Detail: err.Error(), Ranges: []Range{block}}}
+func (f *File) describeUnreadable(ctx context.Context, block ByteRange, err error, buf []byte) []Difference {
+	whole := []Difference{{Kind: Unreadable, Detail: err.Error(), Ranges: []ByteRange{block}}}
 	switch {
 	case isShort(err):
 		return []Difference{{Kind: Size, Detail: err.Error()}}
-	case !sys.Is(err, unix.EIO):
+	case !sys.IsErrno(err, unix.EIO):
 		return whole
 	}
 	n := narrowing{file: f, buf: buf, left: maxFailures}
@@ -52,13 +52,13 @@ type narrowing struct {
 }
 
 // splitRange reads the halves of a range that failed to read with err as a whole.
-func (n *narrowing) splitRange(ctx context.Context, r Range, err error) {
+func (n *narrowing) splitRange(ctx context.Context, r ByteRange, err error) {
 	if r.To-r.From <= sys.Align || n.left <= 0 || ctx.Err() != nil {
-		n.found = append(n.found, Difference{Kind: Unreadable, Detail: err.Error(), Ranges: []Range{r}})
+		n.found = append(n.found, Difference{Kind: Unreadable, Detail: err.Error(), Ranges: []ByteRange{r}})
 		return
 	}
 	middle := r.From + alignUp((r.To-r.From)/2)
-	for _, part := range []Range{{r.From, middle}, {middle, r.To}} {
+	for _, part := range []ByteRange{{r.From, middle}, {middle, r.To}} {
 		if failed := n.tryRange(part); failed != nil {
 			n.left--
 			n.splitRange(ctx, part, failed)
@@ -66,8 +66,8 @@ func (n *narrowing) splitRange(ctx context.Context, r Range, err error) {
 	}
 }
 
-func (n *narrowing) tryRange(r Range) error {
-	_, _, err := n.file.file.LeaveCache(r.From, r.To-r.From, func() error {
+func (n *narrowing) tryRange(r ByteRange) error {
+	_, _, err := n.file.file.ReadUncached(r.From, r.To-r.From, func() error {
 		_, err := n.file.readRange(n.buf, int(r.To-r.From), r.From)
 		return err
 	})

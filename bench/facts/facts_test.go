@@ -32,7 +32,7 @@ func fakeMachine(t *testing.T, mounted string, steps ...testkit.Step) machine {
 	t.Helper()
 	root, dir := t.TempDir(), t.TempDir()
 	line := fmt.Sprintf("%d 1 %s\n", mountID(t, dir), mounted)
-	testkit.Apply(t, root, testkit.Dir("sys", 0o755), testkit.Content("proc/self/mountinfo", line))
+	testkit.Apply(t, root, testkit.Dir("sys", 0o755), testkit.TextFile("proc/self/mountinfo", line))
 	testkit.Apply(t, root, steps...)
 	return machine{facts.Options{Sys: root + "/sys", Proc: root + "/proc"}, dir}
 }
@@ -69,7 +69,7 @@ func (m machine) collect(t *testing.T) bench.Facts {
 func filesIn(dir string, lines ...string) (steps []testkit.Step) {
 	for _, line := range lines {
 		name, value, _ := strings.Cut(line, " ")
-		steps = append(steps, testkit.Content(dir+"/"+name, value+"\n"))
+		steps = append(steps, testkit.TextFile(dir+"/"+name, value+"\n"))
 	}
 	return steps
 }
@@ -252,7 +252,7 @@ func TestSATA(t *testing.T) {
 	}
 	requireFacts(t, want, fakeMachine(t, mounted, sataDrive()...).collect(t))
 
-	whole := append(sataDrive(), testkit.Content(target+"/vpd_pg89", ataPage("S1SATA-89", "9Z01F2A", "EXAMPLE SATA SSD 870 512GB")))
+	whole := append(sataDrive(), testkit.TextFile(target+"/vpd_pg89", ataPage("S1SATA-89", "9Z01F2A", "EXAMPLE SATA SSD 870 512GB")))
 	want.Model, want.Firmware, want.Serial = ptr("EXAMPLE SATA SSD 870 512GB"), ptr("9Z01F2A"), ptr("S1SATA-89")
 	requireFacts(t, want, fakeMachine(t, mounted, whole...).collect(t))
 }
@@ -337,7 +337,7 @@ func TestMachine(t *testing.T) {
 	}
 	cpu := func(flags string) testkit.Step {
 		one := "processor\t: %d\nvendor_id\t: Example\nmodel name\t: Example CPU 3000\nflags\t\t: fpu " + flags + "\n\n"
-		return testkit.Content("proc/cpuinfo", fmt.Sprintf(one+one, 0, 1))
+		return testkit.TextFile("proc/cpuinfo", fmt.Sprintf(one+one, 0, 1))
 	}
 	base := joinSteps(
 		filesIn("proc", "sys/kernel/osrelease 6.99.0-example", "meminfo MemTotal:       1024 kB"),
@@ -371,13 +371,13 @@ func TestReal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := strings.TrimSpace(testkit.Command(t, "uname", "-r")); f.Kernel == nil || *f.Kernel != want {
+	if want := strings.TrimSpace(testkit.RunCommand(t, "uname", "-r")); f.Kernel == nil || *f.Kernel != want {
 		t.Errorf("got kernel %v, want %s", f.Kernel, want)
 	}
-	if want := strings.TrimSpace(testkit.Command(t, "stat", "-f", "-c", "%b %S", dir)); f.Size == nil || product(t, want) != *f.Size {
+	if want := strings.TrimSpace(testkit.RunCommand(t, "stat", "-f", "-c", "%b %S", dir)); f.Size == nil || product(t, want) != *f.Size {
 		t.Errorf("got size %v, want %s", f.Size, want)
 	}
-	if want := strings.TrimSpace(testkit.Command(t, "findmnt", "-n", "-o", "FSTYPE", "-T", dir)); f.FileSystem == nil || *f.FileSystem != want {
+	if want := strings.TrimSpace(testkit.RunCommand(t, "findmnt", "-n", "-o", "FSTYPE", "-T", dir)); f.FileSystem == nil || *f.FileSystem != want {
 		t.Errorf("got file system %v, want %s", f.FileSystem, want)
 	}
 	if f.CPUs < 1 || f.Memory == nil || *f.Memory <= 0 || f.Mount == nil {

@@ -46,7 +46,7 @@ func (d disk) findThermometer() *Thermometer {
 }
 
 // ReadHeat returns the temperature now, in degrees Celsius, and whether it is known.
-func (t *Thermometer) ReadHeat() (heat bench.Heat, ok bool) {
+func (t *Thermometer) ReadHeat() (heat bench.Temperature, ok bool) {
 	if t == nil {
 		return heat, false
 	}
@@ -64,7 +64,7 @@ func (t *Thermometer) ReadHeat() (heat bench.Heat, ok bool) {
 
 // WatchHeat reads the temperature at each tick, until ctx ends or ticks is closed. Times
 // count from began. It leaves out a temperature that it cannot read.
-func (t *Thermometer) WatchHeat(ctx context.Context, began time.Time, ticks <-chan time.Time) (list []bench.Heat) {
+func (t *Thermometer) WatchHeat(ctx context.Context, began time.Time, ticks <-chan time.Time) (list []bench.Temperature) {
 	if t == nil {
 		return nil
 	}

@@ -21,13 +21,13 @@ func Watch(target string, hideSerial bool) (known func() bench.Facts, err error)
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	ticker, heat := time.NewTicker(heatInterval), make(chan []bench.Heat, 1)
+	ticker, heat := time.NewTicker(heatInterval), make(chan []bench.Temperature, 1)
 	began := time.Now()
 	go func() { heat <- FindThermometer(target, Options{}).WatchHeat(ctx, began, ticker.C) }()
 	return func() bench.Facts {
 		stop()
 		ticker.Stop()
-		f.Heat = <-heat
+		f.Temperatures = <-heat
 		return f
 	}, nil
 }

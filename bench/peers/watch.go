@@ -82,7 +82,7 @@ func cachedBytes(paths []string) (bytes int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		n, err := f.Cached(0, info.Size())
+		n, err := f.CachedBytes(0, info.Size())
 		f.Close()
 		if err != nil {
 			return 0, err

@@ -20,7 +20,7 @@ func TestWorkloadsAreReproducible(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testkit.Command(t, "diff", "-r", a, b)
+	testkit.RunCommand(t, "diff", "-r", a, b)
 
 	var count int
 	var bytes int64

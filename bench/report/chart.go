@@ -204,11 +204,11 @@ func (c *chart) addWrite(s source, from string, style lineStyle, points []bench.
 func temperatureChart(all []source) *chart {
 	c := &chart{Title: "Temperature", Help: "The temperature of the drive during the run.", XLabel: "time", YLabel: "°C"}
 	for _, s := range all {
-		if len(s.Facts.Heat) == 0 {
+		if len(s.Facts.Temperatures) == 0 {
 			continue
 		}
 		l := line{Class: cssClass(s.index), Style: solid, Result: s.index, From: "/facts/heat second celsius"}
-		for _, h := range s.Facts.Heat {
+		for _, h := range s.Facts.Temperatures {
 			l.Points = append(l.Points, point{h.Second, h.Celsius})
 		}
 		c.addLine(l)

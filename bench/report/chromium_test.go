@@ -56,7 +56,7 @@ func measureBrightness(t *testing.T, picture string) (mean float64, colours int)
 // The page opens from disk in both colour schemes and as a PDF, without a message on the
 // console. If SSDBENCH_SHOTS is set, the pictures are kept in that directory.
 func TestChromium(t *testing.T) {
-	testkit.Need(t, "chromium")
+	testkit.RequireTools(t, "chromium")
 	dir := t.TempDir()
 	page := filepath.Join(dir, "report.html")
 	text := renderPage(t, benchtest.CachedDrive().MakeResult(6), benchtest.SteadyDrive().MakeResult(6))

@@ -18,7 +18,7 @@ var nowhere = regexp.MustCompile(`points="[^"]*(NaN|Inf)[^"]*"`)
 func FuzzWrite(f *testing.F) {
 	small := benchtest.CachedDrive().MakeResult(1)
 	small.Cases, small.Ceilings = small.Cases[:2], small.Ceilings[:2]
-	small.Sustained.Points, small.Facts.Heat = small.Sustained.Points[:3], small.Facts.Heat[:2]
+	small.Sustained.Points, small.Facts.Temperatures = small.Sustained.Points[:3], small.Facts.Temperatures[:2]
 	text, err := json.Marshal(small)
 	if err != nil {
 		f.Fatal(err)

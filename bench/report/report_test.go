@@ -45,7 +45,7 @@ func TestTexts(t *testing.T) {
 	odd.Complete, odd.Sustained.Complete = false, false
 	hot := true
 	odd.Sustained.Began = 3
-	odd.Facts.Governor, odd.Facts.Heat = nil, []bench.Heat{{Second: 1, Celsius: 70}, {Second: 93, Celsius: 88, Alarm: &hot}, {Second: 94, Celsius: 89, Alarm: &hot}}
+	odd.Facts.Governor, odd.Facts.Temperatures = nil, []bench.Temperature{{Second: 1, Celsius: 70}, {Second: 93, Celsius: 88, Alarm: &hot}, {Second: 94, Celsius: 89, Alarm: &hot}}
 	name := `<b onclick="x">&"`
 	odd.Facts.Model = &name
 	two := renderPage(t, benchtest.CachedDrive().MakeResult(2), odd)
@@ -89,7 +89,7 @@ func TestEmptyResult(t *testing.T) {
 	for _, r := range []*bench.Result{
 		{Version: 1},
 		{Version: 1, Sustained: &bench.Sustained{}, Readers: &bench.Readers{}, Ceilings: []bench.Ceiling{{Way: bench.Read}}, Cases: []bench.Case{{Workload: "huge"}}},
-		{Version: 1, Sustained: &bench.Sustained{Points: []bench.Point{{}}}, Facts: bench.Facts{Heat: []bench.Heat{{}}}},
+		{Version: 1, Sustained: &bench.Sustained{Points: []bench.Point{{}}}, Facts: bench.Facts{Temperatures: []bench.Temperature{{}}}},
 	} {
 		page := renderPage(t, r)
 		if strings.Contains(page, "NaN") || strings.Contains(page, "Inf") || !strings.Contains(page, "No copy was measured") {

@@ -141,10 +141,10 @@ func (s source) longWriteText(second float64) string {
 }
 
 // firstAlarm returns the first temperature outside the limits, or nil.
-func (s source) firstAlarm() *bench.Heat {
-	for i, h := range s.Facts.Heat {
+func (s source) firstAlarm() *bench.Temperature {
+	for i, h := range s.Facts.Temperatures {
 		if h.Alarm != nil && *h.Alarm {
-			return &s.Facts.Heat[i]
+			return &s.Facts.Temperatures[i]
 		}
 	}
 	return nil

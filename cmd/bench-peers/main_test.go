@@ -17,15 +17,15 @@ func buildPrograms(t *testing.T) (peers, bin string) {
 	t.Helper()
 	dir := t.TempDir()
 	peers, bin = filepath.Join(dir, "bench-peers"), filepath.Join(dir, "shard_to_ssd")
-	testkit.Command(t, "go", "build", "-buildvcs=false", "-o", peers, ".")
-	testkit.Command(t, "go", "build", "-buildvcs=false", "-o", bin, "shard_to_ssd/cmd/shard_to_ssd")
+	testkit.RunCommand(t, "go", "build", "-buildvcs=false", "-o", peers, ".")
+	testkit.RunCommand(t, "go", "build", "-buildvcs=false", "-o", bin, "shard_to_ssd/cmd/shard_to_ssd")
 	return peers, bin
 }
 
 // needTools skips the test if a tool of the rows below is missing.
 func needTools(t *testing.T) {
-	testkit.NeedRoot(t)
-	testkit.Need(t, "fio", "rclone", "fpsync", "fpart", "rsync", "time", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs")
+	testkit.RequireRoot(t)
+	testkit.RequireTools(t, "fio", "rclone", "fpsync", "fpart", "rsync", "time", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs")
 }
 
 // memoryDir makes a directory in memory, which is enough for tiny images.
@@ -49,7 +49,7 @@ func TestTinyRun(t *testing.T) {
 	} {
 		dir, report := memoryDir(t), filepath.Join(t.TempDir(), "report.md")
 		flags := append(c.flags, "--size", "tiny", "--keep-caches", "--dir", dir, "-o", report, "--bin", bin)
-		out := testkit.Command(t, peers, flags...)
+		out := testkit.RunCommand(t, peers, flags...)
 		text, err := os.ReadFile(report)
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +76,7 @@ func requireEmpty(t *testing.T, dir string) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("the directory: got entries %v, %v, want none", entries, err)
 	}
-	if disks := testkit.Command(t, "losetup", "-a"); strings.Contains(disks, dir) {
+	if disks := testkit.RunCommand(t, "losetup", "-a"); strings.Contains(disks, dir) {
 		t.Errorf("disks are still attached:\n%s", disks)
 	}
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -88,7 +88,7 @@ func requireEmpty(t *testing.T, dir string) {
 // Wrong command lines fail before anything is made.
 func TestRefusals(t *testing.T) {
 	needTools(t)
-	testkit.Need(t, "setpriv")
+	testkit.RequireTools(t, "setpriv")
 	peers, bin := buildPrograms(t)
 	small := testkit.Mount(t, "tmpfs", 1<<20)
 	for _, c := range []struct {
@@ -131,7 +131,7 @@ func TestInterruptedRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitHanging(t, cmd)
-		if disks := testkit.Command(t, "losetup", "-a"); !strings.Contains(disks, dir) {
+		if disks := testkit.RunCommand(t, "losetup", "-a"); !strings.Contains(disks, dir) {
 			t.Fatalf("got no attached disk during the copy:\n%s", disks)
 		}
 		if err := cmd.Process.Signal(signal); err != nil {
@@ -155,7 +155,7 @@ func TestInterruptedRun(t *testing.T) {
 func hangingProgram(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hanging")
-	testkit.Command(t, "mkfifo", path+".runs")
+	testkit.RunCommand(t, "mkfifo", path+".runs")
 	script := "#!/bin/sh\n[ \"$1\" = --version ] && exit\necho >\"$0.runs\"\nexec sleep 600 # until it is killed\n"
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func awaitHanging(t *testing.T, cmd *exec.Cmd) {
 func awaitDetached(t *testing.T, dir string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
-		disks := testkit.Command(t, "losetup", "-a")
+		disks := testkit.RunCommand(t, "losetup", "-a")
 		if !strings.Contains(disks, dir) {
 			break
 		}

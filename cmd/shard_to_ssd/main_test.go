@@ -48,7 +48,7 @@ func returning(result *jsonResult, err error) operation {
 // TestRun compares the output and the exit status for each result of an operation.
 func TestRun(t *testing.T) {
 	damaged := &jsonResult{Operation: "verify", Shard: "s", Differences: []verify.Difference{
-		{Path: "a\nb", Kind: verify.Content, Ranges: []verify.Range{{From: 0, To: 4194304}, {From: 8388608, To: 8388609}}},
+		{Path: "a\nb", Kind: verify.Content, Ranges: []verify.ByteRange{{From: 0, To: 4194304}, {From: 8388608, To: 8388609}}},
 		{Path: "c", Kind: verify.Size, Detail: "1, expected 2"},
 	}, DifferenceCount: 12}
 	tests := map[string]struct {

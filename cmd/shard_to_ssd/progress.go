@@ -140,7 +140,7 @@ type progress struct {
 func startProgress(h host, out *output, c command) (observer copier.Observer, stop func()) {
 	shown := c.progress.resolveAuto(h.columns())
 	if shown == progressNone || c.mode == modeRemove || c.mode == modeList {
-		return copier.Nobody{}, func() {}
+		return copier.NopObserver{}, func() {}
 	}
 	p := &progress{mode: c.mode, out: out, columns: h.columns}
 	draw, period := p.drawPlain, plainTick

@@ -167,7 +167,7 @@ func scriptUsers(ts *testscript.TestScript, neg bool, args []string) {
 func scriptSnapshot(ts *testscript.TestScript, neg bool, args []string) {
 	requireArgs(ts, neg, args, 1, "snapshot PATH...")
 	for _, path := range args {
-		stateOf(ts).snapshots[path] = testkit.Snapshot(ts.MkAbs(path))
+		stateOf(ts).snapshots[path] = testkit.SnapshotTree(ts.MkAbs(path))
 	}
 }
 
@@ -178,7 +178,7 @@ func scriptUnchanged(ts *testscript.TestScript, neg bool, args []string) {
 		if !ok {
 			ts.Fatalf("no snapshot of %s", path)
 		}
-		if diff := testkit.Diff(before, testkit.Snapshot(ts.MkAbs(path))); len(diff) > 0 {
+		if diff := testkit.DiffSnapshots(before, testkit.SnapshotTree(ts.MkAbs(path))); len(diff) > 0 {
 			ts.Fatalf("%s changed:\n%s", path, strings.Join(diff, "\n"))
 		}
 	}

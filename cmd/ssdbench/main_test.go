@@ -107,7 +107,7 @@ func TestSignalLeavesNothing(t *testing.T) {
 // A user who is not root can measure, with warnings: the caches of the machine stay, and
 // the kernel does not report the cached pages of the files of root.
 func TestWithoutRoot(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	const nobody = 65534
 	dir, err := os.MkdirTemp("", "ssdbench-*")
 	if err != nil {
@@ -119,7 +119,7 @@ func TestWithoutRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	program, target, source := filepath.Join(dir, "ssdbench"), filepath.Join(dir, "target"), filepath.Join(dir, "source")
-	testkit.Command(t, "cp", self, program)
+	testkit.RunCommand(t, "cp", self, program)
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(target, 0o755), os.Chown(target, nobody, nobody), os.Mkdir(source, 0o755),
 		os.WriteFile(filepath.Join(source, "a"), make([]byte, 5<<20), 0o644)); err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestRefusedOutputs(t *testing.T) {
 	if err := errors.Join(os.Symlink(dir, link), os.WriteFile(file, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	drive, toDrive := filepath.Join(dir, "drive"), filepath.Join(dir, "to-drive")
 	if err := errors.Join(unix.Mknod(drive, unix.S_IFBLK|0o600, int(unix.Mkdev(240, 7))), os.Symlink(drive, toDrive)); err != nil {
 		t.Fatal(err)

@@ -45,7 +45,7 @@ func exitStatus(err error) int {
 		return statusUsage
 	case errors.As(err, &cost):
 		return statusFailed
-	case errors.As(err, &short), errors.As(err, &full), sys.NoSpace(err):
+	case errors.As(err, &short), errors.As(err, &full), sys.IsNoSpace(err):
 		return statusNoSpace
 	}
 	return statusFailed

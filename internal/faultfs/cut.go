@@ -9,15 +9,15 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// Cut is a power cut and the reboot after it: it unmounts the file system, and mounts it
+// CutPower is a power cut and the reboot after it: it unmounts the file system, and mounts it
 // again with the durable state. No process may use the file system meanwhile. Faults
 // stay.
 //
-// Cut calls keep for each change that was not synced: an entry of a directory, the
+// CutPower calls keep for each change that was not synced: an entry of a directory, the
 // length and metadata of an inode, a page. If keep returns true, the change reached the
 // disk all the same. A nil keep returns false each time, which is the harshest outcome
 // but not the only one.
-func (fs *FS) Cut(keep func() bool) error {
+func (fs *FS) CutPower(keep func() bool) error {
 	if keep == nil {
 		keep = func() bool { return false }
 	}

@@ -127,7 +127,7 @@ func TestCut(t *testing.T) {
 	for name, c := range cuts {
 		for _, keep := range []bool{false, true} {
 			runScript(t, fs.Dir, c.script)
-			if err := fs.Cut(func() bool { return keep }); err != nil {
+			if err := fs.CutPower(func() bool { return keep }); err != nil {
 				t.Fatal(err)
 			}
 			want := c.keepsNone
@@ -159,9 +159,9 @@ func removeAll(t *testing.T, fs *FS) {
 func waitUntilForgotten(t *testing.T, fs *FS) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
-	for fs.Sync(); fs.Used() != pageSize; fs.Sync() {
+	for fs.Sync(); fs.UsedBytes() != pageSize; fs.Sync() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d bytes stay in use without a file", fs.Used()-pageSize)
+			t.Fatalf("%d bytes stay in use without a file", fs.UsedBytes()-pageSize)
 		}
 		runtime.Gosched()
 	}
@@ -189,7 +189,7 @@ func TestCutKeepsAnything(t *testing.T) {
 	for range 2 {
 		for _, c := range cuts {
 			runScript(t, fs.Dir, c.script)
-			if err := fs.Cut(func() bool { return r.IntN(2) == 0 }); err != nil {
+			if err := fs.CutPower(func() bool { return r.IntN(2) == 0 }); err != nil {
 				t.Fatal(err)
 			}
 			listTree(t, fs.Dir)

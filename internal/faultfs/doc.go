@@ -5,9 +5,9 @@
 //  1. [New] mounts an empty file system. The program and the test use it like any other.
 //  2. [FS.Inject] makes later calls go wrong: a call fails with an errno, changes bytes,
 //     reports success without doing its work, or hangs. See [Fault]. [FS.SetSize],
-//     [FS.SetRate] and [FS.Rot] make trouble that does not belong to a single call.
-//  3. [FS.Watch] shows every call that comes from the kernel.
-//  4. [FS.Cut] is a power cut: all changes that were not synced are lost.
+//     [FS.SetRate] and [FS.FlipOnDisk] make trouble that does not belong to a single call.
+//  3. [FS.WatchCalls] shows every call that comes from the kernel.
+//  4. [FS.CutPower] is a power cut: all changes that were not synced are lost.
 //
 // Every inode has two states: the live one, and the one on disk. fsync of a file writes
 // its data, length and metadata to the disk, fdatasync its data and length, fsync of a

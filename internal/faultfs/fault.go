@@ -83,18 +83,18 @@ func (i *Injected) Remove() {
 	i.fs.faults = slices.DeleteFunc(slices.Clone(i.fs.faults), func(other *Injected) bool { return other == i })
 }
 
-// Hits returns how many calls went wrong.
-func (i *Injected) Hits() int {
+// HitCount returns how many calls went wrong.
+func (i *Injected) HitCount() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.hits
 }
 
-// Met returns a channel that is closed when the first call goes wrong.
-func (i *Injected) Met() <-chan struct{} { return i.met }
+// Triggered returns a channel that is closed when the first call goes wrong.
+func (i *Injected) Triggered() <-chan struct{} { return i.met }
 
-// First returns the first call that went wrong.
-func (i *Injected) First() Call {
+// FirstCall returns the first call that went wrong.
+func (i *Injected) FirstCall() Call {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.first
@@ -127,9 +127,9 @@ func (i *Injected) matchCall(c *Call) bool {
 	return true
 }
 
-// Watch calls see with every call, from many goroutines, before the faults are applied.
+// WatchCalls calls see with every call, from many goroutines, before the faults are applied.
 // A nil see ends that.
-func (fs *FS) Watch(see func(Call)) {
+func (fs *FS) WatchCalls(see func(Call)) {
 	fs.faultsMu.Lock()
 	defer fs.faultsMu.Unlock()
 	fs.watch = see
@@ -176,8 +176,8 @@ func (fs *FS) applyFaults(c Call) (e effect) {
 	return e
 }
 
-// Flip returns a [Fault.Change] that flips one bit of the byte at an offset of the file.
-func Flip(at int64) func(off int64, data []byte) {
+// FlipBit returns a [Fault.Change] that flips one bit of the byte at an offset of the file.
+func FlipBit(at int64) func(off int64, data []byte) {
 	return func(off int64, data []byte) {
 		if at >= off && at < off+int64(len(data)) {
 			data[at-off] ^= 1 << (at % 8)

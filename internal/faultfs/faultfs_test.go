@@ -16,26 +16,26 @@ import (
 
 func newMounted(t *testing.T, size int64) *FS {
 	t.Helper()
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	return New(t, size)
 }
 
 // TestTree copies a random tree, with every kind of entry, to a faultfs.
 func TestTree(t *testing.T) {
-	testkit.Need(t, "rsync", "setfacl")
+	testkit.RequireTools(t, "rsync", "setfacl")
 	fs := newMounted(t, 1<<30)
 	a, b := filepath.Join(t.TempDir(), "a"), filepath.Join(fs.Dir, "b")
 	if err := os.Mkdir(a, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Random(t, a, 1, testkit.RandomOptions{Shallow: true})
-	testkit.Command(t, "setfacl", "-R", "-P", "-b", "-k", a)
-	testkit.Command(t, "rsync", "-aHX", "--sparse", a+"/", b+"/")
+	testkit.RandomTree(t, a, 1, testkit.RandomOptions{Shallow: true})
+	testkit.RunCommand(t, "setfacl", "-R", "-P", "-b", "-k", a)
+	testkit.RunCommand(t, "rsync", "-aHX", "--sparse", a+"/", b+"/")
 	fs.Sync()
-	if err := fs.Cut(nil); err != nil {
+	if err := fs.CutPower(nil); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Same(t, a, b)
+	testkit.ExpectSame(t, a, b)
 	if err := os.RemoveAll(b); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestReadsReachTheDisk(t *testing.T) {
 	if err := writeFile(path, text); err != nil {
 		t.Fatal(err)
 	}
-	if err := fs.Rot("f", 8); err != nil {
+	if err := fs.FlipOnDisk("f", 8); err != nil {
 		t.Fatal(err)
 	}
 	rotten := text[:8] + "y" + text[9:]
@@ -109,9 +109,9 @@ func TestFaults(t *testing.T) {
 		do               func() string
 		during, repeated string
 	}{
-		"flip once":       {Fault{Op: Read, Name: "dir/f", From: 2, To: 3, Times: 1, Change: Flip(2)}, read, "abgdef", "abcdef"},
-		"flip second":     {Fault{Op: Read, Skip: 1, Change: Flip(2)}, read, "abcdef", "abgdef"},
-		"another file":    {Fault{Op: Read, Name: "g", Change: Flip(2)}, read, "abcdef", "abcdef"},
+		"flip once":       {Fault{Op: Read, Name: "dir/f", From: 2, To: 3, Times: 1, Change: FlipBit(2)}, read, "abgdef", "abcdef"},
+		"flip second":     {Fault{Op: Read, Skip: 1, Change: FlipBit(2)}, read, "abcdef", "abgdef"},
+		"another file":    {Fault{Op: Read, Name: "g", Change: FlipBit(2)}, read, "abcdef", "abcdef"},
 		"beyond":          {Fault{Op: Read, From: pageSize, To: 2 * pageSize, Err: syscall.EIO}, read, "abcdef", "abcdef"},
 		"write dropped":   {Fault{Op: Write, Drop: true}, func() string { writeFile(path, "xyz"); return read() }, "\x00\x00\x00", "\x00\x00\x00"},
 		"write fails":     {Fault{Op: Write, Err: syscall.EIO}, func() string { return fails(writeFile(path, "abcdef")) }, "EIO", "EIO"},
@@ -139,15 +139,15 @@ func TestHang(t *testing.T) {
 	i := fs.Inject(Fault{Op: Write, Hang: release})
 	done := make(chan error)
 	go func() { done <- writeFile(filepath.Join(fs.Dir, "f"), "x") }()
-	<-i.Met()
+	<-i.Triggered()
 	select {
 	case err := <-done:
 		t.Errorf("the write did not hang: %v", err)
 	default:
 	}
 	close(release)
-	if err := <-done; err != nil || i.Hits() != 1 {
-		t.Errorf("got %v, %d calls, want success and one call", err, i.Hits())
+	if err := <-done; err != nil || i.HitCount() != 1 {
+		t.Errorf("got %v, %d calls, want success and one call", err, i.HitCount())
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // FS is a mounted file system. Its methods may be called from any goroutine, except that
-// no process may use the file system during [FS.Cut].
+// no process may use the file system during [FS.CutPower].
 type FS struct {
 	Dir string // where it is mounted
 
@@ -102,9 +102,9 @@ func (fs *FS) DropCache() {
 	}
 }
 
-// Rot flips a bit of the byte at off of a file, in the live state and on disk. Reads that
+// FlipOnDisk flips a bit of the byte at off of a file, in the live state and on disk. Reads that
 // reach the disk return it.
-func (fs *FS) Rot(path string, off int64) error {
+func (fs *FS) FlipOnDisk(path string, off int64) error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	n, err := fs.findInode(path)

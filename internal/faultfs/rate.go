@@ -61,8 +61,8 @@ func (fs *FS) SetSize(bytes int64, hidden bool) {
 	}
 }
 
-// Used returns how many bytes are in use.
-func (fs *FS) Used() int64 {
+// UsedBytes returns how many bytes are in use.
+func (fs *FS) UsedBytes() int64 {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	return fs.used

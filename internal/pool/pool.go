@@ -7,7 +7,7 @@
 //
 // The memory of a pool is workers × tree.BlockSize, or less if huge pages of a buffer
 // are never filled. All files of a copy can share a rate limit, see
-// [NewPace].
+// [NewRateLimiter].
 package pool
 
 import (
@@ -22,15 +22,15 @@ import (
 	"shard_to_ssd/internal/tree"
 )
 
-// MaxDefault is the most workers that Default chooses.
-const MaxDefault = 16
+// MaxDefaultWorkers is the most workers that Default chooses.
+const MaxDefaultWorkers = 16
 
-// Default returns the default number of workers. That many blocks under way, over all
+// DefaultWorkers returns the default number of workers. That many blocks under way, over all
 // files, keep a fast SSD busy (measured with blocks of 4 MiB, see
 // docs/how-it-is-fast.md). A device that queues only a few requests, queueDepth, gets
 // fewer workers. queueDepth is 0 if it is unknown.
-func Default(cpus, queueDepth int) int {
-	jobs := MaxDefault
+func DefaultWorkers(cpus, queueDepth int) int {
+	jobs := MaxDefaultWorkers
 	if cpus == 1 {
 		jobs = 8
 	}
@@ -92,7 +92,7 @@ type Pool struct{ workers []*Worker }
 func New(jobs int) (*Pool, error) {
 	p, atOnce, asked := &Pool{}, readsAtOnce(max(jobs, 1)), &atomic.Int64{}
 	for range max(jobs, 1) {
-		buf, err := sys.Buffer(tree.BlockSize)
+		buf, err := sys.AllocBuffer(tree.BlockSize)
 		if err != nil {
 			return nil, errs.Join(err, p.Close())
 		}

@@ -101,7 +101,7 @@ func TestNoTaskBeginsAfterTheEnd(t *testing.T) {
 
 func TestDefault(t *testing.T) {
 	for _, c := range []struct{ cpus, depth, want int }{{1, 0, 8}, {2, 0, 16}, {64, 256, 16}, {64, 8, 8}, {4, 1, 4}} {
-		if got := Default(c.cpus, c.depth); got != c.want {
+		if got := DefaultWorkers(c.cpus, c.depth); got != c.want {
 			t.Errorf("%d CPUs, depth %d: got %d workers, want %d", c.cpus, c.depth, got, c.want)
 		}
 	}

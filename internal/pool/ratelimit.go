@@ -33,23 +33,23 @@ const (
 	largestPiece    = 256 << 10
 )
 
-// NewPace returns a limit of a number of bytes a second, or nil for 0, which is no
+// NewRateLimiter returns a limit of a number of bytes a second, or nil for 0, which is no
 // limit. When ctx ends, waiting ends with its cause.
-func NewPace(ctx context.Context, bytesPerSecond int64) sys.Pace {
+func NewRateLimiter(ctx context.Context, bytesPerSecond int64) sys.RateLimiter {
 	if bytesPerSecond <= 0 {
 		return nil
 	}
-	piece := PieceOf(bytesPerSecond)
+	piece := PieceSize(bytesPerSecond)
 	return &rateLimiter{ctx, rate.NewLimiter(rate.Limit(bytesPerSecond), piece), make(chan struct{}, PiecesAtOnce), piece}
 }
 
-// PieceOf returns the size of a piece at a rate, in bytes: a power of two.
-func PieceOf(bytesPerSecond int64) int {
+// PieceSize returns the size of a piece at a rate, in bytes: a power of two.
+func PieceSize(bytesPerSecond int64) int {
 	power := 1 << max(bits.Len64(uint64(bytesPerSecond/piecesPerSecond))-1, 0)
 	return min(max(power, smallestPiece), largestPiece)
 }
 
-// Begin implements sys.Pace.
+// Begin implements sys.RateLimiter.
 func (p *rateLimiter) Begin(bytes int) (int, error) {
 	bytes = min(bytes, p.piece)
 	// WaitN would fail at once if it knew that the context ends before the turn.
@@ -71,5 +71,5 @@ func (p *rateLimiter) Begin(bytes int) (int, error) {
 	}
 }
 
-// End implements sys.Pace.
+// End implements sys.RateLimiter.
 func (p *rateLimiter) End() { <-p.started }

@@ -19,7 +19,7 @@ func TestRateLimit(t *testing.T) {
 	for _, each := range []time.Duration{0, 10 * time.Millisecond} { // the time to move a piece
 		synctest.Test(t, func(t *testing.T) {
 			const perSecond, pieces, workers = 1 << 20, 16, 4
-			limit, size := NewPace(t.Context(), perSecond), int64(PieceOf(perSecond))
+			limit, size := NewRateLimiter(t.Context(), perSecond), int64(PieceSize(perSecond))
 			began := time.Now()
 			var moving atomic.Int64
 			var g errgroup.Group
@@ -56,7 +56,7 @@ func TestPieceOf(t *testing.T) {
 	for perSecond, want := range map[int64]int{
 		1: smallestPiece, 100e6: smallestPiece, 400e6: 64 << 10, 800e6: 128 << 10, 1.3e9: 128 << 10, 2e9: largestPiece, 1 << 62: largestPiece,
 	} {
-		if got := PieceOf(perSecond); got != want || got%(2*sys.Align) != 0 {
+		if got := PieceSize(perSecond); got != want || got%(2*sys.Align) != 0 {
 			t.Errorf("%d bytes a second: got a piece of %d bytes, want %d", perSecond, got, want)
 		}
 	}
@@ -68,7 +68,7 @@ func TestWaitingLastsUntilTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		limit, began := NewPace(ctx, 1), time.Now()
+		limit, began := NewRateLimiter(ctx, 1), time.Now()
 		if _, err := limit.Begin(smallestPiece); err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cause := errors.New("stop")
 			ctx, cancel := context.WithCancelCause(t.Context())
-			limit := NewPace(ctx, perSecond)
+			limit := NewRateLimiter(ctx, perSecond)
 			time.AfterFunc(time.Second, func() { cancel(cause) })
 			began := time.Now()
 			for n := range PiecesAtOnce + 1 {
@@ -102,7 +102,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 }
 
 func TestNoRateLimit(t *testing.T) {
-	if NewPace(t.Context(), 0) != nil {
+	if NewRateLimiter(t.Context(), 0) != nil {
 		t.Error("got a rate limiter for 0 bytes a second, want nil")
 	}
 }

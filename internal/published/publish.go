@@ -49,7 +49,7 @@ func (s Shard) makeVisible(state *statedir.Dir, rename func() error) error {
 	switch {
 	case errors.Is(err, ErrNotReplaced):
 		return err
-	case sys.Is(err, unix.EEXIST):
+	case sys.IsErrno(err, unix.EEXIST):
 		return fmt.Errorf("publish: %w: another process made it while the shard was copied", err)
 	case err != nil:
 		return fmt.Errorf("publish: %w", err)

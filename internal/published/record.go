@@ -11,11 +11,11 @@ import (
 
 // WriteEntries makes of each record of the plan one of the manifest, with the checksums
 // that the journal of the stage has, and finishes the manifest.
-func (s Shard) WriteEntries(ctx context.Context, w *verify.Writer, plan *copier.Plan, stage *copier.Stage) error {
-	err := plan.Each(ctx, func(entry *copier.Item) error {
+func (s Shard) WriteEntries(ctx context.Context, w *verify.ManifestWriter, plan *copier.Plan, stage *copier.Stage) error {
+	err := plan.EachEntry(ctx, func(entry *copier.PlanEntry) error {
 		r := entry.Record
 		if r.Kind != tree.Regular {
-			return w.Write(&r, 0)
+			return w.WriteRecord(&r, 0)
 		}
 		if stage.IsFile() {
 			r.Name = s.Name // even if the source was given as a link to a file
@@ -28,8 +28,8 @@ func (s Shard) WriteEntries(ctx context.Context, w *verify.Writer, plan *copier.
 	return w.Finish()
 }
 
-func writeRegular(w *verify.Writer, stage *copier.Stage, entry *copier.Item, r *tree.Record) error {
-	whole, err := stage.Sum(entry)
+func writeRegular(w *verify.ManifestWriter, stage *copier.Stage, entry *copier.PlanEntry, r *tree.Record) error {
+	whole, err := stage.FileSum(entry)
 	if err != nil {
 		return err
 	}
@@ -40,10 +40,10 @@ func writeRegular(w *verify.Writer, stage *copier.Stage, entry *copier.Item, r *
 // from the source: a mistake of the copier must not be published. Contents have been
 // read back already. An entry that cannot be read is an error, but no such mistake.
 func ProveStage(ctx context.Context, state *statedir.Dir, report func(verify.Difference)) error {
-	m, err := verify.OpenNewManifest(state.File)
+	m, err := verify.OpenUncommittedManifest(state.File)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	return verify.ProveTree(ctx, m, verify.Shard{In: state.File, Name: copier.StageName}, report)
+	return verify.CompareTreeStrictly(ctx, m, verify.Shard{Parent: state.File, Name: copier.StageName}, report)
 }

@@ -24,12 +24,12 @@ type Shard struct {
 func (s Shard) String() string { return s.SSDDir + "/" + s.Name }
 
 // Tree returns the shard as the checker reads it.
-func (s Shard) Tree() verify.Shard { return verify.Shard{In: s.SSD, Name: s.Name} }
+func (s Shard) Tree() verify.Shard { return verify.Shard{Parent: s.SSD, Name: s.Name} }
 
 // Stat returns the state of what is there, and nil if nothing is.
 func (s Shard) Stat() (*sys.Stat, error) {
 	stat, err := s.SSD.StatAt(s.Name)
-	if sys.Is(err, unix.ENOENT) {
+	if sys.IsErrno(err, unix.ENOENT) {
 		return nil, nil
 	}
 	return &stat, err
@@ -41,8 +41,8 @@ var ErrNoManifest = errors.New("no manifest is bound to the shard")
 
 // OpenManifest opens the manifest that is bound to what Stat has found. The state
 // dir may be nil. The manifest's own checksum is not checked: see
-// verify.Manifest.Check. Errors: ErrNoManifest; verify.ErrManifest and
-// verify.ErrVersion, see IsUnusable.
+// verify.Manifest.Check. Errors: ErrNoManifest; verify.ErrManifestDamaged and
+// verify.ErrManifestVersion, see IsUnusable.
 func (s Shard) OpenManifest(state *statedir.Dir, pub *sys.Stat) (*verify.Manifest, error) {
 	if state == nil || pub == nil {
 		return nil, ErrNoManifest
@@ -66,7 +66,7 @@ func (s Shard) OpenManifest(state *statedir.Dir, pub *sys.Stat) (*verify.Manifes
 // comes from a lack of descriptors, memory or rights is not of that kind: the next
 // call may be able to read the manifest.
 func IsUnusable(err error) bool {
-	return (errors.Is(err, verify.ErrManifest) || errors.Is(err, verify.ErrVersion)) && !verify.Ours(err)
+	return (errors.Is(err, verify.ErrManifestDamaged) || errors.Is(err, verify.ErrManifestVersion)) && !verify.IsProcessError(err)
 }
 
 // CheckMovable refuses a mount point, which can be neither renamed nor replaced.
@@ -79,7 +79,7 @@ func (s Shard) CheckMovable(pub *sys.Stat) error {
 
 // ListNames returns the names in an SSD dir that may be those of shards.
 func ListNames(ssd *sys.File, scratch []byte) ([]string, error) {
-	names, err := ssd.Names(scratch)
+	names, err := ssd.ListNames(scratch)
 	return slices.DeleteFunc(names, func(name string) bool {
 		return name == "lost+found" || statedir.CheckName(name) != nil
 	}), err
@@ -88,7 +88,7 @@ func ListNames(ssd *sys.File, scratch []byte) ([]string, error) {
 // IsOnRootFS reports whether an SSD dir without any state dir is a plain directory of
 // the root file system: an SSD should perhaps be mounted there.
 func (s Shard) IsOnRootFS() bool {
-	if _, err := s.SSD.StatAt(statedir.RootName); !sys.Is(err, unix.ENOENT) {
+	if _, err := s.SSD.StatAt(statedir.RootName); !sys.IsErrno(err, unix.ENOENT) {
 		return false
 	}
 	dir, err := s.SSD.Stat()

@@ -31,12 +31,12 @@ func (t Target) Apply(ctx context.Context, m *verify.Manifest, plan *Plan) error
 		return err
 	}
 	a := &applier{Target: t, ctx: ctx, plan: plan, changed: plan.Changed()}
-	err := m.Each(a.applyRecord)
+	err := m.EachRecord(a.applyRecord)
 	err = errs.Join(err, a.leaveDir())
 	if err == nil {
 		err = a.takeAway(plan.extraneous())
 	}
-	return errs.Join(err, m.Each(a.sealDir), t.Shard.In.SyncFS())
+	return errs.Join(err, m.EachRecord(a.sealDir), t.Shard.Parent.SyncFS())
 }
 
 // applier is one run of Apply.
@@ -44,7 +44,7 @@ type applier struct {
 	Target
 	ctx     context.Context
 	plan    *Plan
-	changed *tree.Only
+	changed *tree.PathSet
 
 	// The directory of the records that follow, in the shard and in the stage; nil if
 	// nothing is to be done there.
@@ -53,15 +53,15 @@ type applier struct {
 
 // openDir opens a directory of the shard.
 func (a *applier) openDir(path string) (*sys.File, error) {
-	d, err := a.Shard.In.OpenWithin(tree.Join(a.Shard.Name, path))
-	if sys.Is(err, unix.EXDEV) {
+	d, err := a.Shard.Parent.OpenWithin(tree.JoinPath(a.Shard.Name, path))
+	if sys.IsErrno(err, unix.EXDEV) {
 		err = fmt.Errorf("%w: %w", err, tree.ErrMount)
 	}
 	return d, err
 }
 
 func (a *applier) openStaged(path string) (*sys.File, error) {
-	return a.State.OpenWithin(tree.Join(copier.StageName, path))
+	return a.State.OpenWithin(tree.JoinPath(copier.StageName, path))
 }
 
 // applyRecord repairs the entry of one record, if it is damaged.
@@ -69,7 +69,7 @@ func (a *applier) applyRecord(r *tree.Record) error {
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
-	switch how := a.plan.severities[r.Below()]; {
+	switch how := a.plan.severities[r.RelativePath()]; {
 	case r.Kind == tree.Sums:
 		return nil
 	case r.Kind == tree.Dir:
@@ -87,8 +87,8 @@ func (a *applier) applyRecord(r *tree.Record) error {
 // enterDir opens the directory of the records that follow. A directory that is
 // recreated has come with everything in it.
 func (a *applier) enterDir(r *tree.Record) (err error) {
-	path := r.Below()
-	copies, inPlace := a.plan.Copied.Leads(path), a.plan.InPlace.Leads(path)
+	path := r.RelativePath()
+	copies, inPlace := a.plan.Copied.ContainsAtOrBelow(path), a.plan.InPlace.ContainsAtOrBelow(path)
 	if a.plan.severities[path] == broken || !copies && !inPlace {
 		return nil
 	}
@@ -124,7 +124,7 @@ func (a *applier) replaceEntry(name string) error {
 // a rename over a directory, or of a directory over something, is an exchange.
 func (a *applier) replaceFlags(name string) (uint, error) {
 	old, err := a.dir.StatAt(name)
-	if sys.Is(err, unix.ENOENT) {
+	if sys.IsErrno(err, unix.ENOENT) {
 		return sys.NoReplace, nil
 	}
 	if err != nil {
@@ -144,7 +144,7 @@ func (a *applier) replaceFlags(name string) (uint, error) {
 // them their mode again.
 func (a *applier) moveEntry(from *sys.File, name string, to *sys.File, newName string, flags uint) error {
 	err := tree.Move(from, name, to, newName, flags)
-	if !sys.Is(err, unix.EACCES) || from.Chmod(0o700) != nil || to.Chmod(0o700) != nil {
+	if !sys.IsErrno(err, unix.EACCES) || from.Chmod(0o700) != nil || to.Chmod(0o700) != nil {
 		return err
 	}
 	return tree.Move(from, name, to, newName, flags)
@@ -163,7 +163,7 @@ func (a *applier) setFileMetadata(r *tree.Record) error {
 		return err
 	}
 	if !s.IsRegular() || s.Nlink != 1 {
-		return fmt.Errorf("%q has changed meanwhile", r.Below())
+		return fmt.Errorf("%q has changed meanwhile", r.RelativePath())
 	}
 	if err := setOwnerAndMode(f, &s, r); err != nil {
 		return err
@@ -216,7 +216,7 @@ func (a *applier) takeAwayEntry(path string, trash *sys.File, as string) error {
 	}
 	defer d.Close()
 	err = a.moveEntry(d, name, trash, as, sys.NoReplace)
-	if sys.Is(err, unix.ENOENT) {
+	if sys.IsErrno(err, unix.ENOENT) {
 		return nil
 	}
 	return err
@@ -224,8 +224,8 @@ func (a *applier) takeAwayEntry(path string, trash *sys.File, as string) error {
 
 // sealDir sets the metadata of a directory in which something was changed.
 func (a *applier) sealDir(r *tree.Record) error {
-	path := r.Below()
-	if r.Kind != tree.Dir || !a.changed.Has(path) {
+	path := r.RelativePath()
+	if r.Kind != tree.Dir || !a.changed.Contains(path) {
 		return nil
 	}
 	d, err := a.openDir(r.Path)
@@ -281,7 +281,7 @@ func (a *applier) copyXattrs(r *tree.Record, d *sys.File) error {
 func (p *Plan) CheckMounts(shard verify.Shard) error {
 	for path := range p.severities {
 		if isMounted(shard, path) {
-			return fmt.Errorf("repair %q: %w; nothing was changed", tree.Join(shard.Name, path), tree.ErrMount)
+			return fmt.Errorf("repair %q: %w; nothing was changed", tree.JoinPath(shard.Name, path), tree.ErrMount)
 		}
 	}
 	return nil
@@ -291,14 +291,14 @@ func (p *Plan) CheckMounts(shard verify.Shard) error {
 // What else is wrong with it, the repair finds.
 func isMounted(shard verify.Shard, path string) bool {
 	above, name := splitPath(path)
-	d, err := shard.In.OpenWithin(tree.Join(shard.Name, above))
+	d, err := shard.Parent.OpenWithin(tree.JoinPath(shard.Name, above))
 	if err != nil {
-		return sys.Is(err, unix.EXDEV)
+		return sys.IsErrno(err, unix.EXDEV)
 	}
 	defer d.Close()
 	s, err := d.StatAt(name)
 	if err != nil {
-		return sys.Is(err, unix.EXDEV)
+		return sys.IsErrno(err, unix.EXDEV)
 	}
 	return s.MountPoint
 }

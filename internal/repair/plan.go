@@ -14,7 +14,7 @@ import (
 type Plan struct {
 	// Copied is the set of entries that the source is needed for: they are copied
 	// again. InPlace is the set of files that keep their contents. Settle fills both.
-	Copied, InPlace *tree.Only
+	Copied, InPlace *tree.PathSet
 
 	severities map[string]severity // by path below the shard
 	dirs       map[string]bool     // paths that are directories in the manifest
@@ -35,7 +35,7 @@ const (
 
 // NewPlan returns a plan that repairs nothing.
 func NewPlan() *Plan {
-	return &Plan{Copied: tree.NewOnly(), InPlace: tree.NewOnly(), severities: map[string]severity{}, dirs: map[string]bool{}}
+	return &Plan{Copied: tree.NewPathSet(), InPlace: tree.NewPathSet(), severities: map[string]severity{}, dirs: map[string]bool{}}
 }
 
 // IsEmpty reports whether there is nothing to repair.
@@ -76,8 +76,8 @@ func (p *Plan) Prevents(d verify.Difference) bool {
 func (p *Plan) Settle(shard verify.Shard, m *verify.Manifest) error {
 	linked := map[string]bool{} // files with another name that is damaged
 	recreated := false          // the open directory is recreated, with everything in it
-	err := m.Each(func(r *tree.Record) error {
-		path := r.Below()
+	err := m.EachRecord(func(r *tree.Record) error {
+		path := r.RelativePath()
 		switch {
 		case r.Kind == tree.Sums:
 			return nil
@@ -95,9 +95,9 @@ func (p *Plan) Settle(shard verify.Shard, m *verify.Manifest) error {
 		return err
 	}
 	// A file that is recreated is recreated under all its names.
-	err = m.Each(func(r *tree.Record) error {
+	err = m.EachRecord(func(r *tree.Record) error {
 		if r.Kind == tree.HardLink && (linked[r.Target] || p.severities[r.Target] == broken) {
-			p.severities[r.Below()], p.severities[r.Target] = broken, broken
+			p.severities[r.RelativePath()], p.severities[r.Target] = broken, broken
 		}
 		return nil
 	})
@@ -108,7 +108,7 @@ func (p *Plan) Settle(shard verify.Shard, m *verify.Manifest) error {
 // settleEntry decides which damage is repaired in place: the metadata of directories,
 // and that of files with one name that lose nothing by a change of owner or mode.
 func (p *Plan) settleEntry(shard verify.Shard, r *tree.Record, linked map[string]bool) {
-	path := r.Below()
+	path := r.RelativePath()
 	switch how := p.severities[path]; {
 	case r.Kind == tree.Dir || r.Kind == tree.Subdir:
 		p.dirs[path] = true
@@ -124,7 +124,7 @@ func (p *Plan) settleEntry(shard verify.Shard, r *tree.Record, linked map[string
 }
 
 func hasOneName(shard verify.Shard, r *tree.Record) bool {
-	d, err := shard.In.OpenWithin(tree.Join(shard.Name, r.Path))
+	d, err := shard.Parent.OpenWithin(tree.JoinPath(shard.Name, r.Path))
 	if err != nil {
 		return false
 	}
@@ -147,18 +147,18 @@ func (p *Plan) divide() {
 
 // Changed returns the set of everything that Apply changes: the entries, and the
 // directories that they are in.
-func (p *Plan) Changed() *tree.Only {
-	all := tree.NewOnly()
+func (p *Plan) Changed() *tree.PathSet {
+	all := tree.NewPathSet()
 	for path := range p.severities {
 		all.Add(path)
-		all.Add(tree.Above(path))
+		all.Add(tree.ParentPath(path))
 	}
 	return all
 }
 
 // Suspects returns the set of entries to examine again after a while, nil for the
 // whole shard: something that could not be read may hide more damage.
-func (p *Plan) Suspects() *tree.Only {
+func (p *Plan) Suspects() *tree.PathSet {
 	if p.unread {
 		return nil
 	}

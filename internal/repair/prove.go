@@ -11,9 +11,9 @@ import (
 
 // Examine compares a shard, or only the entries in paths, with its manifest, and plans
 // the repair of the damage. It returns the weakest mode in which the shard was read.
-func Examine(ctx context.Context, checker *verify.Checker, c verify.Comparison, paths *tree.Only) (*Plan, verify.ReadMode, error) {
+func Examine(ctx context.Context, checker *verify.Checker, c verify.Comparison, paths *tree.PathSet) (*Plan, verify.ReadMode, error) {
 	plan, report := NewPlan(), c.Report
-	c.Shard.Only = paths
+	c.Shard.Paths = paths
 	c.Report = func(d verify.Difference) {
 		plan.Add(d)
 		report(d)
@@ -28,15 +28,15 @@ func Examine(ctx context.Context, checker *verify.Checker, c verify.Comparison, 
 // CompareSource compares the part of a source that the plan needs with the manifest:
 // the contents of what is copied, and the metadata of what is repaired in place.
 func (p *Plan) CompareSource(ctx context.Context, checker *verify.Checker, m *verify.Manifest, source verify.Shard, report func(verify.Difference)) error {
-	source.Only = p.Copied
+	source.Paths = p.Copied
 	if _, err := checker.Compare(ctx, verify.Comparison{Manifest: m, Shard: source, Report: report}); err != nil {
 		return err
 	}
-	source.Only = p.InPlace
+	source.Paths = p.InPlace
 	return verify.CompareTree(ctx, m, source, report)
 }
 
-// CompareStage compares the new copies with the manifest, read from the medium: the
+// CompareStage compares the new copies with the manifest, read from the device: the
 // source may have changed since it was compared. It returns the differences that keep
 // the shard from being repaired, and those of entries that cannot be read.
 func (p *Plan) CompareStage(ctx context.Context, checker *verify.Checker, m *verify.Manifest, state *statedir.Dir) (found, unread verify.FirstDifference, err error) {
@@ -48,10 +48,10 @@ func (p *Plan) CompareStage(ctx context.Context, checker *verify.Checker, m *ver
 			found.Add(d)
 		}
 	}
-	stage := verify.Shard{In: state.File, Name: copier.StageName, Only: p.Copied}
-	if err := verify.ProveTree(ctx, m, stage, report); err != nil || found.Count > 0 {
+	stage := verify.Shard{Parent: state.File, Name: copier.StageName, Paths: p.Copied}
+	if err := verify.CompareTreeStrictly(ctx, m, stage, report); err != nil || found.Count > 0 {
 		return found, unread, err
 	}
-	_, err = checker.Compare(ctx, verify.Comparison{Manifest: m, Shard: stage, Own: true, Report: report})
+	_, err = checker.Compare(ctx, verify.Comparison{Manifest: m, Shard: stage, Exclusive: true, Report: report})
 	return found, unread, err
 }

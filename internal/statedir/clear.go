@@ -38,9 +38,9 @@ func (d *Dir) Clear(ctx context.Context, set Leftovers, jobs int) error {
 		remove func() error
 	}{
 		{Stage, func() error { return copier.RemoveStage(ctx, d.File, jobs) }},
-		{Journal, func() error { return copier.DropJournal(ctx, d.File) }},
-		{Plan, func() error { return copier.DropPlan(ctx, d.File) }},
-		{UncommittedManifest, func() error { return verify.DropUncommitted(d.File) }},
+		{Journal, func() error { return copier.RemoveJournal(ctx, d.File) }},
+		{Plan, func() error { return copier.RemovePlan(ctx, d.File) }},
+		{UncommittedManifest, func() error { return verify.DropUncommittedManifest(d.File) }},
 		{Trash, func() error { return d.clearTrash(ctx, jobs) }},
 	} {
 		if set&step.in != 0 {
@@ -61,13 +61,13 @@ func (d *Dir) clearTrash(ctx context.Context, jobs int) error {
 	if err := errs.Join(d.Sync(), d.ssd.Sync()); err != nil {
 		return err
 	}
-	return tree.Remove(ctx, d.File, TrashName, jobs)
+	return tree.RemoveTree(ctx, d.File, TrashName, jobs)
 }
 
 // Has reports whether there is a name in the state dir.
 func (d *Dir) Has(name string) (bool, error) {
 	_, err := d.StatAt(name)
-	if sys.Is(err, unix.ENOENT) {
+	if sys.IsErrno(err, unix.ENOENT) {
 		return false, nil
 	}
 	return err == nil, err
@@ -76,16 +76,16 @@ func (d *Dir) Has(name string) (bool, error) {
 // HasLeftovers reports whether Clear of All would delete anything but an
 // uncommitted manifest. A state dir that cannot be read has none.
 func (d *Dir) HasLeftovers() bool {
-	names, err := d.Names(make([]byte, 4096))
+	names, err := d.ListNames(make([]byte, 4096))
 	return err == nil && slices.ContainsFunc(names, func(name string) bool {
-		return name == TrashName || name == copier.StageName || copier.Bookkeeping(name)
+		return name == TrashName || name == copier.StageName || copier.IsPlanOrJournal(name)
 	})
 }
 
 // HoldsNothing reports whether the state dir has no file but the record of its
 // lock dir.
 func (d *Dir) HoldsNothing() (bool, error) {
-	names, err := d.Names(make([]byte, 4096))
+	names, err := d.ListNames(make([]byte, 4096))
 	return err == nil && len(names) == 1 && names[0] == lockDirName, err
 }
 
@@ -93,18 +93,18 @@ func (d *Dir) HoldsNothing() (bool, error) {
 // process resumes half a stage, and makes that durable. A --verify that ends at
 // this moment may write its records meanwhile, two at the most.
 func (d *Dir) Remove(ctx context.Context, jobs int) error {
-	if err := copier.DropJournal(ctx, d.File); err != nil {
+	if err := copier.RemoveJournal(ctx, d.File); err != nil {
 		return err
 	}
 	if err := d.clearTrash(ctx, jobs); err != nil {
 		return err
 	}
-	err := tree.Remove(ctx, d.root, d.name, jobs)
+	err := tree.RemoveTree(ctx, d.root, d.name, jobs)
 	for range 2 {
-		if !sys.Is(err, unix.ENOTEMPTY) {
+		if !sys.IsErrno(err, unix.ENOTEMPTY) {
 			break
 		}
-		err = tree.Remove(ctx, d.root, d.name, jobs)
+		err = tree.RemoveTree(ctx, d.root, d.name, jobs)
 	}
 	if err != nil {
 		return err

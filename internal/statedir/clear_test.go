@@ -44,7 +44,7 @@ func fill(t *testing.T, d *Dir) {
 
 func names(t *testing.T, d *Dir) []string {
 	t.Helper()
-	all, err := d.Names(make([]byte, 4096))
+	all, err := d.ListNames(make([]byte, 4096))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func (d *Dir) SyncAll() error {
 // nor a group from it.
 func makePrivate(parent *sys.File, name string) (*sys.File, error) {
 	err := parent.MkdirAt(name, 0o700)
-	if err != nil && !sys.Is(err, unix.EEXIST) {
+	if err != nil && !sys.IsErrno(err, unix.EEXIST) {
 		return nil, err
 	}
 	made := err == nil

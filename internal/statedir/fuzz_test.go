@@ -23,7 +23,7 @@ func FuzzParseVerifyRecord(f *testing.F) {
 			}
 			return
 		}
-		if m := found.Mode; m != verify.FromDevice && m != verify.Dropped && m != verify.FromCache && m != "" {
+		if m := found.Mode; m != verify.FromDevice && m != verify.ThroughCache && m != verify.FromCache && m != "" {
 			t.Errorf("%q: mode %q", record, m)
 		}
 		if text := found.encode(); text != record {

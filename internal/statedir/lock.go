@@ -24,11 +24,11 @@ const pollInterval = 20 * time.Millisecond
 // held it has deleted the state dir, locking.ErrTimeout, the cause of ctx.
 func (d *Dir) Lock(ctx context.Context, w *LockWait) error {
 	for {
-		err := d.File.Lock(false)
+		err := d.File.TryLock()
 		if err == nil {
 			return d.CheckLinked()
 		}
-		if sys.Is(err, unix.EWOULDBLOCK) {
+		if sys.IsErrno(err, unix.EWOULDBLOCK) {
 			err = w.pause(ctx, d)
 		}
 		if err != nil {
@@ -39,7 +39,7 @@ func (d *Dir) Lock(ctx context.Context, w *LockWait) error {
 
 // TryLock takes the flock of the state dir if it is free and the state dir is
 // still linked, and reports whether it did.
-func (d *Dir) TryLock() bool { return d.File.Lock(false) == nil && d.CheckLinked() == nil }
+func (d *Dir) TryLock() bool { return d.File.TryLock() == nil && d.CheckLinked() == nil }
 
 // IsLocked reports whether a process works in the state dir. It tries the flock on
 // a descriptor of its own, and gives it back at once.
@@ -49,8 +49,8 @@ func (d *Dir) IsLocked() (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	err = f.Lock(false)
-	if sys.Is(err, unix.EWOULDBLOCK) {
+	err = f.TryLock()
+	if sys.IsErrno(err, unix.EWOULDBLOCK) {
 		return true, nil
 	}
 	return false, err
@@ -63,7 +63,7 @@ func (d *Dir) CheckLinked() error {
 		return err
 	}
 	there, err := d.root.StatAt(d.name)
-	if sys.Is(err, unix.ENOENT) || (err == nil && !there.SameFile(&mine)) {
+	if sys.IsErrno(err, unix.ENOENT) || (err == nil && !there.SameFile(&mine)) {
 		return ErrUnlinked
 	}
 	return err
@@ -83,7 +83,7 @@ type LockWait struct {
 func (w *LockWait) pause(ctx context.Context, d *Dir) error {
 	switch {
 	case w.polls > 0 && w.Limit != nil && time.Since(w.Started) >= w.Left:
-		return fmt.Errorf("%w (%v): %s holds it", locking.ErrTimeout, *w.Limit, DescribeProcess(locking.Holder(d.File)))
+		return fmt.Errorf("%w (%v): %s holds it", locking.ErrTimeout, *w.Limit, DescribeProcess(locking.HolderPID(d.File)))
 	case w.polls == 1:
 		w.OnWait(d)
 	}

@@ -24,7 +24,7 @@ func CheckName(name string) error {
 	case len(name) > MaxName:
 		return fmt.Errorf("the name has %d bytes, at most %d leave room for the user file", len(name), MaxName)
 	}
-	return tree.ValidName(name)
+	return tree.CheckName(name)
 }
 
 // ListShards returns the names of the shards that have a state dir in an SSD dir.
@@ -37,7 +37,7 @@ func ListShards(ssd *sys.File) ([]string, error) {
 		return nil, err
 	}
 	defer root.Close()
-	names, err := root.Names(make([]byte, 64<<10))
+	names, err := root.ListNames(make([]byte, 64<<10))
 	var shards []string
 	for _, name := range names {
 		if CheckName(name) == nil {

@@ -27,7 +27,7 @@ func (d *Dir) Contents(ctx context.Context) (c Contents, err error) {
 	if c.Copying, err = d.IsLocked(); err != nil || !c.Stage {
 		return c, err
 	}
-	done, total, err := copier.Progress(ctx, d.File)
+	done, total, err := copier.StageProgress(ctx, d.File)
 	if err == nil { // a plan that is being written cannot be read
 		c.CopiedBytes, c.TotalBytes = done, total
 	}
@@ -49,7 +49,7 @@ func CopyProgress(ctx context.Context, ssd *sys.File, shard string, timeout time
 	go func() {
 		defer state.Close()
 		defer close(found)
-		if done, total, err := copier.Progress(ctx, state.File); err == nil && total > 0 {
+		if done, total, err := copier.StageProgress(ctx, state.File); err == nil && total > 0 {
 			found <- progress{done, total}
 		}
 	}()

@@ -38,7 +38,7 @@ func (d *Dir) writeRecord(temporary, name, text string) error {
 		err = d.RenameAt(temporary, d.File, name, sys.Replace)
 	}
 	if err != nil {
-		return errs.Join(err, d.UnlinkIfThere(temporary))
+		return errs.Join(err, d.UnlinkIfExists(temporary))
 	}
 	return nil
 }

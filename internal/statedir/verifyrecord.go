@@ -27,7 +27,7 @@ type VerifyRecord struct {
 	Mode        verify.ReadMode // how the shard was read; "" for a shard without a byte
 	Differences int64           // 0: no damage
 
-	root      verify.Root // of the shard
+	root      verify.RootIdentity // of the shard
 	published time.Time
 }
 
@@ -104,7 +104,7 @@ func (d *Dir) RecordVerify(m *verify.Manifest, r VerifyRecord) error {
 
 // ForgetPass deletes the record of the last pass, so that no verification is
 // skipped because of it.
-func (d *Dir) ForgetPass() error { return d.UnlinkIfThere(verifiedName) }
+func (d *Dir) ForgetPass() error { return d.UnlinkIfExists(verifiedName) }
 
 // noBytes stands for the mode when nothing was read.
 const noBytes = "-"
@@ -130,7 +130,7 @@ func parseVerifyRecord(text string) (r *VerifyRecord, ok bool) {
 	r.Time, whenErr = time.Parse(time.RFC3339Nano, when)
 	r.published, publishedErr = time.Parse(time.RFC3339Nano, published)
 	r.Mode, r.root.Btime = verify.ReadMode(strings.TrimPrefix(mode, noBytes)), btime
-	known := r.Mode == "" || verify.Weaker(r.Mode, "") == r.Mode
+	known := r.Mode == "" || verify.WeakerMode(r.Mode, "") == r.Mode
 	if whenErr != nil || publishedErr != nil || !known || r.encode() != text {
 		return nil, false
 	}

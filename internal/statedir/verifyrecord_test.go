@@ -40,7 +40,7 @@ func TestRecentPass(t *testing.T) {
 func TestVerifyRecordsAreKept(t *testing.T) {
 	state := openTest(t)
 	now := time.Now()
-	this := &verify.Manifest{Header: verify.Header{Root: verify.Root{Ino: 7, Btime: sys.Time{Sec: 1, Nsec: 2}}, Time: now.Add(-time.Hour)}}
+	this := &verify.Manifest{Header: verify.Header{Root: verify.RootIdentity{Ino: 7, Btime: sys.Time{Sec: 1, Nsec: 2}}, Time: now.Add(-time.Hour)}}
 	sameInode, later := *this, *this
 	sameInode.Root.Btime.Nsec++
 	later.Time = now

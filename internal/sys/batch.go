@@ -21,9 +21,9 @@ type Batch struct {
 	events  []event
 }
 
-// Read is one read of a Batch: it reads the start of a file opened for direct I/O
+// BatchRead is one read of a Batch: it reads the start of a file opened for direct I/O
 // into a buffer that is aligned for direct I/O and outside Go's heap.
-type Read struct {
+type BatchRead struct {
 	File *File
 	Buf  []byte
 	N    int   // bytes read; -1: the file must be read with ReadAt
@@ -97,7 +97,7 @@ func (b *Batch) Close() error {
 
 // Read makes the reads and sets N and Err of each. If Read itself fails, the buffers
 // must no longer be used: the kernel may still write to them.
-func (b *Batch) Read(reads []Read) error {
+func (b *Batch) Read(reads []BatchRead) error {
 	for i := range reads {
 		reads[i].N, reads[i].Err = -1, nil
 	}
@@ -123,18 +123,18 @@ func (b *Batch) Read(reads []Read) error {
 }
 
 // setResult sets N, or Err, from the kernel's result of a read.
-func (r *Read) setResult(result int64) {
+func (r *BatchRead) setResult(result int64) {
 	switch errno := unix.Errno(-result); {
 	case result >= 0:
 		r.N = int(result)
-	case Is(errno, unix.EINVAL, unix.EAGAIN, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINTR, unix.ENOMEM):
+	case IsErrno(errno, unix.EINVAL, unix.EAGAIN, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINTR, unix.ENOMEM):
 	default: // an error of the device: a second attempt must not hide it
 		r.Err = &fs.PathError{Op: "read", Path: r.File.Path(), Err: fmt.Errorf("at offset 0: %w", errno)}
 	}
 }
 
 // submitReads begins the reads and returns how many of them the kernel accepted.
-func (b *Batch) submitReads(reads []Read) int {
+func (b *Batch) submitReads(reads []BatchRead) int {
 	for i := range reads {
 		r := &reads[i]
 		size := 0

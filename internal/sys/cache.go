@@ -8,10 +8,10 @@ import (
 	"shard_to_ssd/internal/errs"
 )
 
-// Cached returns how many of n bytes at off are in the page cache, counted in whole
+// CachedBytes returns how many of n bytes at off are in the page cache, counted in whole
 // pages. off must be a multiple of the page size. The kernel answers only root and the
 // owner of the file; other callers get EPERM.
-func (f *File) Cached(off, n int64) (bytes int64, err error) {
+func (f *File) CachedBytes(off, n int64) (bytes int64, err error) {
 	if n == 0 {
 		return 0, nil
 	}
@@ -20,7 +20,7 @@ func (f *File) Cached(off, n int64) (bytes int64, err error) {
 		return unix.Cachestat(uint(f.fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
 	})
 	page := int64(os.Getpagesize())
-	if Is(err, unix.ENOSYS, unix.EPERM, unix.EOPNOTSUPP) { // before Linux 6.5, or a sandbox
+	if IsErrno(err, unix.ENOSYS, unix.EPERM, unix.EOPNOTSUPP) { // before Linux 6.5, or a sandbox
 		if !f.ownedOrRoot() { // mincore would report all pages as cached
 			return 0, &os.PathError{Op: "cachestat", Path: f.Path(), Err: unix.EPERM}
 		}
@@ -74,13 +74,13 @@ func (f *File) countResidentWindow(off int64, n int, seen []byte) (pages int64, 
 	return pages, nil
 }
 
-// Forget drops the clean pages of n bytes at off from the page cache. n 0 means up to
+// DropCached drops the clean pages of n bytes at off from the page cache. n 0 means up to
 // the end of the file.
-func (f *File) Forget(off, n int64) error {
+func (f *File) DropCached(off, n int64) error {
 	return call("fadvise", f.where, func() error { return unix.Fadvise(f.fd, off, n, unix.FADV_DONTNEED) })
 }
 
-// LeaveCache runs read, which reads n bytes at off, and then drops the pages that read
+// ReadUncached runs read, which reads n bytes at off, and then drops the pages that read
 // added to the page cache. Neither O_DIRECT nor RWF_DONTCACHE is enough for that: btrfs
 // reads files with checksums through the page cache even then, and pages that were
 // read ahead, or are locked, stay.
@@ -92,26 +92,26 @@ func (f *File) Forget(off, n int64) error {
 // If a part of the range was cached before, nothing is dropped: it is unknown which of
 // the pages read has added.
 //
-// LeaveCache returns how many bytes were cached before, and how many were read through
+// ReadUncached returns how many bytes were cached before, and how many were read through
 // the cache. If the kernel does not tell, these are n and 0.
-func (f *File) LeaveCache(off, n int64, read func() error) (before, through int64, err error) {
+func (f *File) ReadUncached(off, n int64, read func() error) (before, through int64, err error) {
 	if n == 0 {
 		return 0, 0, read()
 	}
-	before, unknown := f.Cached(off, n)
+	before, unknown := f.CachedBytes(off, n)
 	if err := read(); err != nil {
 		return before, 0, err
 	}
 	if unknown != nil {
 		return n, 0, nil
 	}
-	return f.LeaveAsBefore(off, n, before)
+	return f.DropAddedPages(off, n, before)
 }
 
-// LeaveAsBefore is the second half of LeaveCache, for a caller that has read n bytes at
+// DropAddedPages is the second half of ReadUncached, for a caller that has read n bytes at
 // off itself. cached is how many of them were in the page cache before.
-func (f *File) LeaveAsBefore(off, n, cached int64) (before, through int64, err error) {
-	after, unknown := f.Cached(off, n)
+func (f *File) DropAddedPages(off, n, cached int64) (before, through int64, err error) {
+	after, unknown := f.CachedBytes(off, n)
 	switch {
 	case unknown != nil:
 		return n, 0, nil
@@ -119,7 +119,7 @@ func (f *File) LeaveAsBefore(off, n, cached int64) (before, through int64, err e
 		return cached, 0, nil
 	}
 	if cached == 0 {
-		err = f.Forget(off, n)
+		err = f.DropCached(off, n)
 	}
 	return cached, after - cached, err
 }

@@ -27,7 +27,7 @@
 // place of the path: "allocate 4194304 bytes".
 //
 // Err is the kernel's error number; reads and writes put "at offset N" in front of it.
-// Callers test it with [Is].
+// Callers test it with [IsErrno].
 package sys
 
 import (
@@ -84,9 +84,9 @@ func (p place) String() string {
 	return p.dir + "/" + p.name
 }
 
-// Is reports whether err comes from a system call that failed with one of the error
+// IsErrno reports whether err comes from a system call that failed with one of the error
 // numbers.
-func Is(err error, numbers ...unix.Errno) bool {
+func IsErrno(err error, numbers ...unix.Errno) bool {
 	var got unix.Errno
 	if !errors.As(err, &got) {
 		return false
@@ -99,13 +99,13 @@ func Is(err error, numbers ...unix.Errno) bool {
 	return false
 }
 
-// NoSpace reports whether err means that the file system or a quota is full. ENOSPC
+// IsNoSpace reports whether err means that the file system or a quota is full. ENOSPC
 // of an extended attribute does not count: ext4 and btrfs return it if the attribute
 // is too large.
-func NoSpace(err error) bool {
+func IsNoSpace(err error) bool {
 	var at *fs.PathError
 	if errors.As(err, &at) && strings.HasPrefix(at.Op, setXattrOp) {
 		return false
 	}
-	return Is(err, unix.ENOSPC, unix.EDQUOT)
+	return IsErrno(err, unix.ENOSPC, unix.EDQUOT)
 }

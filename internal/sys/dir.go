@@ -92,7 +92,7 @@ func (d *File) openBelow(rel string, resolve uint64) (*File, error) {
 	switch {
 	case err == nil:
 		return f, nil
-	case Is(err, unix.ENOSYS, unix.EPERM):
+	case IsErrno(err, unix.ENOSYS, unix.EPERM):
 		return d.openStepwise(rel, resolve)
 	}
 	return nil, err
@@ -144,10 +144,10 @@ func (d *File) refuseMount(next *File) error {
 	return nil
 }
 
-// Names lists the names in the directory, sorted by bytes, without "." and "..". It
+// ListNames lists the names in the directory, sorted by bytes, without "." and "..". It
 // reads the directory from its start each time. scratch is a buffer for the kernel's
 // records.
-func (d *File) Names(scratch []byte) ([]string, error) {
+func (d *File) ListNames(scratch []byte) ([]string, error) {
 	err := call("list", d.where, func() error {
 		_, err := unix.Seek(d.fd, 0, 0)
 		return err
@@ -206,10 +206,10 @@ func (d *File) UnlinkAt(name string) error {
 	return call("unlink", place{d.Path(), name}, func() error { return unix.Unlinkat(d.fd, name, 0) })
 }
 
-// UnlinkIfThere is UnlinkAt, except that a missing name is no error.
-func (d *File) UnlinkIfThere(name string) error {
+// UnlinkIfExists is UnlinkAt, except that a missing name is no error.
+func (d *File) UnlinkIfExists(name string) error {
 	err := d.UnlinkAt(name)
-	if Is(err, unix.ENOENT) {
+	if IsErrno(err, unix.ENOENT) {
 		return nil
 	}
 	return err

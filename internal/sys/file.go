@@ -20,14 +20,14 @@ type File struct {
 	// DontCache asks the kernel to keep nothing of reads and writes in the page cache
 	// (RWF_DONTCACHE, Linux 6.14). It is cleared if the file system refuses.
 	DontCache atomic.Bool
-	// Pace, if not nil, limits the rate of reads and writes. It must be set before the
+	// RateLimiter, if not nil, limits the rate of reads and writes. It must be set before the
 	// file is used.
-	Pace Pace
+	RateLimiter RateLimiter
 	// Request, if not 0, is the most bytes that one call reads or writes, a multiple of
 	// Align. It must be set before the file is used.
 	Request int
 	// Direct is true if the descriptor has O_DIRECT: offsets, lengths and buffers must
-	// then be aligned to Align. SetDirect changes it.
+	// then be aligned to Align. ClearDirect changes it.
 	Direct atomic.Bool
 }
 
@@ -35,9 +35,9 @@ type File struct {
 // a multiple of every logical block size in use (512 and 4096).
 const Align = 4096
 
-// A Pace limits all files that have it together: how many bytes they move a second,
+// A RateLimiter limits all files that have it together: how many bytes they move a second,
 // how many bytes one call moves, and how many calls run at a time.
-type Pace interface {
+type RateLimiter interface {
 	// Begin waits until some of the bytes may be moved, and returns how many: all of
 	// them, or a multiple of 2 × Align. Its error becomes the error of the transfer.
 	Begin(bytes int) (int, error)
@@ -50,14 +50,14 @@ func (f *File) withinLimits(n int, move func(n int) (int, error)) (int, error) {
 	if f.Request > 0 {
 		n = min(n, f.Request)
 	}
-	if f.Pace == nil || n == 0 {
+	if f.RateLimiter == nil || n == 0 {
 		return move(n)
 	}
-	n, err := f.Pace.Begin(n)
+	n, err := f.RateLimiter.Begin(n)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Pace.End()
+	defer f.RateLimiter.End()
 	return move(n)
 }
 
@@ -143,7 +143,7 @@ func (f *File) readOnce(buf []byte, off int64) (int, error) {
 		n, err := transfer("read", f.where, len(buf), func(n int) (int, error) {
 			return unix.Preadv2(f.fd, [][]byte{buf[:n]}, off, unix.RWF_DONTCACHE)
 		})
-		if !Is(err, unix.EOPNOTSUPP, unix.ENOSYS) {
+		if !IsErrno(err, unix.EOPNOTSUPP, unix.ENOSYS) {
 			return n, err
 		}
 		f.DontCache.Store(false)
@@ -180,7 +180,7 @@ func (f *File) writeOnce(buf []byte, off int64) (int, error) {
 		n, err := transfer("write", f.where, len(buf), func(n int) (int, error) {
 			return unix.Pwritev2(f.fd, [][]byte{buf[:n]}, off, unix.RWF_DONTCACHE)
 		})
-		if !Is(err, unix.EOPNOTSUPP, unix.ENOSYS) {
+		if !IsErrno(err, unix.EOPNOTSUPP, unix.ENOSYS) {
 			return n, err
 		}
 		f.DontCache.Store(false)
@@ -197,9 +197,9 @@ func atOffset(err error, off int64) error {
 	return &fs.PathError{Op: at.Op, Path: at.Path, Err: fmt.Errorf("at offset %d: %w", off, at.Err)}
 }
 
-// SetDirect turns O_DIRECT on or off for the open descriptor.
-func (f *File) SetDirect(on bool) error {
-	const op = "set O_DIRECT of"
+// ClearDirect turns O_DIRECT off for the open descriptor.
+func (f *File) ClearDirect() error {
+	const op = "clear O_DIRECT of"
 	flags := 0
 	err := call(op, f.where, func() (err error) {
 		flags, err = unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0)
@@ -208,18 +208,14 @@ func (f *File) SetDirect(on bool) error {
 	if err != nil {
 		return err
 	}
-	flags &^= unix.O_DIRECT
-	if on {
-		flags |= unix.O_DIRECT
-	}
 	err = call(op, f.where, func() error {
-		_, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETFL, flags)
+		_, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETFL, flags&^unix.O_DIRECT)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	f.Direct.Store(on)
+	f.Direct.Store(false)
 	return nil
 }
 
@@ -227,19 +223,19 @@ func (f *File) SetDirect(on bool) error {
 // false if the file system has no fallocate.
 func (f *File) Allocate(size int64) (supported bool, err error) {
 	err = call("fallocate", f.where, func() error { return unix.Fallocate(f.fd, 0, 0, size) })
-	if Is(err, unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV) {
+	if IsErrno(err, unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV) {
 		return false, nil
 	}
 	return true, err
 }
 
-// Punch turns n bytes at off into a hole. supported is false if the file system cannot
+// PunchHole turns n bytes at off into a hole. supported is false if the file system cannot
 // do that.
-func (f *File) Punch(off, n int64) (supported bool, err error) {
+func (f *File) PunchHole(off, n int64) (supported bool, err error) {
 	err = call("punch hole in", f.where, func() error {
 		return unix.Fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	})
-	if Is(err, unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV) {
+	if IsErrno(err, unix.EOPNOTSUPP, unix.ENOSYS, unix.ENODEV) {
 		return false, nil
 	}
 	return true, err
@@ -250,15 +246,15 @@ func (f *File) Truncate(size int64) error {
 	return call("truncate", f.where, func() error { return unix.Ftruncate(f.fd, size) })
 }
 
-// Clone makes f share all extents of src (FICLONE). No data is copied.
-func (f *File) Clone(src *File) error {
+// CloneFrom makes f share all extents of src (FICLONE). No data is copied.
+func (f *File) CloneFrom(src *File) error {
 	return call("clone", f.where, func() error { return unix.IoctlFileClone(f.fd, src.fd) })
 }
 
 // CopyRange asks the kernel to copy up to n bytes at off of src to the same offset of f
 // (copy_file_range). It returns how many bytes were copied.
 func (f *File) CopyRange(src *File, off int64, n int) (done int, err error) {
-	if f.Pace == nil {
+	if f.RateLimiter == nil {
 		return f.withinLimits(n, func(n int) (int, error) { return f.copyRangeOnce(src, off, n) })
 	}
 	// The bytes count twice: they are read and written.
@@ -272,10 +268,10 @@ func (f *File) copyRangeOnce(src *File, off int64, n int) (int, error) {
 	})
 }
 
-// Data returns the first range of data at or after off: [start, end). ok is false if
+// NextData returns the first range of data at or after off: [start, end). ok is false if
 // only a hole, or nothing, follows. On a file system without holes the whole file is
 // one range.
-func (f *File) Data(off int64) (start, end int64, ok bool, err error) {
+func (f *File) NextData(off int64) (start, end int64, ok bool, err error) {
 	seek := func(from int64, whence int) (to int64, err error) {
 		err = call("seek", f.where, func() (err error) {
 			to, err = unix.Seek(f.fd, from, whence)
@@ -284,7 +280,7 @@ func (f *File) Data(off int64) (start, end int64, ok bool, err error) {
 		return to, err
 	}
 	start, err = seek(off, unix.SEEK_DATA)
-	if Is(err, unix.ENXIO) {
+	if IsErrno(err, unix.ENXIO) {
 		return 0, 0, false, nil
 	}
 	if err != nil {
@@ -320,13 +316,14 @@ func (f *File) Chown(uid, gid uint32) error {
 	return call("chown", f.where, func() error { return unix.Fchown(f.fd, int(uid), int(gid)) })
 }
 
-// Lock takes the exclusive flock of the file. If another open file holds it, Lock waits,
-// or without wait fails with EWOULDBLOCK.
-func (f *File) Lock(wait bool) error {
-	how := unix.LOCK_EX
-	if !wait {
-		how |= unix.LOCK_NB
-	}
+// Lock takes the exclusive flock of the file. If another open file holds it, Lock waits.
+func (f *File) Lock() error { return f.flock(unix.LOCK_EX) }
+
+// TryLock takes the exclusive flock of the file. If another open file holds it, TryLock
+// fails with EWOULDBLOCK.
+func (f *File) TryLock() error { return f.flock(unix.LOCK_EX | unix.LOCK_NB) }
+
+func (f *File) flock(how int) error {
 	return call("flock", f.where, func() error { return unix.Flock(f.fd, how) })
 }
 

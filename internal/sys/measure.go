@@ -81,14 +81,14 @@ type fiemap struct {
 	extents             [64]fiemapExtent
 }
 
-// Shared reports whether the file shares an extent with another file, as a clone does.
+// SharesExtents reports whether the file shares an extent with another file, as a clone does.
 // known is false if the file system does not tell.
-func (f *File) Shared() (shared, known bool, err error) {
+func (f *File) SharesExtents() (shared, known bool, err error) {
 	for start := uint64(0); ; {
 		m := fiemap{start: start, length: ^uint64(0) - start, flags: fiemapSync}
 		m.room = uint32(len(m.extents))
 		err := call("map extents of", f.where, func() error { return fiemapIoctl(f.fd, &m) })
-		if Is(err, unix.EOPNOTSUPP, unix.ENOTTY, unix.ENOSYS, unix.EINVAL) {
+		if IsErrno(err, unix.EOPNOTSUPP, unix.ENOTTY, unix.ENOSYS, unix.EINVAL) {
 			return false, false, nil
 		}
 		if err != nil || m.mapped == 0 {

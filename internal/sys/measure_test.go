@@ -17,7 +17,7 @@ func TestPeakMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	const size = 64 << 20
-	buf, err := Buffer(size)
+	buf, err := AllocBuffer(size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestShared(t *testing.T) {
 				return
 			}
 			b := mustOpen(t, d, "b", unix.O_RDWR|unix.O_CREAT)
-			if err := b.Clone(a); err != nil {
+			if err := b.CloneFrom(a); err != nil {
 				t.Fatal(err)
 			}
 			expectShared(t, a, true, true)
@@ -75,7 +75,7 @@ func TestShared(t *testing.T) {
 
 func expectShared(t *testing.T, f *File, shared, known bool) {
 	t.Helper()
-	gotShared, gotKnown, err := f.Shared()
+	gotShared, gotKnown, err := f.SharesExtents()
 	if err != nil || gotShared != shared || gotKnown != known {
 		t.Errorf("%s: got shared %v, known %v, %v, want %v, %v", f.Path(), gotShared, gotKnown, err, shared, known)
 	}

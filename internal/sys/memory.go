@@ -25,13 +25,13 @@ func mincoreCall(m, seen []byte) error {
 // hugePage is the size of a huge page on most machines, in bytes.
 const hugePage = 2 << 20
 
-// Buffer allocates size bytes of memory aligned for direct I/O. The memory is outside
+// AllocBuffer allocates size bytes of memory aligned for direct I/O. The memory is outside
 // Go's heap, which the garbage collector would let grow to twice the buffers. The
 // caller must free it with FreeBuffer.
 //
 // A large buffer gets huge pages if the kernel has some. Otherwise direct I/O pins and
 // maps a thousand pages of 4 KiB for each block, which takes half of its system time.
-func Buffer(size int) (b []byte, err error) {
+func AllocBuffer(size int) (b []byte, err error) {
 	err = call("allocate", place{name: fmt.Sprint(size, " bytes")}, func() (err error) {
 		b, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 		return err

@@ -34,7 +34,7 @@ func TestDirectTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	buf, err := Buffer(3 * Align)
+	buf, err := AllocBuffer(3 * Align)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestErrorsNameOperationAndPath(t *testing.T) {
 	if !errors.As(err, &at) || at.Op != "open" || at.Path != filepath.Join(dir, "missing") || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want an error of open with the whole path", err)
 	}
-	if !NoSpace(&fs.PathError{Op: "write", Err: unix.EDQUOT}) || NoSpace(&fs.PathError{Op: "set xattr user.a of", Err: unix.ENOSPC}) {
+	if !IsNoSpace(&fs.PathError{Op: "write", Err: unix.EDQUOT}) || IsNoSpace(&fs.PathError{Op: "set xattr user.a of", Err: unix.ENOSPC}) {
 		t.Error("NoSpace: want true for a full quota, false for an attribute that is too large")
 	}
 }
@@ -80,12 +80,12 @@ func TestNothingFollowsLinks(t *testing.T) {
 	d := mustOpenDir(t, dir)
 	for _, path := range []string{"link", "link/below"} {
 		for name, open := range map[string]func(string) (*File, error){"openat2": d.OpenBelow, "stepwise": openerWithoutOpenat2(d)} {
-			if f, err := open(path); !Is(err, unix.ELOOP, unix.ENOTDIR) {
+			if f, err := open(path); !IsErrno(err, unix.ELOOP, unix.ENOTDIR) {
 				t.Errorf("%s %s: got %v, %v, want ELOOP or ENOTDIR", name, path, f, err)
 			}
 		}
 	}
-	if _, err := d.OpenAt("flink", unix.O_RDONLY, 0); !Is(err, unix.ELOOP) {
+	if _, err := d.OpenAt("flink", unix.O_RDONLY, 0); !IsErrno(err, unix.ELOOP) {
 		t.Errorf("open flink: got %v, want ELOOP", err)
 	}
 	for name, open := range map[string]func(string) (*File, error){"openat2": d.OpenBelow, "stepwise": openerWithoutOpenat2(d)} {
@@ -109,7 +109,7 @@ func openerWithoutOpenat2(d *File) func(string) (*File, error) {
 // A caller that deletes enters no mount, not even a bind mount of the same file system
 // or of a directory onto one in it. A caller that reads enters mounts.
 func TestOnlyReadersEnterMounts(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	dir := t.TempDir()
 	if err := errors.Join(os.MkdirAll(dir+"/bound/below", 0o755), os.MkdirAll(dir+"/tmpfs", 0o755), os.MkdirAll(dir+"/plain/cycle", 0o755)); err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestOnlyReadersEnterMounts(t *testing.T) {
 				f.Close()
 			}
 			reader := strings.HasPrefix(name, "reader")
-			if refused := Is(err, unix.EXDEV); refused != (mounted && !reader) || err != nil && !refused {
+			if refused := IsErrno(err, unix.EXDEV); refused != (mounted && !reader) || err != nil && !refused {
 				t.Errorf("%s %s: got %v, mounted: %v", name, path, err, mounted)
 			}
 		}
@@ -164,7 +164,7 @@ func TestNamesAreSortedByBytes(t *testing.T) {
 	}
 	d := mustOpenDir(t, dir)
 	for range 2 { // each time from the start
-		got, err := d.Names(make([]byte, 512))
+		got, err := d.ListNames(make([]byte, 512))
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
@@ -181,11 +181,11 @@ func TestData(t *testing.T) {
 	if err := errors.Join(f.Truncate(1<<20), f.WriteAt([]byte("x"), 512<<10)); err != nil {
 		t.Fatal(err)
 	}
-	start, end, ok, err := f.Data(0)
+	start, end, ok, err := f.NextData(0)
 	if err != nil || !ok || start > 512<<10 || end <= 512<<10 || end == 1<<20 {
 		t.Errorf("got [%d, %d), %v, %v, want a range around 512 KiB", start, end, ok, err)
 	}
-	if _, _, ok, err := f.Data(end); ok || err != nil {
+	if _, _, ok, err := f.NextData(end); ok || err != nil {
 		t.Errorf("in the last hole: got %v, %v, want no range", ok, err)
 	}
 }
@@ -202,12 +202,12 @@ func TestCachedAndMincoreAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []int64{size, 0} {
-		cached, err := f.Cached(0, size)
+		cached, err := f.CachedBytes(0, size)
 		pages, mincoreErr := f.countResident(0, size)
 		if cached != want || pages*int64(os.Getpagesize()) != want || err != nil || mincoreErr != nil {
 			t.Errorf("got cachestat %d bytes, %v, mincore %d pages, %v, want %d bytes", cached, err, pages, mincoreErr, want)
 		}
-		if err := f.Forget(0, 0); err != nil {
+		if err := f.DropCached(0, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -240,7 +240,7 @@ func TestXattrs(t *testing.T) {
 }
 
 // tenReads writes ten files in d, and returns reads of them into buf, and their contents.
-func tenReads(t *testing.T, d *File, buf []byte) (reads []Read, want []string) {
+func tenReads(t *testing.T, d *File, buf []byte) (reads []BatchRead, want []string) {
 	t.Helper()
 	for i := range 10 {
 		name, text := strings.Repeat("f", i+1), strings.Repeat(string(rune('a'+i)), 100*i)
@@ -248,7 +248,7 @@ func tenReads(t *testing.T, d *File, buf []byte) (reads []Read, want []string) {
 			t.Fatal(err)
 		}
 		f := mustOpen(t, d, name, unix.O_RDONLY|unix.O_DIRECT)
-		reads, want = append(reads, Read{File: f, Buf: buf[i*Align : (i+1)*Align]}), append(want, text)
+		reads, want = append(reads, BatchRead{File: f, Buf: buf[i*Align : (i+1)*Align]}), append(want, text)
 	}
 	return reads, want
 }
@@ -261,7 +261,7 @@ func TestBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close() // for a test that fails before it closes b
-	buf, err := Buffer(16 * Align)
+	buf, err := AllocBuffer(16 * Align)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestBatch(t *testing.T) {
 	check()
 	clear(buf)
 	check()
-	odd := []Read{{File: reads[1].File, Buf: buf[1:100]}} // not aligned: refused, or read through the cache
+	odd := []BatchRead{{File: reads[1].File, Buf: buf[1:100]}} // not aligned: refused, or read through the cache
 	if err := b.Read(odd); err != nil || odd[0].Err != nil || (odd[0].N != -1 && odd[0].N != 99) {
 		t.Errorf("not aligned: got %d bytes, %v, %v", odd[0].N, odd[0].Err, err)
 	}
@@ -291,9 +291,9 @@ func TestBatch(t *testing.T) {
 	if err := b.Read(reads[:1]); err != nil || reads[0].N != -1 {
 		t.Errorf("after Close: got %d bytes, %v, want -1", reads[0].N, err)
 	}
-	failed := Read{File: reads[0].File}
+	failed := BatchRead{File: reads[0].File}
 	failed.N = -1
-	if failed.setResult(-int64(unix.EIO)); failed.N != -1 || !Is(failed.Err, unix.EIO) {
+	if failed.setResult(-int64(unix.EIO)); failed.N != -1 || !IsErrno(failed.Err, unix.EIO) {
 		t.Errorf("EIO: got %+v, want it in Err", failed)
 	}
 }

@@ -21,11 +21,11 @@ func (d *File) procPath(name string) string {
 // on a file system without extended attributes.
 func (d *File) XattrsAt(name string, scratch []byte) ([]string, error) {
 	n, err := d.listXattrs(name, scratch)
-	if Is(err, unix.ERANGE) {
+	if IsErrno(err, unix.ERANGE) {
 		scratch = make([]byte, 64<<10) // XATTR_LIST_MAX
 		n, err = d.listXattrs(name, scratch)
 	}
-	if Is(err, unix.EOPNOTSUPP, unix.ENOSYS) {
+	if IsErrno(err, unix.EOPNOTSUPP, unix.ENOSYS) {
 		return nil, nil
 	}
 	if err != nil || n == 0 {
@@ -45,7 +45,7 @@ func (d *File) listXattrs(name string, scratch []byte) (n int, err error) {
 		n, err = listxattrat(d.fd, name, scratch)
 		return err
 	})
-	if Is(err, unix.ENOSYS, unix.EPERM) { // before Linux 6.13, or a sandbox
+	if IsErrno(err, unix.ENOSYS, unix.EPERM) { // before Linux 6.13, or a sandbox
 		path := d.procPath(name)
 		err = call(op, where, func() (err error) {
 			n, err = unix.Llistxattr(path, scratch)
@@ -100,7 +100,7 @@ func (d *File) RemoveXattrAt(name, attr string) error {
 	err := call("remove xattr "+attr+" of", place{d.Path(), name}, func() error {
 		return unix.Lremovexattr(path, attr)
 	})
-	if Is(err, unix.ENODATA, unix.EOPNOTSUPP) {
+	if IsErrno(err, unix.ENODATA, unix.EOPNOTSUPP) {
 		return nil
 	}
 	return err

@@ -52,8 +52,8 @@ func File(name string, size int64, seed uint64) Step {
 	})
 }
 
-// Content makes a regular file with mode 0644 that contains the text.
-func Content(name, text string) Step {
+// TextFile makes a regular file with mode 0644 that contains the text.
+func TextFile(name, text string) Step {
 	return createFile(name, func(f *os.File) error {
 		_, err := f.WriteString(text)
 		return err

@@ -25,7 +25,7 @@ type CompareOptions struct {
 	SparseSlack int64
 }
 
-// Compare returns the differences between the tree or file a and its copy b, one line for
+// CompareTrees returns the differences between the tree or file a and its copy b, one line for
 // each, with the path and both values. It compares
 //
 //   - names, types, the twelve mode bits, owner and group (if root), mtimes to the
@@ -37,10 +37,10 @@ type CompareOptions struct {
 //   - holes: they must still be holes.
 //
 // An entry that cannot be read is a difference too.
-func Compare(a, b string) []string { return CompareWith(CompareOptions{}, a, b) }
+func CompareTrees(a, b string) []string { return CompareTreesWith(CompareOptions{}, a, b) }
 
-// CompareWith is [Compare] with options.
-func CompareWith(opt CompareOptions, a, b string) []string {
+// CompareTreesWith is [Compare] with options.
+func CompareTreesWith(opt CompareOptions, a, b string) []string {
 	if opt.SparseSlack == 0 {
 		opt.SparseSlack = 64 << 10
 	}
@@ -56,10 +56,10 @@ func CompareWith(opt CompareOptions, a, b string) []string {
 	return c.lines
 }
 
-// Same reports each line of [Compare] as an error of the test.
-func Same(t testing.TB, a, b string) {
+// ExpectSame reports each line of [Compare] as an error of the test.
+func ExpectSame(t testing.TB, a, b string) {
 	t.Helper()
-	for _, line := range Compare(a, b) {
+	for _, line := range CompareTrees(a, b) {
 		t.Errorf("%s differs from its copy: %s", a, line)
 	}
 }

@@ -14,12 +14,12 @@ func baseTree(has Features) []Step {
 	steps := []Step{
 		Dir("dir", 0o755),
 		Dir("empty", 0o755),
-		Content("dir/file", "hello"),
+		TextFile("dir/file", "hello"),
 		File("big", 600_000, 1),
 		Symlink("dir/file", "link"),
-		Content("one", "linked"),
+		TextFile("one", "linked"),
 		Hardlink("one", "two"),
-		Content("alone", "linked"),
+		TextFile("alone", "linked"),
 		Sparse("sparse", 2<<20, []Extent{{1 << 20, 4096}}),
 		FIFO("fifo"),
 		Socket("socket"),
@@ -44,10 +44,10 @@ func differences(has Features) []difference {
 	sec := time.Unix(1e9, 0)
 	cases := []difference{
 		{name: "missing", make: []Step{Remove("big")}, want: []string{`"big": entry: present, copy missing`}},
-		{name: "extra", make: []Step{Content("dir/new", "")}, want: []string{`"dir/new": entry: missing, copy present`}},
+		{name: "extra", make: []Step{TextFile("dir/new", "")}, want: []string{`"dir/new": entry: missing, copy present`}},
 		{name: "missing directory", make: []Step{Remove("empty")}, want: []string{`"empty": entry: present, copy missing`}},
-		{name: "odd name", make: []Step{Content("\xff\n", "")}, want: []string{`"\xff\n": entry`}},
-		{name: "type", make: []Step{Remove("empty"), Content("empty", "")}, want: []string{`"empty": type: directory, copy regular file`}},
+		{name: "odd name", make: []Step{TextFile("\xff\n", "")}, want: []string{`"\xff\n": entry`}},
+		{name: "type", make: []Step{Remove("empty"), TextFile("empty", "")}, want: []string{`"empty": type: directory, copy regular file`}},
 		{name: "FIFO for socket", make: []Step{Remove("socket"), FIFO("socket")}, want: []string{`"socket": type: socket, copy FIFO`}},
 		{name: "mode", make: []Step{Chmod("big", 0o600)}, want: []string{`"big": mode: 0644, copy 0600`}},
 		{name: "sticky", make: []Step{Chmod("empty", 0o1755)}, want: []string{`"empty": mode: 0755, copy 1755`}},
@@ -64,10 +64,10 @@ func differences(has Features) []difference {
 		{name: "data in a hole", make: []Step{Write("sparse", 1<<19, "x")}, want: []string{`"sparse": contents at byte 524288`}},
 		{name: "hole filled", make: []Step{Write("sparse", 0, strings.Repeat("\x00", 1<<19))}, want: []string{`"sparse": bytes allocated`}},
 		{name: "target", make: []Step{Remove("link"), Symlink("dir/fil", "link")}, want: []string{`"link": target: "dir/file", copy "dir/fil"`}},
-		{name: "links apart", make: []Step{Remove("two"), Content("two", "linked")}, want: []string{`"two": hard link: with "one", copy none so far`}},
+		{name: "links apart", make: []Step{Remove("two"), TextFile("two", "linked")}, want: []string{`"two": hard link: with "one", copy none so far`}},
 		{name: "links too many", make: []Step{Remove("alone"), Hardlink("one", "alone")},
 			want: []string{`"one": hard link: none so far, copy with "alone"`, `"two": hard link`}},
-		{name: "links crossed", make: []Step{Remove("alone"), Remove("two"), Hardlink("one", "alone"), Content("two", "linked")},
+		{name: "links crossed", make: []Step{Remove("alone"), Remove("two"), Hardlink("one", "alone"), TextFile("two", "linked")},
 			want: []string{`"one": hard link: none so far, copy with "alone"`, `"two": hard link`}},
 		{name: "link from outside", make: []Step{Hardlink("big", "../outside")}, want: []string{`"big": number of links: 1 in the tree, copy 2`}},
 	}
@@ -96,7 +96,7 @@ func attributeDifferences(has Features) (cases []difference) {
 
 func TestCompareReports(t *testing.T) {
 	base := t.TempDir()
-	has := Probe(t, base)
+	has := ProbeFeatures(t, base)
 	original := filepath.Join(base, "original")
 	if err := os.Mkdir(original, 0o755); err != nil {
 		t.Fatal(err)
@@ -106,14 +106,14 @@ func TestCompareReports(t *testing.T) {
 	for _, c := range differences(has) {
 		t.Run(c.name, func(t *testing.T) {
 			b := filepath.Join(t.TempDir(), "copy")
-			Command(t, "cp", "-a", "--reflink=never", "--sparse=always", original, b)
-			if lines := Compare(original, b); len(lines) != 0 {
+			RunCommand(t, "cp", "-a", "--reflink=never", "--sparse=always", original, b)
+			if lines := CompareTrees(original, b); len(lines) != 0 {
 				t.Fatalf("a copy by cp -a differs:\n%s", strings.Join(lines, "\n"))
 			}
 			Apply(t, b, c.make...)
 			pinTimes(t, b)
 			Apply(t, b, c.late...)
-			wantLines(t, Compare(original, b), c.want)
+			wantLines(t, CompareTrees(original, b), c.want)
 		})
 	}
 }
@@ -122,7 +122,7 @@ func TestCompareReports(t *testing.T) {
 // the times of others.
 func pinTimes(t *testing.T, root string) {
 	t.Helper()
-	for name := range Snapshot(root) {
+	for name := range SnapshotTree(root) {
 		Apply(t, root, Times(name, time.Unix(1e9, 0), time.Unix(1e9, 0)))
 	}
 }
@@ -137,20 +137,20 @@ func wantLines(t *testing.T, lines, want []string) {
 func TestCompareFiles(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	Apply(t, dir, Content("a", "1"), Content("b", "1"))
+	Apply(t, dir, TextFile("a", "1"), TextFile("b", "1"))
 	pinTimes(t, dir)
-	Same(t, a, b)
+	ExpectSame(t, a, b)
 	Apply(t, dir, Write("b", 0, "2"))
 	pinTimes(t, dir)
-	wantLines(t, Compare(a, b), []string{`".": contents at byte 0`})
-	wantLines(t, Compare(a, b+"missing"), []string{`".": cannot compare: stat`})
+	wantLines(t, CompareTrees(a, b), []string{`".": contents at byte 0`})
+	wantLines(t, CompareTrees(a, b+"missing"), []string{`".": cannot compare: stat`})
 }
 
 func TestCompareUnreadable(t *testing.T) {
 	dir := t.TempDir()
-	Apply(t, dir, Content("a/file", ""), Content("b/file", ""), Chmod("b/file", 0))
+	Apply(t, dir, TextFile("a/file", ""), TextFile("b/file", ""), Chmod("b/file", 0))
 	pinTimes(t, dir)
-	lines := Compare(filepath.Join(dir, "a"), filepath.Join(dir, "b"))
+	lines := CompareTrees(filepath.Join(dir, "a"), filepath.Join(dir, "b"))
 	want := []string{`"file": mode`}
 	if !isRoot() { // root can read everything
 		want = append(want, `"file": cannot compare: open the copy`)
@@ -162,14 +162,14 @@ func TestDiff(t *testing.T) {
 	sec := time.Unix(1e9, 0)
 	for _, c := range []difference{
 		{name: "nothing"},
-		{name: "appeared", make: []Step{Content("dir/new", "")}, want: []string{`"dir": mtime`, `"dir": ctime`, `"dir/new": appeared`}},
+		{name: "appeared", make: []Step{TextFile("dir/new", "")}, want: []string{`"dir": mtime`, `"dir": ctime`, `"dir/new": appeared`}},
 		{name: "vanished", make: []Step{Remove("dir/file")}, want: []string{`"dir": mtime`, `"dir": ctime`, `"dir/file": vanished`}},
 		{name: "mode", make: []Step{Chmod("dir/file", 0o600)}, want: []string{`"dir/file": mode: was 0644, is 0600`, `"dir/file": ctime`}},
 		{name: "contents", make: []Step{Write("dir/file", 0, "j")}, want: []string{`"dir/file": mtime`, `"dir/file": ctime`, `"dir/file": SHA-256`}},
 		{name: "size", make: []Step{Truncate("sparse", 1)},
 			want: []string{`"sparse": size`, `"sparse": mtime`, `"sparse": ctime`, `"sparse": SHA-256`}},
 		{name: "same again", make: []Step{Times("dir/file", sec, sec)}, want: []string{`"dir/file": ctime`}},
-		{name: "replaced", make: []Step{Content("new", "linked"), Times("new", sec, sec), Rename("new", "alone"), Times(".", sec, sec)},
+		{name: "replaced", make: []Step{TextFile("new", "linked"), Times("new", sec, sec), Rename("new", "alone"), Times(".", sec, sec)},
 			want: []string{`".": ctime`, `"alone": inode`, `"alone": ctime`}},
 		{name: "type", make: []Step{Remove("alone"), FIFO("alone"), Times("alone", sec, sec), Times(".", sec, sec)},
 			want: []string{`".": ctime`, `"alone": type`}},
@@ -178,15 +178,15 @@ func TestDiff(t *testing.T) {
 			dir := t.TempDir()
 			Apply(t, dir, baseTree(Features{})...)
 			pinTimes(t, dir)
-			before := Snapshot(dir)
+			before := SnapshotTree(dir)
 			Apply(t, dir, c.make...)
-			lines := Diff(before, Snapshot(dir))
+			lines := DiffSnapshots(before, SnapshotTree(dir))
 			// A new inode has more differences than this case tests.
 			lines = lines[:min(len(lines), max(len(c.want), 1))]
 			wantLines(t, lines, c.want)
 		})
 	}
-	if tree := Snapshot(filepath.Join(t.TempDir(), "none")); len(tree) != 0 {
+	if tree := SnapshotTree(filepath.Join(t.TempDir(), "none")); len(tree) != 0 {
 		t.Errorf("snapshot of a missing path: got %d entries, want 0", len(tree))
 	}
 }
@@ -201,6 +201,6 @@ func TestDiffOfFacts(t *testing.T) {
 		`"x": target: was , is there`:     {Target: "there"},
 		`"x": error: was , is why`:        {Err: "why"},
 	} {
-		wantLines(t, Diff(Tree{"x": {}}, Tree{"x": is}), []string{want})
+		wantLines(t, DiffSnapshots(Tree{"x": {}}, Tree{"x": is}), []string{want})
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"shard_to_ssd/internal/errs"
 )
 
-// Evict drops the contents of all files of a tree from the page cache.
-func Evict(root string) error {
+// EvictTree drops the contents of all files of a tree from the page cache.
+func EvictTree(root string) error {
 	return filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err

@@ -53,7 +53,7 @@ func Mount(t testing.TB, kind string, size int64) string {
 	if !mayMount() {
 		forgo(t, "mounting "+kind+" needs root")
 	}
-	Need(t, mountTools(kind)...)
+	RequireTools(t, mountTools(kind)...)
 	// TempDir comes first, so that it is removed after the unmounting.
 	base := t.TempDir()
 	dir := filepath.Join(base, kind)
@@ -63,7 +63,7 @@ func Mount(t testing.TB, kind string, size int64) string {
 	// Before mounting, so that a mount that half failed is undone too.
 	t.Cleanup(func() { unmount(t, dir) })
 	if kind == "tmpfs" {
-		Command(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d,mode=0755", size), "tmpfs", dir)
+		RunCommand(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d,mode=0755", size), "tmpfs", dir)
 		return dir
 	}
 	mountImage(t, kind, size, filepath.Join(base, kind+".img"), dir)
@@ -84,17 +84,17 @@ func mountImage(t testing.TB, kind string, size int64, image, dir string) {
 	switch kind {
 	case "ext4":
 		// Blocks of 4 KiB even if it is small; inodes of 256 bytes keep nanoseconds.
-		Command(t, "mkfs.ext4", "-q", "-F", "-b", "4096", "-I", "256",
+		RunCommand(t, "mkfs.ext4", "-q", "-F", "-b", "4096", "-I", "256",
 			"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", image)
 		options += ",noinit_itable" // no kernel thread writes during a measurement
 	case "xfs":
-		Command(t, "mkfs.xfs", "-q", "-f", "-K", "-m", "reflink=1,bigtime=1", image)
+		RunCommand(t, "mkfs.xfs", "-q", "-f", "-K", "-m", "reflink=1,bigtime=1", image)
 	case "btrfs":
-		Command(t, "mkfs.btrfs", "-q", "-f", "-K", image)
+		RunCommand(t, "mkfs.btrfs", "-q", "-f", "-K", image)
 	default:
 		t.Fatalf("mount %q: want ext4, xfs, btrfs or tmpfs", kind)
 	}
-	Command(t, "mount", "-t", kind, "-o", options, image, dir)
+	RunCommand(t, "mount", "-t", kind, "-o", options, image, dir)
 	_ = os.Remove(filepath.Join(dir, "lost+found"))
 }
 
@@ -131,9 +131,9 @@ func mayMount() bool {
 
 func isRoot() bool { return os.Geteuid() == 0 }
 
-// Command runs a command and returns its output, standard error included. If the command
+// RunCommand runs a command and returns its output, standard error included. If the command
 // fails, the test ends with that output.
-func Command(t testing.TB, name string, args ...string) string {
+func RunCommand(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	path := findTool(name)
 	if path == "" {
@@ -146,11 +146,11 @@ func Command(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// Need skips the test if a tool is not installed, and names the Debian package of the
+// RequireTools skips the test if a tool is not installed, and names the Debian package of the
 // tool. With SHARD_TO_SSD_TESTS=all the test fails instead. With
 // SHARD_TO_SSD_TESTS=check the test is always skipped, so that the same tests run on
 // every machine.
-func Need(t testing.TB, tools ...string) {
+func RequireTools(t testing.TB, tools ...string) {
 	t.Helper()
 	if checkOnly() {
 		t.Skip("needs tools: " + strings.Join(tools, " "))
@@ -160,9 +160,9 @@ func Need(t testing.TB, tools ...string) {
 	}
 }
 
-// NeedRoot skips the test if it does not run as root. With SHARD_TO_SSD_TESTS=all the
+// RequireRoot skips the test if it does not run as root. With SHARD_TO_SSD_TESTS=all the
 // test fails instead. With SHARD_TO_SSD_TESTS=check the test is always skipped.
-func NeedRoot(t testing.TB) {
+func RequireRoot(t testing.TB) {
 	t.Helper()
 	if !isRoot() || checkOnly() {
 		forgo(t, "needs root")

@@ -47,7 +47,7 @@ func runRecorded(t *testing.T, run func(t testing.TB)) *recordedTest {
 }
 
 func TestNeed(t *testing.T) {
-	absent := func(t testing.TB) { Need(t, "sh", "no-such-tool") }
+	absent := func(t testing.TB) { RequireTools(t, "sh", "no-such-tool") }
 	for _, c := range []struct{ tests, want string }{
 		{"", "skip: no-such-tool is not installed: apt-get install no-such-tool"},
 		{"check", "skip: needs tools: sh no-such-tool"},
@@ -58,7 +58,7 @@ func TestNeed(t *testing.T) {
 			t.Errorf("SHARD_TO_SSD_TESTS=%q: got %q, want %q", c.tests, j.end, c.want)
 		}
 	}
-	if j := runRecorded(t, func(t testing.TB) { Need(t, "sh") }); j.end != "" {
+	if j := runRecorded(t, func(t testing.TB) { RequireTools(t, "sh") }); j.end != "" {
 		t.Errorf("with the tool installed: got %q, want no end", j.end)
 	}
 	if got := debianPackage("mkfs.xfs"); got != "xfsprogs" {
@@ -69,7 +69,7 @@ func TestNeed(t *testing.T) {
 func TestNeedRootInCheck(t *testing.T) {
 	t.Setenv("SHARD_TO_SSD_TESTS", "check")
 	for name, need := range map[string]func(testing.TB){
-		"NeedRoot": func(t testing.TB) { NeedRoot(t) },
+		"NeedRoot": func(t testing.TB) { RequireRoot(t) },
 		"Mount":    func(t testing.TB) { Mount(t, "tmpfs", 1<<20) },
 	} {
 		if j := runRecorded(t, need); !strings.HasPrefix(j.end, "skip: ") {
@@ -86,10 +86,10 @@ func TestLeaveOut(t *testing.T) {
 }
 
 func TestCommand(t *testing.T) {
-	if got := Command(t, "sh", "-c", "echo out; echo err >&2"); got != "out\nerr\n" {
+	if got := RunCommand(t, "sh", "-c", "echo out; echo err >&2"); got != "out\nerr\n" {
 		t.Errorf("got %q", got)
 	}
-	j := runRecorded(t, func(t testing.TB) { Command(t, "sh", "-c", "echo why; exit 3") })
+	j := runRecorded(t, func(t testing.TB) { RunCommand(t, "sh", "-c", "echo why; exit 3") })
 	if !strings.Contains(j.end, "exit status 3\nwhy") {
 		t.Errorf("got %q", j.end)
 	}
@@ -123,7 +123,7 @@ func TestMounts(t *testing.T) {
 			t.Errorf("got %d file systems, want 4", len(systems))
 		}
 		for _, system := range systems {
-			if names := Snapshot(system.Dir); len(names) != 1 {
+			if names := SnapshotTree(system.Dir); len(names) != 1 {
 				t.Errorf("%s is not empty: %v", system.Name, names)
 			}
 			if !isMounted(t, system.Dir) {
@@ -136,7 +136,7 @@ func TestMounts(t *testing.T) {
 		if isMounted(t, system.Dir) {
 			t.Errorf("%s is still mounted", system.Name)
 		}
-		if tree := Snapshot(filepath.Dir(system.Dir)); len(tree) != 0 {
+		if tree := SnapshotTree(filepath.Dir(system.Dir)); len(tree) != 0 {
 			t.Errorf("%s: %d entries are left", system.Name, len(tree))
 		}
 	}

@@ -19,7 +19,7 @@ var oldScript string
 // the user file, and if not opens the user file again. The older script does not do that.
 func OldScript(t testing.TB) string {
 	t.Helper()
-	Need(t, "python3")
+	RequireTools(t, "python3")
 	path := filepath.Join(t.TempDir(), "old_shard_to_ssd")
 	if err := os.WriteFile(path, []byte(oldScript), 0o755); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ type oldScriptRun struct{ script, locks, ssd, source, users string }
 func newOldScriptRun(t *testing.T) oldScriptRun {
 	t.Helper()
 	base := t.TempDir()
-	Apply(t, base, Dir("locks", 0o755), Dir("ssd", 0o755), Content("source/shard2/dir/file", "x"),
+	Apply(t, base, Dir("locks", 0o755), Dir("ssd", 0o755), TextFile("source/shard2/dir/file", "x"),
 		Symlink("dir/file", "source/shard2/link"))
 	locks := filepath.Join(base, "locks")
 	return oldScriptRun{OldScript(t), locks, filepath.Join(base, "ssd"),
@@ -33,7 +33,7 @@ func (o oldScriptRun) run(t *testing.T, mode, id, want string) {
 	t.Helper()
 	lock := "INFO:shard_to_ssd:Lock on file " + o.users
 	want = lock + " acquired\nINFO:root:" + want + "\n" + lock + " released\n"
-	if got := Command(t, o.script, o.args(mode, id)...); got != want {
+	if got := RunCommand(t, o.script, o.args(mode, id)...); got != want {
 		t.Errorf("%s %s: got %q, want %q", mode, id, got, want)
 	}
 }
@@ -50,14 +50,14 @@ func TestOldScriptTranscript(t *testing.T) {
 	copied := filepath.Join(o.ssd, "shard2")
 	o.run(t, "-c", "instance1", "Starting copy shard shard2 to ssd")
 	o.wantUsers(t, "instance1")
-	Same(t, o.source, copied)
+	ExpectSame(t, o.source, copied)
 	o.run(t, "-c", "instance2", "Shard shard2 is already on ssd")
 	o.wantUsers(t, "instance1\ninstance2")
 	o.run(t, "-r", "instance1", "Some services need shard: shard2 Do nothing.")
 	o.wantUsers(t, "instance2")
 	o.run(t, "-r", "instance2", "I am last user. Removing shard shard2 from "+o.ssd)
 	for _, path := range []string{copied, o.users} {
-		if tree := Snapshot(path); len(tree) != 0 {
+		if tree := SnapshotTree(path); len(tree) != 0 {
 			t.Errorf("%s is still there", path)
 		}
 	}

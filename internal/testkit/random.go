@@ -38,21 +38,21 @@ type RandomOptions struct {
 	Special bool
 }
 
-// Random builds a tree in the directory root. It has every kind of entry, name, size and
+// RandomTree builds a tree in the directory root. It has every kind of entry, name, size and
 // attribute that a copy must keep. The same seed, options and features make the same
 // tree on every file system and with every umask.
-func Random(t testing.TB, root string, seed uint64, opt RandomOptions) {
+func RandomTree(t testing.TB, root string, seed uint64, opt RandomOptions) {
 	t.Helper()
 	if opt.Features == nil {
-		has := Probe(t, root)
+		has := ProbeFeatures(t, root)
 		opt.Features = &has
 	}
-	Removable(t, root)
+	MakeRemovable(t, root)
 	Apply(t, root, randomSteps(seed, opt)...)
 }
 
-// Probe tries out which attributes all of the directories keep.
-func Probe(t testing.TB, dirs ...string) Features {
+// ProbeFeatures tries out which attributes all of the directories keep.
+func ProbeFeatures(t testing.TB, dirs ...string) Features {
 	t.Helper()
 	has := Features{true, true, true, true, isRoot()}
 	for _, dir := range dirs {
@@ -61,10 +61,10 @@ func Probe(t testing.TB, dirs ...string) Features {
 			t.Fatal(err)
 		}
 		try := func(step Step) bool { return step(probe) == nil }
-		has.UserXattrs = has.UserXattrs && try(Content("file", "")) && try(Xattr("file", "user.probe", "x"))
+		has.UserXattrs = has.UserXattrs && try(TextFile("file", "")) && try(Xattr("file", "user.probe", "x"))
 		has.TrustedXattrs = has.TrustedXattrs && try(Xattr(".", "trusted.probe", "x"))
 		has.ACLs = has.ACLs && try(ACL(".", AccessACL, 1, 4)) && try(ACL(".", DefaultACL, 1, 4))
-		has.Capabilities = has.Capabilities && try(Content("program", "")) &&
+		has.Capabilities = has.Capabilities && try(TextFile("program", "")) &&
 			try(Xattr("program", "security.capability", CapNetRaw))
 		if err := os.RemoveAll(probe); err != nil {
 			t.Fatal(err)
@@ -73,9 +73,9 @@ func Probe(t testing.TB, dirs ...string) Features {
 	return has
 }
 
-// Removable makes the directories under root writable at the end of the test, so that
+// MakeRemovable makes the directories under root writable at the end of the test, so that
 // the temporary directory can be removed. Root needs no such help.
-func Removable(t testing.TB, root string) {
+func MakeRemovable(t testing.TB, root string) {
 	t.Cleanup(func() {
 		if !isRoot() {
 			makeWritable(entry{unix.AT_FDCWD, root})
@@ -200,7 +200,7 @@ func (g *treeBuilder) addOddNames() {
 			g.closed = append(g.closed, name)
 			g.addSteps(Dir(name, 0o755))
 		default:
-			g.addFile(name, Content(name, odd))
+			g.addFile(name, TextFile(name, odd))
 		}
 	}
 }

@@ -16,7 +16,7 @@ func randomTree(t *testing.T, in FS, name string, seed uint64, opt RandomOptions
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	Random(t, dir, seed, opt)
+	RandomTree(t, dir, seed, opt)
 	return dir
 }
 
@@ -28,34 +28,34 @@ func TestRandomIsTheSameEverywhere(t *testing.T) {
 	for _, system := range systems {
 		dirs = append(dirs, system.Dir)
 	}
-	has := Probe(t, dirs...)
+	has := ProbeFeatures(t, dirs...)
 	opt := RandomOptions{Features: &has, Special: true}
 	original := randomTree(t, systems[0], "original", 1, opt)
 	for _, system := range systems {
 		t.Run(system.Name, func(t *testing.T) {
-			Same(t, original, randomTree(t, system, "again", 1, opt))
+			ExpectSame(t, original, randomTree(t, system, "again", 1, opt))
 		})
 	}
 	other := randomTree(t, systems[0], "other", 2, opt)
-	if len(Compare(original, other)) == 0 {
+	if len(CompareTrees(original, other)) == 0 {
 		t.Error("another seed made the same tree")
 	}
 }
 
 func TestRandomCopiedByRsync(t *testing.T) {
-	NeedRoot(t) // without root, rsync fails in a directory that is not writable
-	Need(t, "rsync")
+	RequireRoot(t) // without root, rsync fails in a directory that is not writable
+	RequireTools(t, "rsync")
 	for i, system := range FileSystems(t) {
 		t.Run(system.Name, func(t *testing.T) {
 			original := randomTree(t, system, "original", uint64(i), RandomOptions{Shallow: true, Special: true})
 			b := filepath.Join(system.Dir, "copy")
-			Command(t, "rsync", "-aHAX", "--sparse", original+"/", b+"/")
+			RunCommand(t, "rsync", "-aHAX", "--sparse", original+"/", b+"/")
 			// rsync extends a file while it writes, and XFS then preallocates space.
 			opt := CompareOptions{}
 			if system.Name == "xfs" {
 				opt.SparseSlack = -1
 			}
-			wantLines(t, CompareWith(opt, original, b), nil)
+			wantLines(t, CompareTreesWith(opt, original, b), nil)
 		})
 	}
 }
@@ -64,15 +64,15 @@ func TestRandomCopiedByCp(t *testing.T) {
 	system := FS{"tempdir", t.TempDir()}
 	original := randomTree(t, system, "original", 5, RandomOptions{Shallow: true, Special: true})
 	b := filepath.Join(system.Dir, "copy")
-	Removable(t, b)
-	Command(t, "cp", "-a", "--reflink=never", "--sparse=always", original, b)
-	wantLines(t, CompareWith(CompareOptions{SparseSlack: -1}, original, b), nil)
+	MakeRemovable(t, b)
+	RunCommand(t, "cp", "-a", "--reflink=never", "--sparse=always", original, b)
+	wantLines(t, CompareTreesWith(CompareOptions{SparseSlack: -1}, original, b), nil)
 }
 
 func TestRandomHasEverything(t *testing.T) {
 	system := FileSystems(t)[0]
 	root := randomTree(t, system, "tree", 3, RandomOptions{Special: true})
-	tree := Snapshot(root)
+	tree := SnapshotTree(root)
 	missing := map[string]bool{}
 	for _, feature := range wantedInRandom() {
 		missing[feature] = true
@@ -115,9 +115,9 @@ func wantedInRandom() []string {
 
 func TestNamesAreUsed(t *testing.T) {
 	dir := t.TempDir()
-	Random(t, dir, 4, RandomOptions{Shallow: true})
+	RandomTree(t, dir, 4, RandomOptions{Shallow: true})
 	var names []string
-	for name := range Snapshot(dir) {
+	for name := range SnapshotTree(dir) {
 		names = append(names, filepath.Base(name))
 	}
 	for _, odd := range oddNames() {

@@ -29,9 +29,9 @@ type Fact struct {
 	Err          string   // why a part of this could not be read
 }
 
-// Snapshot returns the state of the tree or file at path. It is empty if path does not
+// SnapshotTree returns the state of the tree or file at path. It is empty if path does not
 // exist.
-func Snapshot(path string) Tree {
+func SnapshotTree(path string) Tree {
 	tree := Tree{}
 	tree.addEntry(".", rootEntry(path))
 	return tree
@@ -92,8 +92,8 @@ func contentSum(e entry) (sum [32]byte, err error) {
 	return [32]byte(hash.Sum(nil)), err
 }
 
-// Diff returns the changes between two snapshots, one line for each path and fact.
-func Diff(before, after Tree) []string {
+// DiffSnapshots returns the changes between two snapshots, one line for each path and fact.
+func DiffSnapshots(before, after Tree) []string {
 	var lines []string
 	names := slices.AppendSeq(slices.Collect(maps.Keys(before)), maps.Keys(after))
 	slices.Sort(names)

@@ -65,7 +65,7 @@ type older struct{ script, dir string }
 func newOlder(t testing.TB) *older {
 	t.Helper()
 	o := &older{testkit.OldScript(t), t.TempDir()}
-	testkit.Apply(t, o.dir, testkit.Content("sitecustomize.py", deadly))
+	testkit.Apply(t, o.dir, testkit.TextFile("sitecustomize.py", deadly))
 	return o
 }
 
@@ -219,7 +219,7 @@ func (h *halves) thirdWay(at int, fault string) (killed bool, err error) {
 	if _, err := h.leaveHalf(at, false); err != nil {
 		return false, err
 	}
-	was := testkit.Snapshot(h.host.published())
+	was := testkit.SnapshotTree(h.host.published())
 	c := h.command("-c", "b")
 	c.Env = append(os.Environ(), "SHARD_TO_SSD_FAULT="+fault)
 	o := runCommand(c)
@@ -230,7 +230,7 @@ func (h *halves) thirdWay(at int, fault string) (killed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if len(users) > 0 || len(testkit.Diff(was, testkit.Snapshot(h.host.published()))) > 0 {
+	if len(users) > 0 || len(testkit.DiffSnapshots(was, testkit.SnapshotTree(h.host.published()))) > 0 {
 		if err := h.checkSound(nil, []string{"b"}); err != nil {
 			return false, fmt.Errorf("%w\n%v", err, o)
 		}

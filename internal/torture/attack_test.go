@@ -45,12 +45,12 @@ func newScene(t *testing.T) *scene {
 		if root == s.victim {
 			text = canary
 		}
-		testkit.Apply(t, root, testkit.Content("file", text), testkit.Content("dir/inner", text), testkit.Content("dir/sub/deep", text),
-			testkit.Content("dir/sub/more", text), testkit.Xattr("file", "user.x", text), testkit.Symlink("file", "link"))
+		testkit.Apply(t, root, testkit.TextFile("file", text), testkit.TextFile("dir/inner", text), testkit.TextFile("dir/sub/deep", text),
+			testkit.TextFile("dir/sub/more", text), testkit.Xattr("file", "user.x", text), testkit.Symlink("file", "link"))
 		if root == s.source {
 			testkit.Apply(t, root, testkit.File("large", 5<<20, 1))
 		} else {
-			testkit.Apply(t, root, testkit.Content("large", strings.Repeat(canary, 5<<20/len(canary)+1)))
+			testkit.Apply(t, root, testkit.TextFile("large", strings.Repeat(canary, 5<<20/len(canary)+1)))
 		}
 	}
 	testkit.Apply(t, s.victim, testkit.Chmod("file", 0o600), testkit.Chmod(".", 0o700))
@@ -184,7 +184,7 @@ func hardLinkTo(target string) func(root, name string) testkit.Step {
 }
 
 func makeFIFO(_, name string) testkit.Step { return testkit.FIFO(name) }
-func makeDir(_, name string) testkit.Step  { return testkit.Content(name+"/x", "x") }
+func makeDir(_, name string) testkit.Step  { return testkit.TextFile(name+"/x", "x") }
 
 // treeSwaps are attacks by a user who may write to a tree. The first word of each is
 // the name that it swaps.
@@ -208,13 +208,13 @@ func (s *scene) treeSwaps() map[string]func(root string) error {
 // checkAttacked runs a command with an attack at a moment. The victim must not change,
 // its secrets must not appear anywhere, and the command must end with a message.
 func (s *scene) checkAttacked(c *exec.Cmd, fault string, attack func() error, allowed ...string) error {
-	before := testkit.Snapshot(s.victim)
+	before := testkit.SnapshotTree(s.victim)
 	o, reached, err := runHeld(c, fault, attack)
 	if !reached {
 		count("attacks that were too late", 1)
 	}
 	count("attacks", 1)
-	for _, line := range testkit.Diff(before, testkit.Snapshot(s.victim)) {
+	for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(s.victim)) {
 		// A hard link changes the ctime.
 		if !strings.Contains(line, ": ctime: ") {
 			err = errors.Join(err, fmt.Errorf("the victim: %s", line))
@@ -243,7 +243,7 @@ func (s *scene) checkAttacked(c *exec.Cmd, fault string, attack func() error, al
 // of the secret, so that a user who could not read the secret cannot read the copy.
 func (s *scene) checkNoLeak(dir string) error {
 	own := map[uint64]bool{}
-	for _, fact := range testkit.Snapshot(s.victim) {
+	for _, fact := range testkit.SnapshotTree(s.victim) {
 		own[fact.Ino] = true
 	}
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {

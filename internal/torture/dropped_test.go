@@ -77,7 +77,7 @@ const syncs = "SHARD_TO_SSD_FAULT_ONLY=fsync,fdatasync,syncfs"
 // newCutter makes a host and runs the calls before the story. All of that is durable.
 func newCutter(t *testing.T, s *dropStory) *cutter {
 	t.Helper()
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	disk := faultfs.New(t, 64<<20)
 	h := newHost(t, faulty(t), filepath.Join(disk.Dir, "source"), disk.Dir)
 	testkit.Apply(t, h.source, testkit.File("big", blockSize+100_000, 1), testkit.File("dir/small", 5000, 2),
@@ -104,7 +104,7 @@ func (c *cutter) cutOnce(keep func() bool, env ...string) (o outcome, err error)
 		return o, err
 	}
 	o = c.last.runOn(c.h, env...)
-	if err := c.disk.Cut(keep); err != nil {
+	if err := c.disk.CutPower(keep); err != nil {
 		return o, err
 	}
 	if err := c.checkAfterCut(o.status == 0); err != nil {

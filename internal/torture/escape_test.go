@@ -39,8 +39,8 @@ var distinguished = []struct{ call, argument, name string }{
 	{"fallocate", "FALLOC_FL_PUNCH_HOLE", "punch hole in"},
 	{"fallocate", "", "fallocate"},
 	{"ioctl", "FICLONE", "clone"},
-	{"fcntl", "F_GETFL", "set O_DIRECT of"},
-	{"fcntl", "F_SETFL", "set O_DIRECT of"},
+	{"fcntl", "F_GETFL", "clear O_DIRECT of"},
+	{"fcntl", "F_SETFL", "clear O_DIRECT of"},
 }
 
 func kindOf(call, arguments string) string {
@@ -59,7 +59,7 @@ func kindOf(call, arguments string) string {
 // host's directories must go through it: strace and the layer must count the same
 // number of calls of each kind.
 func TestNoCallEscapesTheLayer(t *testing.T) {
-	testkit.Need(t, "strace")
+	testkit.RequireTools(t, "strace")
 	s := newSweep(t, testkit.FS{Name: "ext4", Dir: testkit.Mount(t, "ext4", 256<<20)})
 	for _, name := range []string{"copy", "copy range", "copy buffered", "copy cold", "register long", "resume late", "adopt", "remove trash", "replace managed", "remove", "verify", "list"} {
 		op := operationNamed(name)

@@ -265,7 +265,7 @@ func TestFewDescriptors(t *testing.T) {
 		testkit.Apply(t, h.source, testkit.File(fmt.Sprint("d", i/40, "/", i), 3000, uint64(i)))
 	}
 	for _, limit := range []int{100, 256, 400, 1024} {
-		if err := testkit.Evict(h.source); err != nil {
+		if err := testkit.EvictTree(h.source); err != nil {
 			t.Fatal(err)
 		}
 		c := h.command("-c", "a", "--jobs", "16")

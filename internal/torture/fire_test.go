@@ -44,8 +44,8 @@ func newFire(t *testing.T, dir string, workers, tasks int) *fire {
 		h := newHost(t, program(t), filepath.Join(dir, "from"), dir)
 		h.source = filepath.Join(dir, "from", name)
 		testkit.Apply(t, filepath.Dir(h.source),
-			testkit.Dir(name, 0o755), testkit.Content(name+"/a", "one "+name), testkit.File(name+"/sub/b", 300_000, 7),
-			testkit.Content(name+"/sub/deep/c", ""), testkit.Symlink("sub/b", name+"/link"))
+			testkit.Dir(name, 0o755), testkit.TextFile(name+"/a", "one "+name), testkit.File(name+"/sub/b", 300_000, 7),
+			testkit.TextFile(name+"/sub/deep/c", ""), testkit.Symlink("sub/b", name+"/link"))
 		shards = append(shards, h)
 	}
 	f := &fire{witness: newWitness(shards...), workers: workers, tasks: tasks}

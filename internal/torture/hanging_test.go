@@ -60,7 +60,7 @@ func beginHung(t *testing.T, disk *faultfs.FS, h *host, cmd *exec.Cmd, f faultfs
 	t.Helper()
 	u := &hung{disk: disk, h: h, cmd: cmd, release: make(chan struct{})}
 	u.cmd.Stderr = &u.errors
-	disk.Watch(func(c faultfs.Call) {
+	disk.WatchCalls(func(c faultfs.Call) {
 		if (c.Op == faultfs.Read || c.Op == faultfs.Write) && c.Len > 4096 {
 			u.mu.Lock()
 			defer u.mu.Unlock()
@@ -78,7 +78,7 @@ func beginHung(t *testing.T, disk *faultfs.FS, h *host, cmd *exec.Cmd, f faultfs
 		close(ended)
 	}()
 	select {
-	case <-injected.Met():
+	case <-injected.Triggered():
 	case <-ended:
 		t.Fatalf("%+v: it ended before the call: %v\n%s", f, u.cmd.ProcessState, u.errors.String())
 	}
@@ -157,14 +157,14 @@ func (u *hung) endedBy(signal syscall.Signal, sent time.Time, waiting []transfer
 			return fmt.Errorf("%v after the signal it issued %+v; one second after the signal it waited for %v", after, c.Call, waiting)
 		}
 	}
-	u.disk.Watch(nil)
+	u.disk.WatchCalls(nil)
 	return errors.Join(u.h.checkNotPublished(), u.h.checkRecovery())
 }
 
 // sameCall reports whether this is a part of the system call that hung: the kernel
 // splits a call into several.
 func (u *hung) sameCall(c faultfs.Call) bool {
-	hung := u.injected.First()
+	hung := u.injected.FirstCall()
 	return c.Op == hung.Op && c.Path == hung.Path && c.Off/blockSize == hung.Off/blockSize
 }
 

@@ -90,7 +90,7 @@ func (h *host) checkWhole() error {
 	if _, err := os.Lstat(h.published()); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if lines := testkit.Compare(h.source, h.published()); len(lines) > 0 {
+	if lines := testkit.CompareTrees(h.source, h.published()); len(lines) > 0 {
 		return fmt.Errorf("the published shard differs from the source:\n%s", strings.Join(lines, "\n"))
 	}
 	return nil

@@ -42,9 +42,9 @@ func newBase(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
-	testkit.Removable(t, base)
+	testkit.MakeRemovable(t, base)
 	testkit.Apply(t, base, testkit.Dir("locks", 0o755), testkit.Dir("ssd", 0o755),
-		testkit.Content("source/shard/file", "content"), testkit.Content("source/shard/dir/inner", "more"))
+		testkit.TextFile("source/shard/file", "content"), testkit.TextFile("source/shard/dir/inner", "more"))
 	return base
 }
 
@@ -92,9 +92,9 @@ func checkRefusals(t *testing.T, table []refusal) {
 			if c.mount != nil {
 				c.mount(t, base)
 			}
-			before := testkit.Snapshot(base)
+			before := testkit.SnapshotTree(base)
 			o := runCommand(commandAs(base, c.as, bin, append([]string{"--json", "--progress", "none"}, c.args...)...))
-			changed := testkit.Diff(before, testkit.Snapshot(base))
+			changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(base))
 			if o.status != c.status || !strings.Contains(o.err, c.says) {
 				t.Errorf("%q: want status %d and %q, got %v", c.args, c.status, c.says, o)
 			}
@@ -248,7 +248,7 @@ func runCycle(t *testing.T, bin, base, id, shard string) {
 	}
 	do("-c", "-i", id)
 	do("-c", "-i", id)
-	testkit.Same(t, filepath.Join(base, shard), filepath.Join(base, "ssd", name))
+	testkit.ExpectSame(t, filepath.Join(base, shard), filepath.Join(base, "ssd", name))
 	list, err := os.ReadFile(filepath.Join(base, "locks", name+".lock"))
 	if string(list) != id || err != nil {
 		t.Errorf("shard %q, id %.50q: got user file %.50q, %v", shard, id, list, err)
@@ -276,10 +276,10 @@ func TestOddNamesWork(t *testing.T) {
 		long(250), long(246), " ", "  a  b ", "-", "--", "-c", "--list", "...", "..a", "a..", "stdin", "\xff\xfe", "日本", "\t\x01\x7f\x1b[31m",
 		"*", "$HOME", "'\"`", `\`, `\n`, "a.lock", "a.lock.log", "manifest", "trash", "stage", "plan", "journal", "%s%n", "shard_to_ssd", "a:b", "\u202e",
 	} {
-		testkit.Apply(t, base, testkit.Content("source/"+name+"/"+name, "content"), testkit.Symlink(name, "source/"+name+"/l"))
+		testkit.Apply(t, base, testkit.TextFile("source/"+name+"/"+name, "content"), testkit.Symlink(name, "source/"+name+"/l"))
 		runCycle(t, bin, base, "a", "source/"+name)
 	}
-	testkit.Apply(t, base, testkit.Content("source/-file", "one"), testkit.Dir("source/empty", 0o755))
+	testkit.Apply(t, base, testkit.TextFile("source/-file", "one"), testkit.Dir("source/empty", 0o755))
 	for _, shard := range []string{"source/-file", "source/empty", "source/shard/", "source//shard///", "source/../source/shard", "source/shard/../shard"} {
 		runCycle(t, bin, base, "a", shard)
 	}
@@ -325,7 +325,7 @@ func TestLongListsOfLongNames(t *testing.T) {
 	bin, base := program(t), newBase(t)
 	for _, n := range []int{240, 245, 246, 247, 249, 250} {
 		name := long(n)
-		testkit.Apply(t, base, testkit.Content("source/"+name+"/file", "content"))
+		testkit.Apply(t, base, testkit.TextFile("source/"+name+"/file", "content"))
 		a, b := strings.Repeat("a", 3000), strings.Repeat("b", 3000)
 		for _, args := range [][]string{{"-c", "-i", a}, {"-c", "-i", b}, {"-r", "-i", a}, {"-r", "-i", b}} {
 			o := runCommand(commandAs(base, 0, bin, append(append(words("--progress none -l locks -s ssd"), args...), "source/"+name)...))

@@ -220,7 +220,7 @@ func (x *interleavings) randomOne(r *round) interleaving {
 func TestInterleavings(t *testing.T) {
 	rounds(t, 0.1, func(t *testing.T, r *round) {
 		x := &interleavings{t, testkit.Mount(t, "tmpfs", 256<<20), 0, map[string]stops{}}
-		testkit.Apply(t, filepath.Dir(x.nextHost().source), testkit.Content(shardName+"/a", "one"))
+		testkit.Apply(t, filepath.Dir(x.nextHost().source), testkit.TextFile(shardName+"/a", "one"))
 		for _, c := range []interleaving{
 			{before: situations[1], first: firsts[0], meanwhile: meanwhiles[2]},
 			{before: situations[1], first: firsts[2], meanwhile: meanwhiles[1]},
@@ -246,7 +246,7 @@ func TestInterleavings(t *testing.T) {
 func TestClearingWithoutUserFile(t *testing.T) {
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		x := &interleavings{t, testkit.Mount(t, "tmpfs", 256<<20), 0, nil}
-		testkit.Apply(t, filepath.Dir(x.nextHost().source), testkit.Content(shardName+"/a", "one"))
+		testkit.Apply(t, filepath.Dir(x.nextHost().source), testkit.TextFile(shardName+"/a", "one"))
 		for _, copyStops := range []string{"flock:stop-before@3", "flock:stop-after@3"} {
 			for _, op := range []string{"flock", "unlink", "rmdir"} {
 				for at := 1; at <= 3; at++ {

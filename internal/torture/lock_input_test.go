@@ -65,22 +65,22 @@ var changes = []sabotage{
 func sabotagedHost(t *testing.T, dir string) (h *host, victim string) {
 	t.Helper()
 	h = newHost(t, faulty(t), filepath.Join(dir, "from"), dir)
-	testkit.Apply(t, h.source, testkit.Content("a", "one"), testkit.Content("sub/b", "two"))
+	testkit.Apply(t, h.source, testkit.TextFile("a", "one"), testkit.TextFile("sub/b", "two"))
 	victim = filepath.Join(dir, "outside", "victim")
-	testkit.Apply(t, dir, testkit.Content("outside/victim", "a\nroot:x:0:0"))
+	testkit.Apply(t, dir, testkit.TextFile("outside/victim", "a\nroot:x:0:0"))
 	return h, victim
 }
 
 // A user file that is not a regular file is refused at once, with its name and the
 // cause, and nothing changes.
 func TestUserFileIsNone(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	for _, s := range odd {
 		h, victim := sabotagedHost(t, t.TempDir())
 		if err := s.do(h, victim); err != nil {
 			t.Fatal(err)
 		}
-		before := testkit.Snapshot(filepath.Dir(h.ssd))
+		before := testkit.SnapshotTree(filepath.Dir(h.ssd))
 		w := newWitness(h)
 		for _, mode := range []string{"-c", "-r"} {
 			o, err := w.runTask(task{do: mode, id: "a"})
@@ -91,7 +91,7 @@ func TestUserFileIsNone(t *testing.T) {
 		if o := runCommand(h.command("--list", "")); o.status > 1 {
 			t.Errorf("%s: --list: %v", s.name, o)
 		}
-		if changed := testkit.Diff(before, testkit.Snapshot(filepath.Dir(h.ssd))); len(changed) > 0 {
+		if changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(filepath.Dir(h.ssd))); len(changed) > 0 {
 			t.Errorf("%s: changed: %s", s.name, strings.Join(changed, "\n"))
 		}
 		count("user files of other types", 1)
@@ -117,7 +117,7 @@ var moments = []struct{ fault, done string }{
 // process ends, and if it reported a registration, its user is registered. The victim
 // does not change.
 func TestUserFileUnderUs(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		dir, n := testkit.Mount(t, "tmpfs", 256<<20), 0
 		for _, m := range moments {
@@ -148,7 +148,7 @@ func underUs(h *host, victim string, k task, s sabotage, done bool) error {
 	} else if err := os.WriteFile(h.userFile(), nil, 0o644); err != nil {
 		return err
 	}
-	outside := testkit.Snapshot(filepath.Dir(victim))
+	outside := testkit.SnapshotTree(filepath.Dir(victim))
 	p, err := w.startProcess(k)
 	if err != nil {
 		return err
@@ -162,17 +162,17 @@ func underUs(h *host, victim string, k task, s sabotage, done bool) error {
 	if err := s.do(h, victim); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	linked := testkit.Snapshot(filepath.Dir(victim)) // a hard link changes its ctime
+	linked := testkit.SnapshotTree(filepath.Dir(victim)) // a hard link changes its ctime
 	if err := p.resume(); err != nil {
 		return err
 	}
 	<-p.ended
 	o := p.result
-	if changed := testkit.Diff(linked, testkit.Snapshot(filepath.Dir(victim))); len(changed) > 0 {
+	if changed := testkit.DiffSnapshots(linked, testkit.SnapshotTree(filepath.Dir(victim))); len(changed) > 0 {
 		return fmt.Errorf("changed outside: %s: %v", strings.Join(changed, "\n"), o)
 	}
 	if len(outside) != len(linked) {
-		return fmt.Errorf("the sabotage itself: %v", testkit.Diff(outside, linked))
+		return fmt.Errorf("the sabotage itself: %v", testkit.DiffSnapshots(outside, linked))
 	}
 	if err := h.checkWhole(); err != nil {
 		return err
@@ -209,10 +209,10 @@ func checkRegistered(h *host, k task, o outcome) error {
 // In a sticky directory that all may write to, fs.protected_regular forbids root to
 // open a file of another owner with O_CREAT. The tool must still use that user file.
 func TestUserFileOfAnotherOwner(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	h, _ := sabotagedHost(t, t.TempDir())
 	testkit.Apply(t, filepath.Dir(h.locks), testkit.Chmod("locks", 0o1777),
-		testkit.Content("locks/"+shardName+".lock", "a"), testkit.Chown("locks/"+shardName+".lock", 1234, 1234))
+		testkit.TextFile("locks/"+shardName+".lock", "a"), testkit.Chown("locks/"+shardName+".lock", 1234, 1234))
 	for _, step := range []struct{ mode, id, users string }{{"-c", "b", "a\nb"}, {"-r", "a", "b"}, {"-r", "b", ""}} {
 		if o := runCommand(h.command(step.mode, step.id)); o.status != 0 {
 			t.Fatalf("%s %s: %v", step.mode, step.id, o)
@@ -281,9 +281,9 @@ func TestOddUserFiles(t *testing.T) {
 		if err := errors.Join(copiedFor("first")(h), c.putFile(h)); err != nil {
 			t.Fatal(err)
 		}
-		before := testkit.Snapshot(filepath.Dir(h.ssd))
+		before := testkit.SnapshotTree(filepath.Dir(h.ssd))
 		err := c.checkListed(h)
-		if changed := testkit.Diff(before, testkit.Snapshot(filepath.Dir(h.ssd))); len(changed) > 0 {
+		if changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(filepath.Dir(h.ssd))); len(changed) > 0 {
 			err = errors.Join(err, fmt.Errorf("--list changed %q", changed))
 		}
 		if c.refused != "" {
@@ -332,7 +332,7 @@ func (c *userFile) checkRefused(h *host, before testkit.Tree) error {
 			}
 		}
 	}
-	if changed := testkit.Diff(before, testkit.Snapshot(filepath.Dir(h.ssd))); len(changed) > 0 {
+	if changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(filepath.Dir(h.ssd))); len(changed) > 0 {
 		return fmt.Errorf("it was refused, but changed %q", changed)
 	}
 	return nil

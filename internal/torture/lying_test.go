@@ -20,11 +20,11 @@ import (
 // lyingHost makes a host whose source, lock dir and SSD dir are on one faultfs.
 func lyingHost(t testing.TB, bin string) (*faultfs.FS, *host) {
 	t.Helper()
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	disk := faultfs.New(t, 256<<20)
 	h := newHost(t, bin, filepath.Join(disk.Dir, "source"), disk.Dir)
 	testkit.Apply(t, h.source,
-		testkit.File("big", bigSize, 1), testkit.File("dir/medium", 300_000, 2),
+		testkit.File("big", bigSize, 1), testkit.File("dir/device", 300_000, 2),
 		testkit.File("dir/small", 5000, 3), testkit.File("empty", 0, 4))
 	disk.Sync()
 	return disk, h
@@ -44,7 +44,7 @@ var spots = []struct {
 	{"big", 0, 0, blockSize},
 	{"big", blockSize + 1_234_567, blockSize, 2 * blockSize},
 	{"big", bigSize - 1, 2 * blockSize, bigSize},
-	{"dir/medium", 150_000, 0, 300_000},
+	{"dir/device", 150_000, 0, 300_000},
 	{"dir/small", 4999, 0, 5000},
 }
 
@@ -121,7 +121,7 @@ func (h *host) checkRetry(flags ...string) error {
 // lyingFaults are faults that leave another byte on the disk than was written.
 func lyingFaults(file string, at int64) map[string][]faultfs.Fault {
 	stage := "stage/" + file
-	flip := faultfs.Flip(at)
+	flip := faultfs.FlipBit(at)
 	return map[string][]faultfs.Fault{
 		"flipped when read":    {{Op: faultfs.Read, Name: stage, From: at, To: at + 1, Change: flip}},
 		"flipped when written": {{Op: faultfs.Write, Name: stage, From: at, To: at + 1, Change: flip}, {Op: faultfs.CopyRange, Name: stage, From: at, To: at + 1, Change: flip}},
@@ -211,7 +211,7 @@ func namedFailures() []struct {
 			all = append(all, failure{at, c.named + " $DISK/" + strings.Replace(c.in, "stage", "ssd/.shard_to_ssd/shard/stage", 1) + "/" + spot.file})
 		}
 	}
-	for _, name := range []string{"stage/big", "stage/dir/medium", "stage/dir/small", "stage/empty", "stage/dir", "stage", "manifest.new", "sums.xxh64.new"} {
+	for _, name := range []string{"stage/big", "stage/dir/device", "stage/dir/small", "stage/empty", "stage/dir", "stage", "manifest.new", "sums.xxh64.new"} {
 		all = append(all, failure{faultfs.Fault{Op: faultfs.Sync, Name: name, Err: syscall.EIO}, "sync $DISK/ssd/.shard_to_ssd/shard/" + name})
 	}
 	return all
@@ -277,7 +277,7 @@ func TestFullAnywhere(t *testing.T) {
 		}
 		for _, n := range pages {
 			flags, hidden := copyWays()[r.IntN(len(copyWays()))], r.IntN(4) > 0
-			disk.SetSize(disk.Used()+int64(n)*page, hidden)
+			disk.SetSize(disk.UsedBytes()+int64(n)*page, hidden)
 			free := func() { disk.SetSize(256<<20, false) }
 			fits := false
 			err := tryCopy(disk, h, fmt.Sprintf("%d pages are free, hidden %v", n, hidden), free, flags, func(o outcome) error {
@@ -404,7 +404,7 @@ func TestRotIsFound(t *testing.T) {
 	}
 	for _, spot := range spots {
 		path := "ssd/" + shardName + "/" + spot.file
-		if err := disk.Rot(path, spot.at); err != nil {
+		if err := disk.FlipOnDisk(path, spot.at); err != nil {
 			t.Fatal(err)
 		}
 		disk.DropCache()
@@ -412,7 +412,7 @@ func TestRotIsFound(t *testing.T) {
 		if o := runCommand(h.command("--verify", "")); o.status != 3 || strings.TrimSpace(o.out) != want {
 			t.Errorf("byte %d of %s: want status 3 and only %q: %v", spot.at, spot.file, want, o)
 		}
-		if err := disk.Rot(path, spot.at); err != nil {
+		if err := disk.FlipOnDisk(path, spot.at); err != nil {
 			t.Fatal(err)
 		}
 		count("rotten bits", 1)

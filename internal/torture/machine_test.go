@@ -36,8 +36,8 @@ var mountPoints = []string{"ssd", "locks"}
 // newMachine returns a machine that is off, and the content of its new disks.
 func newMachine(t testing.TB, r *rack, kind, bin string) (*machine, image) {
 	t.Helper()
-	testkit.NeedRoot(t)
-	testkit.Need(t, "mkfs."+kind)
+	testkit.RequireRoot(t)
+	testkit.RequireTools(t, "mkfs."+kind)
 	m := &machine{kind: kind, dir: t.TempDir(), rack: r}
 	m.host = &host{bin: bin, locks: filepath.Join(m.dir, "locks", "dir"), ssd: filepath.Join(m.dir, "ssd")}
 	blank := image{}
@@ -68,7 +68,7 @@ func (m *machine) formatDisks(t testing.TB, name string) sectors {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Command(t, "mkfs."+m.kind, map[string][]string{
+	testkit.RunCommand(t, "mkfs."+m.kind, map[string][]string{
 		"ext4":  {"-q", "-F", "-b", "4096", "-I", "256", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", device},
 		"xfs":   {"-q", "-f", "-K", device},
 		"btrfs": {"-q", "-f", "-K", device},

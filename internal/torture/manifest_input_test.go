@@ -340,7 +340,7 @@ func TestManifestIsOfAnotherType(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, make := range map[string]testkit.Step{
-		"directory": testkit.Dir("manifest", 0o700), "full directory": testkit.Content("manifest/x", "x"), "link": testkit.Symlink(victim, "manifest"),
+		"directory": testkit.Dir("manifest", 0o700), "full directory": testkit.TextFile("manifest/x", "x"), "link": testkit.Symlink(victim, "manifest"),
 		"dangling link": testkit.Symlink("none", "manifest"), "FIFO": testkit.FIFO("manifest"), "socket": testkit.Socket("manifest"), "device": testkit.Device("manifest", 1, 5),
 	} {
 		if err := os.RemoveAll(d.path); err != nil {

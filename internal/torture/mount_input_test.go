@@ -31,7 +31,7 @@ func mountScene(t *testing.T) *scene {
 	t.Helper()
 	s := newScene(t)
 	mountTmpfs("other")(t, s.base)
-	testkit.Apply(t, s.base, testkit.Content("other/inner", canary), testkit.Content("other/sub/deep", canary))
+	testkit.Apply(t, s.base, testkit.TextFile("other/inner", canary), testkit.TextFile("other/sub/deep", canary))
 	testkit.Apply(t, s.source, testkit.Dir("empty", 0o755))
 	s.publishShard(t)
 	t.Cleanup(func() { s.unmountAll(t) })
@@ -64,13 +64,13 @@ func (s *scene) trashDir() string { return s.stateDir() + "/trash" }
 
 // listPrecious lists the mounted files, which must stay.
 func (s *scene) listPrecious() string {
-	return fmt.Sprint(testkit.Snapshot(s.victim), testkit.Snapshot(filepath.Join(s.base, "other")))
+	return fmt.Sprint(testkit.SnapshotTree(s.victim), testkit.SnapshotTree(filepath.Join(s.base, "other")))
 }
 
 // A mount in a shard, or in the trash, is neither entered nor deleted: the call fails
 // and names the mount, and the next call without the mount succeeds.
 func TestRemovalStopsAtMounts(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	orphan := func(s *scene) error { return os.Truncate(s.userFile(), 0) }
 	trashed := func(s *scene) error {
 		return s.runKilled(fault{action: "kill-after", at: 1, only: "rename"}, "-r", "a")
@@ -115,7 +115,7 @@ func TestRemovalStopsAtMounts(t *testing.T) {
 // A mount appears between any two calls of a removal: nothing in it is deleted. The
 // removal succeeds, or fails as above.
 func TestMountWhileRemoving(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		steps := len(callsOf(t, mountScene(t).command("-r", "a", "--jobs", "1")))
 		for _, m := range mountings {
@@ -159,7 +159,7 @@ func mountedWhileRemoving(t *testing.T, s *scene, m mounting, at int) error {
 
 // A mount on the shard directory itself is detected before anything changes.
 func TestShardIsAMount(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	emptied := func(s *scene) error { return os.Truncate(s.userFile(), 0) }
 	for mode, prepare := range map[string]func(*scene) error{"-r": func(*scene) error { return nil }, "-c": emptied} {
 		s := mountScene(t)
@@ -168,12 +168,12 @@ func TestShardIsAMount(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = unix.Unmount(top, unix.UMOUNT_NOFOLLOW) }) // usually done below
-		before := testkit.Snapshot(s.base)
+		before := testkit.SnapshotTree(s.base)
 		o := runCommand(s.command(mode, "a"))
 		if o.status != 1 || !strings.Contains(o.err, s.published()+" is a mount") {
 			t.Errorf("%s: want status 1 and an error about the mount: %v", mode, o)
 		}
-		if changed := testkit.Diff(before, testkit.Snapshot(s.base)); len(changed) > 0 {
+		if changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(s.base)); len(changed) > 0 {
 			t.Errorf("%s: changed %q", mode, changed)
 		}
 		if err := unix.Unmount(top, unix.UMOUNT_NOFOLLOW); err != nil {

@@ -41,7 +41,7 @@ var sources = map[string][]testkit.Step{
 	"links": {
 		testkit.File("big", 9<<20+5, 1), testkit.Hardlink("big", "z/big"),
 		testkit.Sparse("sparse", 9<<20, []testkit.Extent{{Off: 1 << 20, Len: 4096}, {Off: 8 << 20, Len: 100}}),
-		testkit.File("d/direct", 200<<10, 2), testkit.File("d/small", 5000, 3), testkit.Content("d/empty", ""),
+		testkit.File("d/direct", 200<<10, 2), testkit.File("d/small", 5000, 3), testkit.TextFile("d/empty", ""),
 		testkit.Xattr("d/small", "user.note", "carried"), testkit.Chown("d/small", 1, 2),
 		testkit.Symlink("../big", "d/link"), testkit.Hardlink("d/small", "d/hard"),
 		testkit.File("ro/f", 10, 4), testkit.Xattr("ro", "user.note", "of a directory"), testkit.Chmod("ro", 0o555),
@@ -60,7 +60,7 @@ var sources = map[string][]testkit.Step{
 	"many": manyFiles(40),
 	// The foreign directory under the public name.
 	"foreign": {
-		testkit.File("theirs", 5000, 11), testkit.Content("d/precious", "do not lose this"),
+		testkit.File("theirs", 5000, 11), testkit.TextFile("d/precious", "do not lose this"),
 		testkit.Times("theirs", then, then), testkit.Times("d/precious", then, then),
 		testkit.Times("d", then, then), testkit.Times(".", then, then),
 	},
@@ -138,7 +138,7 @@ var (
 	damagedFiles = []string{"big", "z/big", "d/direct", "d/small", "d/hard"}
 	wounds       = []testkit.Step{
 		testkit.Write("big", 0, "damage"), testkit.Write("d/direct", 0, "damage"), testkit.Write("d/small", 0, "damage"),
-		testkit.Remove("ro/f"), testkit.Remove("ro"), testkit.Remove("d/link"), testkit.Content("d/more/stranger", "stranger"),
+		testkit.Remove("ro/f"), testkit.Remove("ro"), testkit.Remove("d/link"), testkit.TextFile("d/more/stranger", "stranger"),
 		testkit.Chmod("sparse", 0o600), testkit.Chmod("z", 0o711), testkit.Chmod("d", 0o700), testkit.DropXattr("d/small", "user.note"),
 	}
 )
@@ -169,7 +169,7 @@ func (h *host) checkNoWorse() error {
 		}
 	}
 	mayDiffer := regexp.MustCompile(`^"(big|z/big|d/[^"]*|ro|ro/f)": |^"(sparse|z|d)": mode: |^"(\.|z|d)": mtime: `)
-	for _, line := range testkit.Compare(h.source, h.published()) {
+	for _, line := range testkit.CompareTrees(h.source, h.published()) {
 		if !mayDiffer.MatchString(line) {
 			return fmt.Errorf("an undamaged entry differs: %s", line)
 		}
@@ -264,7 +264,7 @@ func (op *operation) checkSound(h *host, theirs string) error {
 	if !op.foreign {
 		return h.checkSound(op.possibleUsers()...)
 	}
-	lines := testkit.Compare(theirs, h.published())
+	lines := testkit.CompareTrees(theirs, h.published())
 	if len(lines) == 0 {
 		return errors.Join(h.checkUsersAmong(op.possibleUsers()...), h.checkPrivate())
 	}
@@ -284,7 +284,7 @@ func (op *operation) checkSound(h *host, theirs string) error {
 // changes it when it exchanges the directory. The killed call would have set it next.
 // The next copy finds no users and a shard that differs from its manifest.
 func (h *host) exchangedOnXFS() bool {
-	lines := testkit.Compare(h.source, h.published())
+	lines := testkit.CompareTrees(h.source, h.published())
 	return h.xfs && len(lines) == 1 && strings.HasPrefix(lines[0], `".": mtime: `)
 }
 

@@ -39,7 +39,7 @@ func mountTmpfs(dir string) func(t *testing.T, base string) {
 func mounted(dir string, mount func(base string) error) func(t *testing.T, base string) {
 	return func(t *testing.T, base string) {
 		t.Helper()
-		testkit.NeedRoot(t)
+		testkit.RequireRoot(t)
 		path := filepath.Join(base, dir)
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			t.Fatal(err)
@@ -76,7 +76,7 @@ func afterPublishing(do func(t *testing.T, base string), more ...testkit.Step) f
 }
 
 // emptyUserFile makes the user file empty.
-func emptyUserFile() testkit.Step { return testkit.Content("locks/shard.lock", "") }
+func emptyUserFile() testkit.Step { return testkit.TextFile("locks/shard.lock", "") }
 
 // Sources that cannot be copied.
 func TestSourcesThatAreRefused(t *testing.T) {
@@ -118,7 +118,7 @@ func TestSourcesThatAreRefused(t *testing.T) {
 
 // A user who is not root gets a message about entries without the necessary rights.
 func TestRightsThatAreMissing(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	own := []testkit.Step{testkit.Chmod("locks", 0o777), testkit.Chmod("ssd", 0o777)}
 	with := func(more ...testkit.Step) []testkit.Step { return append(more, own...) }
 	checkRefusals(t, []refusal{
@@ -141,7 +141,7 @@ func TestRightsThatAreMissing(t *testing.T) {
 
 // Lock dirs and SSD dirs that cannot be used.
 func TestPlacesThatAreRefused(t *testing.T) {
-	odd := []testkit.Step{testkit.Content("plain", "x"), testkit.Symlink("none", "dangling"), testkit.Symlink("loop", "loop"), testkit.FIFO("fifo")}
+	odd := []testkit.Step{testkit.TextFile("plain", "x"), testkit.Symlink("none", "dangling"), testkit.Symlink("loop", "loop"), testkit.FIFO("fifo")}
 	var table []refusal
 	for place, says := range map[string]string{
 		"none": "no such file or directory", "plain": "not a directory", "dangling": "no such file or directory",
@@ -156,7 +156,7 @@ func TestPlacesThatAreRefused(t *testing.T) {
 			}
 		}
 	}
-	gone := []testkit.Step{testkit.Content("locks/shard.lock", "a\nb")}
+	gone := []testkit.Step{testkit.TextFile("locks/shard.lock", "a\nb")}
 	checkRefusals(t, append(table,
 		refusal{name: "read-only lock dir", mount: readOnly("locks"), args: copyArgs("source/shard"), status: 1, says: "read-only file system"},
 		refusal{name: "-c, read-only lock dir with a user file", before: gone, mount: readOnly("locks"), args: copyArgs("source/shard"), status: 1, says: "shard.lock: read-only file system"},
@@ -183,7 +183,7 @@ func TestStateDirsThatAreRefused(t *testing.T) {
 			step testkit.Step
 			says string
 		}{
-			"file":          {testkit.Content(dir, "x"), "not a directory"},
+			"file":          {testkit.TextFile(dir, "x"), "not a directory"},
 			"link":          {testkit.Symlink("/tmp", dir), "not a directory"},
 			"dangling link": {testkit.Symlink("none", dir), "not a directory"},
 			"FIFO":          {testkit.FIFO(dir), "not a directory"},
@@ -196,10 +196,10 @@ func TestStateDirsThatAreRefused(t *testing.T) {
 			name := strings.TrimPrefix(dir, "ssd/") + " a " + kind
 			table = append(table,
 				refusal{name: "-c, " + name, before: before, args: copyArgs("source/shard"), status: 1, says: c.says},
-				refusal{name: "-c of an orphan, " + name, before: append(before, emptyUserFile(), testkit.Content("ssd/shard/x", "")), args: copyArgs("source/shard"), status: 1, says: c.says},
-				refusal{name: "-c of another's, " + name, before: append(before, testkit.Content("locks/shard.lock", "b"), testkit.Content("ssd/shard/x", "")), args: copyArgs("source/shard"), status: 1, says: c.says},
-				refusal{name: "-r, " + name, before: append(before, testkit.Content("locks/shard.lock", "a"), testkit.Content("ssd/shard/x", "")), args: removeArgs("source/shard"), status: 1, says: c.says},
-				refusal{name: "--verify, " + name, before: append(before, testkit.Content("ssd/shard/x", "")), args: words("--verify -l locks -s ssd shard"), status: 1, says: c.says})
+				refusal{name: "-c of an orphan, " + name, before: append(before, emptyUserFile(), testkit.TextFile("ssd/shard/x", "")), args: copyArgs("source/shard"), status: 1, says: c.says},
+				refusal{name: "-c of another's, " + name, before: append(before, testkit.TextFile("locks/shard.lock", "b"), testkit.TextFile("ssd/shard/x", "")), args: copyArgs("source/shard"), status: 1, says: c.says},
+				refusal{name: "-r, " + name, before: append(before, testkit.TextFile("locks/shard.lock", "a"), testkit.TextFile("ssd/shard/x", "")), args: removeArgs("source/shard"), status: 1, says: c.says},
+				refusal{name: "--verify, " + name, before: append(before, testkit.TextFile("ssd/shard/x", "")), args: words("--verify -l locks -s ssd shard"), status: 1, says: c.says})
 		}
 	}
 	checkRefusals(t, table)
@@ -222,10 +222,10 @@ func dirOf(name string, uid int) testkit.Step {
 func TestListOfAStrangeState(t *testing.T) {
 	base := newBase(t)
 	publishFor(t, base)
-	testkit.Apply(t, base, testkit.Content("ssd/.shard_to_ssd/file", "x"), testkit.Symlink("/tmp", "ssd/.shard_to_ssd/link"), testkit.FIFO("ssd/.shard_to_ssd/fifo"),
+	testkit.Apply(t, base, testkit.TextFile("ssd/.shard_to_ssd/file", "x"), testkit.Symlink("/tmp", "ssd/.shard_to_ssd/link"), testkit.FIFO("ssd/.shard_to_ssd/fifo"),
 		dirOf("ssd/.shard_to_ssd/theirs", nobody), testkit.Dir("locks/dir.lock", 0o755), testkit.Symlink("none", "locks/link.lock"), testkit.FIFO("locks/fifo2.lock"),
-		testkit.Content("locks/nul.lock", "a\x00b"), testkit.FIFO("ssd/fifo3"), testkit.Symlink("none", "ssd/link3"))
-	before := testkit.Snapshot(base)
+		testkit.TextFile("locks/nul.lock", "a\x00b"), testkit.FIFO("ssd/fifo3"), testkit.Symlink("none", "ssd/link3"))
+	before := testkit.SnapshotTree(base)
 	o := runCommand(commandAs(base, 0, program(t), words("--list -l locks -s ssd")...))
 	if o.status != 1 || !strings.Contains(o.out, "shard: published") {
 		t.Errorf("--list: %v", o)
@@ -238,7 +238,7 @@ func TestListOfAStrangeState(t *testing.T) {
 			t.Errorf("--list does not report the cause for %s: %v", name, o)
 		}
 	}
-	if changed := testkit.Diff(before, testkit.Snapshot(base)); len(changed) > 0 {
+	if changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(base)); len(changed) > 0 {
 		t.Errorf("--list changed %q", changed)
 	}
 }

@@ -136,7 +136,7 @@ func newAct(t *testing.T, m *machine, s *powerStory, blank image, taleSources st
 	if s.prepare != nil {
 		check(s.prepare(m))
 	}
-	c.was = testkit.Snapshot(m.published())
+	c.was = testkit.SnapshotTree(m.published())
 	c.start = m.shutDown(t)
 	check(m.boot(c.start))
 	log := filepath.Join(t.TempDir(), "calls")
@@ -198,7 +198,7 @@ func (c *act) checkHolds(done bool) error {
 
 // isOld reports whether nothing has been replaced.
 func (c *act) isOld() bool {
-	return len(testkit.Diff(c.was, testkit.Snapshot(c.m.published()))) == 0
+	return len(testkit.DiffSnapshots(c.was, testkit.SnapshotTree(c.m.published()))) == 0
 }
 
 // isNearlyNew reports whether the shard is complete, except for changes by the file
@@ -206,7 +206,7 @@ func (c *act) isOld() bool {
 // exchanges with another. On btrfs a file that was renamed between two directories can
 // have both names after a power cut, if only the new directory was synced.
 func (c *act) isNearlyNew() bool {
-	lines := testkit.Compare(c.from, c.m.published())
+	lines := testkit.CompareTrees(c.from, c.m.published())
 	if len(lines) != 1 {
 		return false
 	}
@@ -243,7 +243,7 @@ func pathExists(path string) bool {
 // each story or at any time, up to three times before the story may end. A bounded
 // round runs each story on one file system.
 func TestPowerCuts(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	bin, from, disks := faulty(t), powerStorySources(t), newRack(t)
 	var machines []*machine
 	var blanks []image

@@ -18,14 +18,14 @@ import (
 // Another user cannot look into a stage at any moment of a copy, with any umask and any
 // inherited ACL of the SSD dir.
 func TestStageIsPrivate(t *testing.T) {
-	testkit.NeedRoot(t)
-	testkit.Need(t, "setfacl")
+	testkit.RequireRoot(t)
+	testkit.RequireTools(t, "setfacl")
 	rounds(t, 0.01, func(t *testing.T, r *round) {
 		lines := callsOf(t, newScene(t).command("-c", "a", "--jobs", "1"))
 		for _, fault := range r.attackMoments(lines, ".shard_to_ssd", 12) {
 			s := newScene(t)
 			testkit.Apply(t, s.base, testkit.Chmod("ssd", 0o2777))
-			testkit.Command(t, "setfacl", "-d", "-m", fmt.Sprintf("u:%d:rwx,g::rwx,o::rwx", nobody), s.ssd)
+			testkit.RunCommand(t, "setfacl", "-d", "-m", fmt.Sprintf("u:%d:rwx,g::rwx,o::rwx", nobody), s.ssd)
 			c := s.command("-c", "a", "--jobs", "1")
 			c.Args = append([]string{"sh", "-c", `umask 0; exec "$0" "$@"`, s.bin}, c.Args[1:]...)
 			c.Path = "/bin/sh"
@@ -58,21 +58,21 @@ func (s *scene) checkPrivacy() error {
 // In an SSD dir that all may write to, another user puts a shard, with a state dir and
 // a manifest that this tool made. The tool does not take it for a published shard.
 func TestForgedStateDir(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	bin, base := programForAll(t), newBase(t)
 	testkit.Apply(t, base, testkit.Chmod("ssd", 0o1777), dirOf("theirs", nobody))
 	if o := runCommand(commandAs(base, nobody, bin, words("-c -l theirs -s ssd -i x source/shard")...)); o.status != 0 {
 		t.Fatal(o)
 	}
-	testkit.Apply(t, base, testkit.Content("ssd/.shard_to_ssd/shard/lockdir", base+"/locks"), testkit.Content("ssd/shard/file", "CONTENT"))
+	testkit.Apply(t, base, testkit.TextFile("ssd/.shard_to_ssd/shard/lockdir", base+"/locks"), testkit.TextFile("ssd/shard/file", "CONTENT"))
 	for _, users := range []string{"no file", "", "b"} {
 		if users != "no file" {
-			testkit.Apply(t, base, testkit.Content("locks/shard.lock", users))
+			testkit.Apply(t, base, testkit.TextFile("locks/shard.lock", users))
 		}
-		before := testkit.Snapshot(base)
+		before := testkit.SnapshotTree(base)
 		for _, mode := range []string{"-c -i a", "-r -i b", "--verify"} {
 			o := runCommand(commandAs(base, 0, bin, words("-l locks -s ssd "+mode+" source/shard")...))
-			if changed := (&refusal{}).unexpectedChanges(testkit.Diff(before, testkit.Snapshot(base))); o.status != 1 || !strings.Contains(o.err, "belongs to user 65534") || len(changed) > 0 {
+			if changed := (&refusal{}).unexpectedChanges(testkit.DiffSnapshots(before, testkit.SnapshotTree(base))); o.status != 1 || !strings.Contains(o.err, "belongs to user 65534") || len(changed) > 0 {
 				t.Errorf("users %q, %s: changed %q, %v", users, mode, changed, o)
 			}
 		}
@@ -82,7 +82,7 @@ func TestForgedStateDir(t *testing.T) {
 // The tool reads a log next to the user file only if its owner may also write the user
 // file.
 func TestForgedLog(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	first, second := strings.Repeat("someone-else\n", 400), strings.Repeat("other\n", 999)
 	old, forged := first+"A\n"+second, first+"B\n"+second+"mallory"
 	log := []byte("s2sulog1")

@@ -35,7 +35,7 @@ func TestRotIsRepaired(t *testing.T) {
 			if *torture == 0 && (i+j)%2 > 0 {
 				continue // this engine repairs it with the other number of workers
 			}
-			if err := disk.Rot("ssd/"+shardName+"/"+spot.file, spot.at); err != nil {
+			if err := disk.FlipOnDisk("ssd/"+shardName+"/"+spot.file, spot.at); err != nil {
 				t.Fatal(err)
 			}
 			disk.DropCache()
@@ -74,7 +74,7 @@ func TestUnlistedDirectoryIsRepaired(t *testing.T) {
 	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
-	testkit.Apply(t, h.published(), testkit.Content("dir/stranger", "x"))
+	testkit.Apply(t, h.published(), testkit.TextFile("dir/stranger", "x"))
 	disk.DropCache()
 	defer injectFaults(disk, faultfs.Fault{Op: faultfs.List, Name: "ssd/" + shardName + "/dir", Times: 1, Err: syscall.EIO})()
 	if err := h.checkRepaired(runCommand(h.command("--repair", ""))); err != nil {
@@ -88,17 +88,17 @@ func TestRepairOnAFullDisk(t *testing.T) {
 	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
-	if err := disk.Rot("ssd/"+shardName+"/big", 5); err != nil {
+	if err := disk.FlipOnDisk("ssd/"+shardName+"/big", 5); err != nil {
 		t.Fatal(err)
 	}
 	for _, hidden := range []bool{false, true} {
 		disk.DropCache()
-		before := testkit.Snapshot(h.published())
-		disk.SetSize(disk.Used()+3<<20, hidden)
+		before := testkit.SnapshotTree(h.published())
+		disk.SetSize(disk.UsedBytes()+3<<20, hidden)
 		if o := runCommand(h.command("--repair", "")); o.status != 4 || !strings.Contains(o.err, "nothing of it was changed") {
 			t.Errorf("hidden %v: %v", hidden, o)
 		}
-		for _, line := range testkit.Diff(before, testkit.Snapshot(h.published())) {
+		for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(h.published())) {
 			t.Error(line)
 		}
 		for _, left := range namesIn(h.stateDir()) {

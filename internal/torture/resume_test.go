@@ -22,7 +22,7 @@ import (
 // A copy that is killed ten times resumes each time with everything that was copied,
 // and writes each byte about once. Only the blocks in progress are written twice.
 func TestKilledTenTimes(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	rounds(t, 0.05, func(t *testing.T, r *round) {
 		k := newMarathon(t, r)
 		calls := k.runUndisturbed(t)
@@ -188,8 +188,8 @@ const (
 
 // outsideTree is next to the host and must not change.
 func outsideTree() []testkit.Step {
-	return []testkit.Step{testkit.Content("victim/file", "do not touch"), testkit.Dir("victim/dir", 0o751),
-		testkit.Content("victim/dir/deep", "nor this"), testkit.Chmod("victim/file", 0o604)}
+	return []testkit.Step{testkit.TextFile("victim/file", "do not touch"), testkit.Dir("victim/dir", 0o751),
+		testkit.TextFile("victim/dir/deep", "nor this"), testkit.Chmod("victim/file", 0o604)}
 }
 
 // otherThings are entries of all other types that replace a name in the state dir. A
@@ -202,8 +202,8 @@ func otherThings(name string, isDir bool) map[string]testkit.Step {
 		"a dangling link":       testkit.Symlink(up+"none", name),
 		"a FIFO":                testkit.FIFO(name),
 		"a socket":              testkit.Socket(name),
-		"a directory":           testkit.Content(name+"/deep/x", "x"),
-		"a file":                testkit.Content(name, "x"),
+		"a directory":           testkit.TextFile(name+"/deep/x", "x"),
+		"a file":                testkit.TextFile(name, "x"),
 	}
 	if isDir {
 		delete(kinds, "a directory")
@@ -313,7 +313,7 @@ func (s *sweep) checkDamaged(op *operation, d damage, next func(*host, damage) e
 	for _, step := range outsideTree() {
 		err = errors.Join(err, step(dir))
 	}
-	before := testkit.Snapshot(filepath.Join(dir, "victim"))
+	before := testkit.SnapshotTree(filepath.Join(dir, "victim"))
 	if err = errors.Join(err, d.step(h.stateDir())); err != nil {
 		return err
 	}
@@ -321,7 +321,7 @@ func (s *sweep) checkDamaged(op *operation, d damage, next func(*host, damage) e
 		return err
 	}
 	count("damaged stage", 1)
-	if changed := testkit.Diff(before, testkit.Snapshot(filepath.Join(dir, "victim"))); len(changed) > 0 {
+	if changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(filepath.Join(dir, "victim"))); len(changed) > 0 {
 		return fmt.Errorf("changed outside of the host: %q", changed)
 	}
 	return os.RemoveAll(dir)

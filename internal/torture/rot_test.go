@@ -106,7 +106,7 @@ func TestThousandFlips(t *testing.T) {
 		}
 		rot := func() {
 			for s := range spots {
-				if err := d.disk.Rot("ssd/"+shardName+"/"+s.file, s.at); err != nil {
+				if err := d.disk.FlipOnDisk("ssd/"+shardName+"/"+s.file, s.at); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -153,7 +153,7 @@ func TestUnreadablePieces(t *testing.T) {
 		"a whole block":        {[]faultfs.Fault{at("big", 0, blockSize)}, "big", 0, "0-4194304"},
 		"a small file":         {[]faultfs.Fault{at("dir/small", 4999, 5000)}, "dir/small", page, "4096-5000"},
 		"the whole small file": {[]faultfs.Fault{at("dir/small", 0, 5000)}, "dir/small", 0, "0-5000"},
-		"in the middle":        {[]faultfs.Fault{at("dir/medium", 150_000, 150_001)}, "dir/medium", 147456, "147456-151552"},
+		"in the middle":        {[]faultfs.Fault{at("dir/device", 150_000, 150_001)}, "dir/device", 147456, "147456-151552"},
 	} {
 		disk.DropCache()
 		remove := injectFaults(disk, c.faults...)

@@ -162,7 +162,7 @@ func (s *sweep) tryFault(op *operation, f fault, jobs int) (*trial, error) {
 	t := &trial{s: s, op: op, fault: f, jobs: jobs}
 	var err error
 	if t.h, err = s.prepareHost(op); err == nil && op.cold {
-		err = testkit.Evict(t.h.source)
+		err = testkit.EvictTree(t.h.source)
 	}
 	if err != nil {
 		return t, err

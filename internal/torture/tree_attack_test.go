@@ -15,7 +15,7 @@ import (
 // Directories and files of the source change into links, FIFOs and each other during a
 // copy.
 func TestSourceIsSwapped(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		lines := callsOf(t, newScene(t).command("-c", "a", "--jobs", "1"))
 		for name := range newScene(t).treeSwaps() {
@@ -58,7 +58,7 @@ func (s *scene) checkAfterwards() error {
 // removed, verified, adopted, replaced or repaired. The attacker has the shard open,
 // and can still change it in the trash.
 func TestPublishedShardIsSwapped(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	calm := func(*scene) error { return nil }
 	orphan := func(s *scene) error { return os.Truncate(s.userFile(), 0) }
 	foreign := func(s *scene) error { return errors.Join(orphan(s), os.Remove(s.stateDir()+"/manifest")) }

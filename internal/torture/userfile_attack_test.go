@@ -17,7 +17,7 @@ import (
 func (s *scene) userFileSwaps() map[string]func() error {
 	theirs := func(_, name string) testkit.Step {
 		return func(root string) error {
-			return errors.Join(testkit.Content(name, "x\ny")(root), testkit.Chown(name, nobody, nobody)(root))
+			return errors.Join(testkit.TextFile(name, "x\ny")(root), testkit.Chown(name, nobody, nobody)(root))
 		}
 	}
 	swaps := map[string]func() error{}
@@ -55,7 +55,7 @@ func withUsers(t *testing.T, users string, long bool) *scene {
 // The user file and its log change into links to a victim, FIFOs, directories and files
 // of another user, while a user is registered or unregistered, or the shard is removed.
 func TestUserFileIsSwapped(t *testing.T) {
-	testkit.NeedRoot(t)
+	testkit.RequireRoot(t)
 	rounds(t, 0.02, func(t *testing.T, r *round) {
 		for _, c := range []struct {
 			mode, id, users string

@@ -135,13 +135,13 @@ func TestSignalWhileWaiting(t *testing.T) {
 				}
 				h, w, p := holdingHost(t, holder)
 				waiter := startWaiting(t, w, task{do: do, id: "b", signal: signal, after: time.Hour}, 1)
-				before := testkit.Snapshot(filepath.Dir(h.ssd))
+				before := testkit.SnapshotTree(filepath.Dir(h.ssd))
 				if err := waiter.Process.Signal(signal); err != nil {
 					t.Fatal(err)
 				}
 				<-waiter.ended
 				err := waiter.result.checkOneError(128+int(signal), h.userFile(), "interrupted by "+unix.SignalName(signal))
-				if changed := testkit.Diff(before, testkit.Snapshot(filepath.Dir(h.ssd))); len(changed) > 0 {
+				if changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(filepath.Dir(h.ssd))); len(changed) > 0 {
 					err = errors.Join(err, fmt.Errorf("changed: %s", strings.Join(changed, "\n")))
 				}
 				if err := errors.Join(err, checkFinished(w, p)); err != nil {
@@ -157,7 +157,7 @@ func TestSignalWhileWaiting(t *testing.T) {
 func TestLockTimeout(t *testing.T) {
 	for _, holder := range holders {
 		h, w, p := holdingHost(t, holder)
-		before := testkit.Snapshot(filepath.Dir(h.ssd))
+		before := testkit.SnapshotTree(filepath.Dir(h.ssd))
 		for _, timeout := range []string{"0", "200ms"} {
 			for _, do := range []string{"-c", "-r"} {
 				o, err := w.runTask(task{do: do, id: "b", flags: []string{"--lock-timeout", timeout}})
@@ -173,7 +173,7 @@ func TestLockTimeout(t *testing.T) {
 				count("timeouts of the lock", 1)
 			}
 		}
-		if changed := testkit.Diff(before, testkit.Snapshot(filepath.Dir(h.ssd))); len(changed) > 0 {
+		if changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(filepath.Dir(h.ssd))); len(changed) > 0 {
 			t.Errorf("holder %v: changed: %s", holder, strings.Join(changed, "\n"))
 		}
 		if err := checkFinished(w, p); err != nil {
@@ -215,7 +215,7 @@ func TestAnotherShardIsNotWaitedFor(t *testing.T) {
 		h, _, p := holdingHost(t, holder)
 		other := *h
 		other.source = filepath.Join(filepath.Dir(h.source), "other")
-		testkit.Apply(t, filepath.Dir(h.source), testkit.Content("other/file", "of another shard"))
+		testkit.Apply(t, filepath.Dir(h.source), testkit.TextFile("other/file", "of another shard"))
 		w := newWitness(&other)
 		for _, k := range []task{{do: "-c", id: "a"}, {do: "-c", id: "b"}, {do: "--verify"}, {do: "--list"}, {do: "-r", id: "a"}, {do: "-r", id: "b"}} {
 			if k.id != "" {
@@ -285,7 +285,7 @@ func TestStateDirIsWaitedFor(t *testing.T) {
 		if err := c.prepare(h); err != nil {
 			t.Fatal(err)
 		}
-		before, unlock := testkit.Snapshot(filepath.Dir(h.ssd)), lockDirectory(t, h.stateDir())
+		before, unlock := testkit.SnapshotTree(filepath.Dir(h.ssd)), lockDirectory(t, h.stateDir())
 		err := errors.Join(c.checkGivesUp(newWitness(h), "0", 0), c.checkGivesUp(newWitness(h), "200ms", 1), c.checkInterrupted(newWitness(h)), checkUnchanged(h, before))
 		if err := errors.Join(err, c.checkContinued(newWitness(h), unlock)); err != nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -297,7 +297,7 @@ func TestStateDirIsWaitedFor(t *testing.T) {
 // checkUnchanged reports changes on the host, except the times of the lock dir: a user
 // file may have been made and deleted there.
 func checkUnchanged(h *host, before testkit.Tree) error {
-	for _, line := range testkit.Diff(before, testkit.Snapshot(filepath.Dir(h.ssd))) {
+	for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(filepath.Dir(h.ssd))) {
 		if !strings.HasPrefix(line, `"locks": mtime`) && !strings.HasPrefix(line, `"locks": ctime`) {
 			return fmt.Errorf("changed: %s", line)
 		}
@@ -423,7 +423,7 @@ func TestWaitingOnADiskThatHangs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-read.Met()
+		<-read.Triggered()
 		if test.signal != 0 {
 			if err := waiter.Process.Signal(test.signal); err != nil {
 				t.Error(err)
@@ -447,9 +447,9 @@ func TestCopyWhoseUserFileIsLost(t *testing.T) {
 		if err := os.Remove(h.userFile()); err != nil {
 			t.Fatal(err)
 		}
-		before := testkit.Snapshot(h.ssd)
+		before := testkit.SnapshotTree(h.ssd)
 		o, err := w.runTask(task{do: "-r", id: "b"})
-		if changed := testkit.Diff(before, testkit.Snapshot(h.ssd)); err != nil || o.status != 0 || len(changed) > 0 {
+		if changed := testkit.DiffSnapshots(before, testkit.SnapshotTree(h.ssd)); err != nil || o.status != 0 || len(changed) > 0 {
 			t.Errorf("%s: -r during the copy: %v, changed: %q: %v", fault, err, changed, o)
 		}
 		if err := p.resume(); err != nil {

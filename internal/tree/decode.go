@@ -171,8 +171,8 @@ func (d *Decoder) placeRecord() error {
 			return err
 		}
 	}
-	if r.Kind == Regular && !d.plan && Blocks(r.Size) > 1 {
-		d.sumsDue = Blocks(r.Size)
+	if r.Kind == Regular && !d.plan && BlockCount(r.Size) > 1 {
+		d.sumsDue = BlockCount(r.Size)
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func (d *Decoder) enterDir() error {
 		return fmt.Errorf("path longer than %d bytes", maxPath)
 	}
 	in.opened = d.chainName(in.opened, r.Name)
-	d.path, d.last = Join(d.path[:in.end], r.Name), ""
+	d.path, d.last = JoinPath(d.path[:in.end], r.Name), ""
 	d.open = append(d.open, openedDir{end: len(d.path)})
 	r.Path = d.path
 	return nil

@@ -109,7 +109,7 @@ func (e *Encoder) appendMeta(r *Record) {
 		e.appendInt(r.Source.Blocks)
 		e.passing[1] = len(e.line)
 	case r.Kind == Regular:
-		e.appendSumOrDash(r.Sum, Blocks(r.Size) == 1)
+		e.appendSumOrDash(r.Sum, BlockCount(r.Size) == 1)
 	}
 }
 

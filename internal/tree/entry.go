@@ -12,8 +12,8 @@ import (
 // file. The block is the unit of hashing, of resuming a copy, and of reporting damage.
 const BlockSize = 4 << 20
 
-// Blocks returns how many blocks a file of size bytes has.
-func Blocks(size int64) int64 {
+// BlockCount returns how many blocks a file of size bytes has.
+func BlockCount(size int64) int64 {
 	if size <= 0 {
 		return 0
 	}
@@ -73,20 +73,20 @@ type Source struct {
 // SumsPerLine is the most block sums of one Sums record: those of 256 MiB of a file.
 const SumsPerLine = 64
 
-// Below returns the path of the record relative to the root. The root itself is ".".
-func (r *Record) Below() string {
+// RelativePath returns the path of the record relative to the root. The root itself is ".".
+func (r *Record) RelativePath() string {
 	switch {
 	case r.Kind == Dir && r.Path == "":
 		return "."
 	case r.Kind == Dir:
 		return r.Path
 	}
-	return Join(r.Path, r.Name)
+	return JoinPath(r.Path, r.Name)
 }
 
-// Join returns path and name with a slash between them, or one of them if the other is
+// JoinPath returns path and name with a slash between them, or one of them if the other is
 // empty.
-func Join(path, name string) string {
+func JoinPath(path, name string) string {
 	switch {
 	case path == "":
 		return name
@@ -96,11 +96,11 @@ func Join(path, name string) string {
 	return path + "/" + name
 }
 
-// Sparse reports whether the source file has fewer bytes allocated than its size.
-func (r *Record) Sparse() bool { return r.Source.Blocks*512 < r.Size }
+// IsSparse reports whether the source file has fewer bytes allocated than its size.
+func (r *Record) IsSparse() bool { return r.Source.Blocks*512 < r.Size }
 
-// ValidName returns an error if name cannot be one component of a path.
-func ValidName(name string) error {
+// CheckName returns an error if name cannot be one component of a path.
+func CheckName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("empty name")
@@ -114,10 +114,10 @@ func ValidName(name string) error {
 	return nil
 }
 
-// ValidPath returns an error if path cannot be the path of an entry below a root.
-func ValidPath(path string) error {
+// CheckPath returns an error if path cannot be the path of an entry below a root.
+func CheckPath(path string) error {
 	for name := range strings.SplitSeq(path, "/") {
-		if err := ValidName(name); err != nil {
+		if err := CheckName(name); err != nil {
 			return fmt.Errorf("%w in path %.200q", err, path)
 		}
 	}

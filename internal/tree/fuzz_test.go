@@ -58,12 +58,12 @@ func checkOneTree(records []Record) error {
 		if r.Kind == Sums {
 			continue
 		}
-		path := r.Below()
+		path := r.RelativePath()
 		if i == 0 && (r.Kind == Dir && path == "." || r.Kind == Regular) {
 			here[path] = r.Kind
 			continue
 		}
-		if err := ValidPath(path); err != nil {
+		if err := CheckPath(path); err != nil {
 			return err
 		}
 		if before, met := here[path]; met && (before != Subdir || r.Kind != Dir) || !met && r.Kind == Dir {

@@ -12,7 +12,7 @@ import (
 // another parent: a read-only directory is made writable for the moment.
 func Move(from *sys.File, name string, to *sys.File, newName string, flags uint) error {
 	err := from.RenameAt(name, to, newName, flags)
-	if !sys.Is(err, unix.EACCES) {
+	if !sys.IsErrno(err, unix.EACCES) {
 		return err
 	}
 	restore := makeWritable(from, name)

@@ -61,7 +61,7 @@ func (d *Decoder) parseMeta(r *Record, f *fields) {
 	case d.plan:
 		r.Source = Source{Ino: f.parseUint(10, math.MaxUint64), Ctime: f.parseTime(), Atime: f.parseTime(),
 			Blocks: int64(f.parseUint(10, math.MaxInt64))}
-	case r.Kind == Regular && Blocks(r.Size) == 1:
+	case r.Kind == Regular && BlockCount(r.Size) == 1:
 		r.Sum = f.parseSum()
 	case r.Kind == Regular:
 		if dash := f.nextField(); string(dash) != "-" {
@@ -75,7 +75,7 @@ func checkNames(r *Record) error {
 	case r.Kind == Dir && r.Depth == 0 && r.Name == ".":
 		return nil
 	case r.Kind == HardLink:
-		if err := ValidPath(r.Target); err != nil {
+		if err := CheckPath(r.Target); err != nil {
 			return err
 		}
 	case r.Kind == Symlink:
@@ -83,7 +83,7 @@ func checkNames(r *Record) error {
 			return fmt.Errorf("bad link target %.200q", r.Target)
 		}
 	}
-	return ValidName(r.Name)
+	return CheckName(r.Name)
 }
 
 // fields parses a line, field by field, and keeps the first error.

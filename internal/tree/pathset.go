@@ -2,22 +2,22 @@ package tree
 
 import "strings"
 
-// Only is a set of entries of a tree, by their paths. A nil set holds all entries. A set
+// PathSet is a set of entries of a tree, by their paths. A nil set holds all entries. A set
 // takes about a hundred bytes for each entry.
-type Only struct {
+type PathSet struct {
 	has   map[string]struct{}
 	above map[string]struct{} // the directories on the way to these entries
 }
 
-// NewOnly returns an empty set.
-func NewOnly() *Only { return &Only{map[string]struct{}{}, map[string]struct{}{}} }
+// NewPathSet returns an empty set.
+func NewPathSet() *PathSet { return &PathSet{map[string]struct{}{}, map[string]struct{}{}} }
 
 // Add adds the entry at path, which is relative to the root; "." is the root. The
 // entries of a directory are not added with it.
-func (o *Only) Add(path string) {
+func (o *PathSet) Add(path string) {
 	o.has[path] = struct{}{}
 	for path != "." {
-		path = Above(path)
+		path = ParentPath(path)
 		if _, known := o.above[path]; known {
 			return
 		}
@@ -26,10 +26,10 @@ func (o *Only) Add(path string) {
 }
 
 // Len returns the number of entries.
-func (o *Only) Len() int { return len(o.has) }
+func (o *PathSet) Len() int { return len(o.has) }
 
-// Has reports whether the set holds the entry at path.
-func (o *Only) Has(path string) bool {
+// Contains reports whether the set holds the entry at path.
+func (o *PathSet) Contains(path string) bool {
 	if o == nil {
 		return true
 	}
@@ -37,18 +37,18 @@ func (o *Only) Has(path string) bool {
 	return has
 }
 
-// Leads reports whether the set holds the entry at path, or an entry below it.
-func (o *Only) Leads(path string) bool {
-	if o.Has(path) {
+// ContainsAtOrBelow reports whether the set holds the entry at path, or an entry below it.
+func (o *PathSet) ContainsAtOrBelow(path string) bool {
+	if o.Contains(path) {
 		return true
 	}
 	_, leads := o.above[path]
 	return leads
 }
 
-// Above returns the path of the directory that holds the entry at path; "." is the
+// ParentPath returns the path of the directory that holds the entry at path; "." is the
 // root.
-func Above(path string) string {
+func ParentPath(path string) string {
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		return path[:i]
 	}

@@ -16,10 +16,10 @@ import (
 // ErrMount is in the error of Remove if it meets a mount, which it does not delete.
 var ErrMount = errors.New("something is mounted there, which is not deleted: unmount it")
 
-// Remove deletes name in dir with everything below it, up to jobs directories at a
+// RemoveTree deletes name in dir with everything below it, up to jobs directories at a
 // time. It follows no symbolic link and enters no mount. A missing name is no error.
-// When ctx ends, Remove stops early and returns the cause.
-func Remove(ctx context.Context, dir *sys.File, name string, jobs int) error {
+// When ctx ends, RemoveTree stops early and returns the cause.
+func RemoveTree(ctx context.Context, dir *sys.File, name string, jobs int) error {
 	done, err := removeLeaf(dir, name)
 	if done || err != nil {
 		return err
@@ -42,17 +42,17 @@ func Remove(ctx context.Context, dir *sys.File, name string, jobs int) error {
 // removeLeaf removes name, unless it is a directory that is not empty.
 func removeLeaf(dir *sys.File, name string) (done bool, err error) {
 	err = dir.UnlinkAt(name)
-	if sys.Is(err, unix.EISDIR) {
+	if sys.IsErrno(err, unix.EISDIR) {
 		err = dir.RmdirAt(name)
-	} else if sys.Is(err, unix.EPERM) { // a directory as in POSIX, or an immutable file on Linux
-		if removed := dir.RmdirAt(name); !sys.Is(removed, unix.ENOTDIR, unix.EPERM) {
+	} else if sys.IsErrno(err, unix.EPERM) { // a directory as in POSIX, or an immutable file on Linux
+		if removed := dir.RmdirAt(name); !sys.IsErrno(removed, unix.ENOTDIR, unix.EPERM) {
 			err = removed
 		}
 	}
 	switch {
-	case err == nil || sys.Is(err, unix.ENOENT):
+	case err == nil || sys.IsErrno(err, unix.ENOENT):
 		return true, nil
-	case sys.Is(err, unix.ENOTEMPTY, unix.EEXIST):
+	case sys.IsErrno(err, unix.ENOTEMPTY, unix.EEXIST):
 		return false, nil
 	}
 	return false, markMount(dir, name, err)
@@ -61,7 +61,7 @@ func removeLeaf(dir *sys.File, name string) (done bool, err error) {
 // markMount adds ErrMount to err, an EBUSY of name in dir, if name is a mount. There are
 // other reasons for EBUSY.
 func markMount(dir *sys.File, name string, err error) error {
-	if !sys.Is(err, unix.EBUSY) {
+	if !sys.IsErrno(err, unix.EBUSY) {
 		return err
 	}
 	above, aboveErr := dir.Stat()
@@ -83,7 +83,7 @@ type remover struct {
 // openDir opens the directory at path. It can become a mount between two calls.
 func (r *remover) openDir(path string) (*sys.File, error) {
 	d, err := r.top.OpenWithin(path)
-	if sys.Is(err, unix.EXDEV) {
+	if sys.IsErrno(err, unix.EXDEV) {
 		return nil, fmt.Errorf("%w: %w", err, ErrMount)
 	}
 	return d, err
@@ -125,7 +125,7 @@ func (r *remover) removeFiles(path string) (dirs []string, err error) {
 // removeFilesIn is removeFiles for an open directory. If it is read-only and this process
 // is its owner, but not root, it is first made writable.
 func (r *remover) removeFilesIn(d *sys.File) (dirs []string, err error) {
-	names, err := d.Names(make([]byte, 64<<10))
+	names, err := d.ListNames(make([]byte, 64<<10))
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (r *remover) removeFilesIn(d *sys.File) (dirs []string, err error) {
 			return nil, context.Cause(r.ctx)
 		}
 		done, err := removeLeaf(d, name)
-		if sys.Is(err, unix.EACCES) && d.Chmod(0o700) == nil {
+		if sys.IsErrno(err, unix.EACCES) && d.Chmod(0o700) == nil {
 			done, err = removeLeaf(d, name)
 		}
 		if err != nil {

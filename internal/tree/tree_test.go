@@ -266,15 +266,15 @@ func TestRemove(t *testing.T) {
 	defer dir.Close()
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Remove(cancelled, dir, "tree", 4); !errors.Is(err, context.Canceled) {
+	if err := RemoveTree(cancelled, dir, "tree", 4); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v, want %v", err, context.Canceled)
 	}
 	for range 2 { // the second time the tree is already missing
-		if err := Remove(t.Context(), dir, "tree", 4); err != nil {
+		if err := RemoveTree(t.Context(), dir, "tree", 4); err != nil {
 			t.Error(err)
 		}
 	}
-	left, err := dir.Names(make([]byte, 4096))
+	left, err := dir.ListNames(make([]byte, 4096))
 	if err != nil || len(left) != 1 || left[0] != "outside" {
 		t.Errorf("left: got %q, %v, want only \"outside\"", left, err)
 	}
@@ -283,25 +283,25 @@ func TestRemove(t *testing.T) {
 // The error of a file that must not be deleted says so. It does not say that the file is
 // not a directory.
 func TestRemoveOfAnImmutableFile(t *testing.T) {
-	testkit.Need(t, "chattr")
+	testkit.RequireTools(t, "chattr")
 	top := testkit.Mount(t, "ext4", 8<<20)
 	stays := filepath.Join(top, "tree", "stays")
 	if err := errors.Join(os.Mkdir(filepath.Dir(stays), 0o755), os.WriteFile(stays, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Command(t, "chattr", "+i", stays)
+	testkit.RunCommand(t, "chattr", "+i", stays)
 	dir, err := sys.OpenDir(top)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dir.Close()
 	var at *fs.PathError
-	err = Remove(t.Context(), dir, "tree", 1)
+	err = RemoveTree(t.Context(), dir, "tree", 1)
 	if !errors.As(err, &at) || at.Op != "unlink" || at.Path != stays || at.Err != unix.EPERM {
 		t.Errorf("got %v, want EPERM of unlink %s", err, stays)
 	}
-	testkit.Command(t, "chattr", "-i", stays)
-	if err := Remove(t.Context(), dir, "tree", 1); err != nil {
+	testkit.RunCommand(t, "chattr", "-i", stays)
+	if err := RemoveTree(t.Context(), dir, "tree", 1); err != nil {
 		t.Error(err)
 	}
 }

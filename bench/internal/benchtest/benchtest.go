@@ -80,7 +80,7 @@ func (m *maker) driveFacts() bench.Facts {
 	}
 	if m.Heat > 0 {
 		for s := range 180 {
-			f.Heat = append(f.Heat, bench.Heat{Second: float64(5 * s),
+			f.Temperatures = append(f.Temperatures, bench.Temperature{Second: float64(5 * s),
 				Celsius: math.Round(m.Heat + 32*(1-math.Exp(-float64(s)/40)) + m.rng.Float64())})
 		}
 	}

@@ -81,7 +81,7 @@ func CreateFile(dir *sys.File, name string, size int64) (*sys.File, error) {
 		return dir.OpenAt(name, flags, 0o644)
 	}
 	f, err := dir.OpenAt(name, flags|unix.O_DIRECT, 0o644)
-	if sys.Is(err, unix.EINVAL, unix.EOPNOTSUPP) { // the refused call may have made the file
+	if sys.IsErrno(err, unix.EINVAL, unix.EOPNOTSUPP) { // the refused call may have made the file
 		f, err = dir.OpenAt(name, flags&^unix.O_EXCL, 0o644)
 	}
 	if err != nil {
