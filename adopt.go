@@ -151,7 +151,7 @@ func (a *adopting) writeProven(ctx context.Context, header *verify.Header, plan 
 	if err != nil {
 		return err
 	}
-	defer w.Close() // again, after an error
+	defer func() { _ = w.Close() }() // again, unless an error came first
 	if err := a.shard.WriteEntries(ctx, w, plan, sums); err != nil {
 		return err
 	}

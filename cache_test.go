@@ -169,7 +169,7 @@ func eachFile(t *testing.T, root string, do func(path string, f *sys.File, size 
 		if err != nil {
 			return err
 		}
-		defer f.Close() //nolint:errcheck // opened for reading
+		defer f.Close()
 		info, err := e.Info()
 		if err == nil {
 			do(path, f, info.Size())

@@ -18,7 +18,7 @@
 // Verify and Scrub read published shards back and compare them with their
 // manifests. CheckSums compares any directory with a list of checksums. Repair
 // copies damaged entries again, and Adopt gives a manifest to a shard that the older
-// script copied. List shows what is on the SSD.
+// script copied. List shows the shards on the SSD.
 //
 // # Errors
 //

@@ -102,7 +102,7 @@ func (e *ensuring) join(ctx context.Context, state *statedir.Dir) error {
 	return nil
 }
 
-// clearBesidePresent deletes what a crash, or a replacement, has left beside a shard
+// clearBesidePresent deletes the leftovers of a crash, or a replacement, beside a shard
 // that is present.
 func (e *ensuring) clearBesidePresent(ctx context.Context, state *statedir.Dir) {
 	if !state.HasLeftovers() || state.File.TryLock() != nil {
@@ -254,8 +254,8 @@ func (e *ensuring) reportStage(s *copier.Stage, p *copier.Plan) {
 	}
 }
 
-// afterFailure deletes what a retry cannot use, and adds to the error what is left on
-// disk.
+// afterFailure deletes leftovers that a retry cannot use, and adds to the error whether
+// anything stays on disk.
 func (e *ensuring) afterFailure(ctx context.Context, state *statedir.Dir, err error) error {
 	final := context.WithoutCancel(ctx)
 	if e.visible { // nothing of the stage is left

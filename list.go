@@ -13,7 +13,7 @@ import (
 	"shard_to_ssd/locking"
 )
 
-// List returns what is on the SSD, by name: everything in the SSD dir, and everything
+// List returns the shards on the SSD, by name: everything in the SSD dir, and everything
 // that has a state dir or a user file. It takes no lock that a hook could wait for, so
 // a shard that is being copied or removed may show half of each. A shard that cannot
 // be described completely is an error at the end; the others are listed all the same.
@@ -112,7 +112,7 @@ func (l *listing) describe(ctx context.Context, shard published.Shard) (*ShardIn
 	return info, errs.Join(err, unread)
 }
 
-// describePublished describes what is under the public name, by its manifest.
+// describePublished describes the shard under its public name, by its manifest.
 func (l *listing) describePublished(shard published.Shard, state *statedir.Dir, facts published.Facts, pub *sys.Stat, info *ShardInfo) {
 	m, err := shard.OpenManifest(state, pub)
 	if err != nil && !errors.Is(err, published.ErrNoManifest) {

@@ -17,7 +17,7 @@ import (
 // together.
 
 // lockUserFile takes the lock of the user file. Unless o.Create is set, the error is
-// locking.ErrNoUserFile if there is none.
+// locking.ErrNoUserFile without a user file.
 func (op *operation) lockUserFile(ctx context.Context, o locking.AcquireOptions) error {
 	began := time.Now()
 	o.Timeout, o.OnWait = op.lockTimeout, func(pid int) { op.reportWaiting(ctx, pid) }
@@ -31,8 +31,8 @@ func (op *operation) lockUserFile(ctx context.Context, o locking.AcquireOptions)
 	return nil
 }
 
-// lockUserFileIfExists takes the lock of the user file, unless there is none: it must
-// not be made for Repair and Adopt. The lock of the state dir is enough to exclude
+// lockUserFileIfExists takes the lock of the user file if that exists: Repair and Adopt
+// must not make one. The lock of the state dir is enough to exclude
 // other processes of this tool.
 func (op *operation) lockUserFileIfExists(ctx context.Context) error {
 	err := op.lockUserFile(ctx, locking.AcquireOptions{})
@@ -79,8 +79,7 @@ func (op *operation) describeProgress(ctx context.Context) string {
 	return fmt.Sprintf(", which has copied %d%% of %d bytes", done*100/total, total)
 }
 
-// stateLockWait returns what the wait for the user file's lock has left of the lock
-// timeout.
+// stateLockWait returns the rest of the lock timeout after the wait for the user file.
 func (op *operation) stateLockWait() *statedir.LockWait {
 	w := &statedir.LockWait{Limit: op.lockTimeout, Started: time.Now(), OnWait: func(d *statedir.Dir) {
 		op.log(Info, "shard_to_ssd", "Waiting for the lock on state dir %s, held by %s", d.Path(), statedir.DescribeProcess(locking.HolderPID(d.File)))
@@ -91,8 +90,8 @@ func (op *operation) stateLockWait() *statedir.LockWait {
 	return w
 }
 
-// openState opens the shard's state dir, nil if there is none, and refuses one that
-// belongs to another lock dir.
+// openState opens the shard's state dir, and refuses one that belongs to another lock dir.
+// It returns nil without a state dir.
 func (op *operation) openState() (*statedir.Dir, error) {
 	state, err := statedir.OpenIfExists(op.shard.SSD, op.shard.Name)
 	if state == nil || err != nil {

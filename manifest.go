@@ -42,7 +42,7 @@ func (e *ensuring) writeManifest(ctx context.Context, src *copier.Source, plan *
 	if err != nil {
 		return err
 	}
-	defer w.Close() // again, after an error
+	defer func() { _ = w.Close() }() // again, unless an error came first
 	if err := stage.SyncJournal(); err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ const maxJobs = 256
 // checkWork refuses numbers that cannot be meant.
 func (op *operation) checkWork() error {
 	if op.Jobs < 0 || op.Jobs > maxJobs {
-		return usagef("%d jobs: want 1 to %d workers, or 0 to choose", op.Jobs, maxJobs)
+		return usagef("%d jobs: want at most %d workers, or 0 to choose", op.Jobs, maxJobs)
 	}
 	if op.Bandwidth < 0 {
 		return usagef("a bandwidth of %d bytes a second: want more than 0, or 0 for no limit", op.Bandwidth)
@@ -116,8 +116,8 @@ func (op *operation) openHost() error {
 	return op.checkMountPoint()
 }
 
-// checkMountPoint refuses an SSD dir that must be a mount point and is none: an SSD
-// that is not mounted must not fill the root file system.
+// checkMountPoint refuses an SSD dir that must be a mount point and is not: without the
+// mount, the copy would fill the root file system.
 func (op *operation) checkMountPoint() error {
 	s, err := op.shard.SSD.Stat()
 	if err != nil || !op.RequireMount || op.shard.SSD.IsMountPoint(&s) {
@@ -126,7 +126,7 @@ func (op *operation) checkMountPoint() error {
 	return errs.WithKind(fmt.Errorf("SSD dir %q is not a mount point: mount the SSD, or drop --require-mount", op.SSDDir), ErrNotMountPoint)
 }
 
-// end gives back what the operation holds, and completes its summary.
+// end releases the lock and the SSD dir, and completes the summary.
 func (op *operation) end(err error) error {
 	err = errs.Join(err, op.unlock())
 	if op.shard.SSD != nil {

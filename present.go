@@ -16,8 +16,8 @@ import (
 	"shard_to_ssd/verify"
 )
 
-// decide finds out what is under the public name, and what to do about it. The user
-// file is locked. See published.Decide.
+// decide looks at the public name and decides how -c continues, see published.Decide. The
+// user file must be locked.
 func (e *ensuring) decide(ctx context.Context, state *statedir.Dir) (published.CopyAction, error) {
 	pub, err := e.shard.Stat()
 	if err != nil {
@@ -53,8 +53,8 @@ func (e *ensuring) decide(ctx context.Context, state *statedir.Dir) (published.C
 	return action, nil
 }
 
-// openManifest opens the manifest that is bound to what is published, nil if there is
-// none that can be used. A manifest that cannot be used is reported.
+// openManifest opens the manifest that is bound to the shard under the public name. It
+// returns nil without a usable manifest, and reports one that cannot be used.
 func (op *operation) openManifest(state *statedir.Dir, pub *sys.Stat) (*verify.Manifest, error) {
 	m, err := op.shard.OpenManifest(state, pub)
 	switch {
@@ -100,10 +100,10 @@ func (e *ensuring) refuseHalf(ctx context.Context, m *verify.Manifest, pub *sys.
 	case err != nil || lost.Count == 0:
 		return err
 	case slices.Contains(e.user.Users(), e.options.ID):
-		e.warn("shard %s on ssd is no longer complete: it differs from what was published in %v", e.shard.Name, &lost)
+		e.warn("shard %s on ssd is no longer complete: it differs from its manifest in %v", e.shard.Name, &lost)
 		return nil
 	}
-	return errs.WithKind(fmt.Errorf("shard %s on ssd has users, but is no longer complete: it differs from what was published in %v; "+
+	return errs.WithKind(fmt.Errorf("shard %s on ssd has users, but is no longer complete: it differs from its manifest in %v; "+
 		"%q is not registered: run --repair, or unregister its users with -r, then -c copies it again", e.shard.Name, &lost, e.options.ID), ErrDamaged)
 }
 
@@ -134,7 +134,7 @@ func (e *ensuring) errForeign() error {
 }
 
 // refuseForeign refuses a foreign directory before the user file is made: after a
-// crash, an empty user file would let the next call replace what this one refuses.
+// crash, an empty user file would let the next call replace the directory.
 func (e *ensuring) refuseForeign() error {
 	if e.options.Replace || e.hasUserFile() {
 		return nil
@@ -162,7 +162,7 @@ func (op *operation) hasUserFile() bool {
 	return !sys.IsErrno(err, unix.ENOENT)
 }
 
-// isBound reports whether a usable manifest is bound to what is published.
+// isBound reports whether a usable manifest is bound to the shard under the public name.
 func (op *operation) isBound(pub *sys.Stat) (bool, error) {
 	state, err := op.openState()
 	if err != nil {
@@ -180,8 +180,8 @@ func (op *operation) hasBoundManifest(state *statedir.Dir, pub *sys.Stat) (bool,
 	return true, m.Close()
 }
 
-// checkStale warns if what is published was copied from another source than the one
-// that is given now. The device number is left out: NFS and device mapper give
+// checkStale warns if the published shard was copied from another source than the given
+// one. The device number is left out: NFS and device mapper give
 // another one after a reboot.
 func (e *ensuring) checkStale(state *statedir.Dir) {
 	pub, err := e.shard.Stat()

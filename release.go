@@ -90,8 +90,8 @@ func (r *releasing) lockForLast(ctx context.Context, state *statedir.Dir) (*stat
 	return r.lockStateWithRoom(ctx)
 }
 
-// removeShard deletes what no user needs any longer: the shard, if it may be deleted,
-// the state dir, and last the user file.
+// removeShard deletes a shard without users: the shard itself, if it may be deleted, the
+// state dir, and last the user file.
 func (r *releasing) removeShard(ctx context.Context, state, locked *statedir.Dir, facts published.Facts) error {
 	pub, err := r.shard.Stat()
 	if err != nil {

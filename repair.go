@@ -17,7 +17,7 @@ import (
 	"shard_to_ssd/verify"
 )
 
-// Repair makes a damaged shard equal to what was published again, from its source.
+// Repair makes a damaged shard equal to its manifest again, from its source.
 //
 //	read the shard → damage? ─no─► done
 //	                    └yes─► does the source match? → lock → still damaged? → copy ⇄ read back
@@ -178,7 +178,7 @@ func (r *repairing) checkSource(ctx context.Context, m *verify.Manifest, plan *r
 		return nil
 	}
 	r.source.SourceState = SourceChanged
-	return errs.WithKind(fmt.Errorf("shard %s is damaged, and cannot be repaired: the source %q is no longer what the manifest says, it differs in %v; nothing was changed",
+	return errs.WithKind(fmt.Errorf("shard %s is damaged, and cannot be repaired: the source %q has changed since, it differs from the manifest in %v; nothing was changed",
 		r.shard.Name, source.path, &found), ErrSourceChanged)
 }
 
@@ -221,7 +221,7 @@ func (r *repairing) repairLocked(ctx context.Context, plan *repair.Plan) error {
 	return r.applyPlan(ctx, m, state, plan)
 }
 
-// applyPlan copies what is broken, puts it in its place, and reads that again.
+// applyPlan copies broken entries, puts them in their place, and reads them again.
 func (r *repairing) applyPlan(ctx context.Context, m *verify.Manifest, state *statedir.Dir, plan *repair.Plan) error {
 	err := r.copyBroken(ctx, m, state, plan)
 	if err == nil {
@@ -246,8 +246,8 @@ func (r *repairing) applyPlan(ctx context.Context, m *verify.Manifest, state *st
 	return nil
 }
 
-// copyBroken copies what is broken into the stage, brings it onto stable storage, and
-// compares it with the manifest, read from the device.
+// copyBroken copies broken entries into the stage, brings them onto stable storage, and
+// compares them with the manifest, read from the device.
 func (r *repairing) copyBroken(ctx context.Context, m *verify.Manifest, state *statedir.Dir, plan *repair.Plan) error {
 	if err := state.Clear(ctx, statedir.Trash, r.Jobs); err != nil || plan.Copied.Len() == 0 {
 		return err
@@ -283,22 +283,22 @@ func (r *repairing) copyBroken(ctx context.Context, m *verify.Manifest, state *s
 	return r.proveStaged(ctx, m, state, plan)
 }
 
-// proveStaged refuses new copies that are not what the manifest says.
+// proveStaged refuses new copies that differ from the manifest.
 func (r *repairing) proveStaged(ctx context.Context, m *verify.Manifest, state *statedir.Dir, plan *repair.Plan) error {
 	found, unread, err := plan.CompareStage(ctx, r.checker, m, state)
 	switch {
 	case err != nil:
 		return err
 	case found.Count > 0:
-		return fmt.Errorf("%w: the new copy is not what the manifest says in %v", copier.ErrSourceChanged, &found)
+		return fmt.Errorf("%w: the new copy differs from the manifest in %v", copier.ErrSourceChanged, &found)
 	case unread.Count > 0:
 		return errs.WithKind(fmt.Errorf("the new copy cannot be read back from the SSD in %v", &unread), ErrDamaged)
 	}
 	return nil
 }
 
-// failUnchanged adds to a failure before the first change what is left on disk. The
-// next --repair resumes a copy that a signal has interrupted.
+// failUnchanged adds to a failure before the first change whether a copy stays on disk:
+// the next --repair resumes one that a signal has interrupted.
 func (r *repairing) failUnchanged(ctx context.Context, state *statedir.Dir, err error) error {
 	err = fmt.Errorf("repair shard %s: %w; nothing of it was changed", r.shard.Name, withPublicKind(err))
 	if ctx.Err() != nil {
@@ -308,7 +308,7 @@ func (r *repairing) failUnchanged(ctx context.Context, state *statedir.Dir, err 
 	return err
 }
 
-// clearRepair deletes what the repair has left in the state dir.
+// clearRepair deletes the leftovers of the repair in the state dir.
 func (r *repairing) clearRepair(ctx context.Context, state *statedir.Dir) {
 	err := state.Clear(context.WithoutCancel(ctx), statedir.Copy|statedir.Trash, r.Jobs)
 	if err != nil {
@@ -316,7 +316,7 @@ func (r *repairing) clearRepair(ctx context.Context, state *statedir.Dir) {
 	}
 }
 
-// proveRepaired reads once more what was repaired, where it is now.
+// proveRepaired reads the repaired entries once more, in their final place.
 func (r *repairing) proveRepaired(ctx context.Context, m *verify.Manifest, plan *repair.Plan) error {
 	var still verify.DifferenceList
 	var found verify.FirstDifference
@@ -332,5 +332,5 @@ func (r *repairing) proveRepaired(ctx context.Context, m *verify.Manifest, plan 
 		return nil
 	}
 	r.found = still
-	return errs.WithKind(fmt.Errorf("shard %s was repaired, but still differs from what was published in %v", r.shard.Name, &found), ErrDamaged)
+	return errs.WithKind(fmt.Errorf("shard %s was repaired, but still differs from its manifest in %v", r.shard.Name, &found), ErrDamaged)
 }

@@ -6,7 +6,7 @@ import (
 	"shard_to_ssd/verify"
 )
 
-// Outcome says what an operation did. A failed operation has none.
+// Outcome names the result of an operation. A failed operation has an empty one.
 type Outcome string
 
 // The outcomes.
@@ -49,7 +49,7 @@ type Choice struct {
 	Why   string
 }
 
-// Transfer says what a copy moved.
+// Transfer counts the files and bytes that a copy moved, and how.
 type Transfer struct {
 	Files        int64 // of the shard
 	Bytes        int64 // of the shard
@@ -66,13 +66,13 @@ type Phase struct {
 	Bytes    int64 // of the shard, that it moved or read; 0: does not apply
 }
 
-// EngineUsage says what one engine moved.
+// EngineUsage counts the files and bytes that one engine moved.
 type EngineUsage struct {
 	Files int64
 	Bytes int64
 }
 
-// Comparison says what was read and compared, and what differs.
+// Comparison counts the files that were read and compared, and lists the differences.
 type Comparison struct {
 	Files     int64 // to be compared
 	Bytes     int64 // to be compared
@@ -86,7 +86,7 @@ type Comparison struct {
 	DifferenceCount int64
 }
 
-// SourceComparison says what comparing the source with the manifest found.
+// SourceComparison is the result of comparing the source with the manifest.
 type SourceComparison struct {
 	SourceState       SourceState // empty: not compared
 	SourceDifferences int64       // places in which the source differs, part of DifferenceCount
@@ -126,7 +126,7 @@ type ScrubResult struct {
 	Counts     ScrubCounts
 }
 
-// ScrubCounts counts shards by what Scrub found.
+// ScrubCounts counts shards by the result of their verification.
 type ScrubCounts struct {
 	Shards       int // all
 	Verified     int // as published
@@ -203,7 +203,7 @@ const (
 	StateAbsent    State = "absent"    // only users, stage or trash
 )
 
-// ShardInfo is what List knows of one shard.
+// ShardInfo describes one shard.
 type ShardInfo struct {
 	Name      string
 	State     State

@@ -163,7 +163,7 @@ func (s *scrubbing) announceWork() {
 	s.Observer.Planned(s.totals.FilesRead+s.left.files, s.totals.BytesRead+s.left.bytes)
 }
 
-// verifyShard verifies one shard, and continues whatever comes of it.
+// verifyShard verifies one shard. A failure does not stop the scrub.
 func (s *scrubbing) verifyShard(ctx context.Context, c candidate) {
 	v := s.onShard(c.name)
 	err := s.countResult(ctx, v, v.run(ctx))
@@ -185,8 +185,8 @@ func (s *scrubbing) verifyShard(ctx context.Context, c candidate) {
 	}
 }
 
-// countResult counts a shard, reports what is wrong with it, and returns its error if
-// that is a failure of the scrub.
+// countResult counts a shard, reports its failure, and returns the error if that is a
+// failure of the scrub.
 func (s *scrubbing) countResult(ctx context.Context, v *verifying, err error) error {
 	s.counts.Left--
 	switch {

@@ -31,7 +31,7 @@ type sourceTree struct {
 func (s *sourceTree) close() { s.tree.Parent.Close() }
 
 // openSourceTree opens a source for the checker, at its real path. The error is
-// fs.ErrNotExist if there is none.
+// fs.ErrNotExist without a source.
 func (op *operation) openSourceTree(given string) (*sourceTree, error) {
 	path, err := sys.RealPath(given)
 	if err != nil {

@@ -27,7 +27,7 @@ func (op *operation) withRoom(ctx context.Context, step func() error) error {
 	return err
 }
 
-// roomReport logs what is deleted to make room.
+// roomReport logs the deletions that make room.
 type roomReport struct{ *operation }
 
 // Deleting logs the deletion of a leftover.
@@ -40,7 +40,7 @@ func (r roomReport) CannotDelete(shard, name string, err error) {
 	r.warn("cannot delete the %s of shard %s: %v", name, shard, err)
 }
 
-// lockStateWithRoom is lockState, and makes room if there is none for the state dir.
+// lockStateWithRoom is lockState, and makes room if the state dir does not fit.
 func (op *operation) lockStateWithRoom(ctx context.Context) (state *statedir.Dir, err error) {
 	err = op.withRoom(ctx, func() (err error) {
 		state, err = op.lockState(ctx)

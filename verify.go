@@ -121,7 +121,7 @@ func (v *verifying) withDamage(m *verify.Manifest, err error) error {
 	if v.found.Count == 0 {
 		return err
 	}
-	damage := fmt.Errorf("shard %s is damaged: %s from what was published at %s", v.shard.Name,
+	damage := fmt.Errorf("shard %s is damaged: %s from its manifest, published at %s", v.shard.Name,
 		humanize.Count(v.found.Count, "difference"), humanize.Time(m.Time))
 	if err != nil {
 		damage = fmt.Errorf("%w; not everything was compared: %w", damage, err)
@@ -129,7 +129,7 @@ func (v *verifying) withDamage(m *verify.Manifest, err error) error {
 	return errs.WithKind(damage, ErrDamaged)
 }
 
-// reportInterrupted logs how far a verification came that was told to stop.
+// reportInterrupted logs how much a verification read before ctx ended.
 func (v *verifying) reportInterrupted(ctx context.Context) {
 	if ctx.Err() == nil {
 		return
@@ -163,8 +163,8 @@ func (v *verifying) passedRecently(state *statedir.Dir, m *verify.Manifest) bool
 	return statedir.IsRecent(records.LastGood(), v.options.MaxAge)
 }
 
-// openProvable opens the manifest that is bound to what is published, and the state dir
-// that it is in.
+// openProvable opens the manifest that is bound to the shard under the public name, and
+// the state dir of the shard.
 func (op *operation) openProvable(ctx context.Context) (*statedir.Dir, *verify.Manifest, error) {
 	pub, err := op.shard.Stat()
 	if err == nil && pub == nil {
@@ -195,8 +195,8 @@ func (op *operation) errAbsent() error {
 	return errs.WithKind(absent, ErrGone)
 }
 
-// openManifestOf opens the manifest of what is published. The error is ErrNotPublished
-// if there is none, or it is bound to something else.
+// openManifestOf opens the manifest of the shard that Stat has found. The error is
+// ErrNotPublished without a manifest, or if the manifest is bound to something else.
 func (op *operation) openManifestOf(ctx context.Context, pub *sys.Stat) (*statedir.Dir, *verify.Manifest, error) {
 	state, err := statedir.OpenIfExists(op.shard.SSD, op.shard.Name)
 	if err != nil {
@@ -221,7 +221,7 @@ func (op *operation) errNoManifest(ctx context.Context, state *statedir.Dir) err
 			return err
 		}
 	}
-	return errs.WithKind(fmt.Errorf("shard %s in %s has no manifest: this tool did not publish it, and cannot tell what it should be; "+
+	return errs.WithKind(fmt.Errorf("shard %s in %s has no manifest: this tool did not publish it, and cannot tell whether it is damaged; "+
 		"--adopt compares it with its source and makes one", op.shard.Name, op.SSDDir), ErrNotPublished)
 }
 

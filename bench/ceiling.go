@@ -25,6 +25,8 @@ type ceilingBench struct {
 	size  int64 // bytes of one sample
 	seed  uint64
 	moved func(bytes int64)
+
+	useProcessors func(n int) // see runner
 }
 
 // writeSource writes the file for the reads.
@@ -51,6 +53,7 @@ func (b *ceilingBench) addSample(ctx context.Context, c *Ceiling) (err error) {
 		err = errs.Join(err, b.dir.UnlinkIfExists(ceilingCopy))
 	}()
 	b.seed++
+	b.useProcessors(2 * c.Depth)
 	for _, way := range c.Way.directions() {
 		file, err := b.openFile(way)
 		if err != nil {

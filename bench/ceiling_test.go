@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +27,7 @@ func openDir(t testing.TB, path string) *sys.File {
 // newCeilings returns a ceilingBench that works in dir.
 func newCeilings(t testing.TB, dir string, size int64) *ceilingBench {
 	t.Helper()
-	b := &ceilingBench{dir: openDir(t, dir), size: size, seed: 1, moved: func(int64) {}}
+	b := &ceilingBench{dir: openDir(t, dir), size: size, seed: 1, moved: func(int64) {}, useProcessors: func(n int) { runtime.GOMAXPROCS(n) }}
 	if err := b.writeSource(t.Context()); err != nil {
 		t.Fatal(err)
 	}

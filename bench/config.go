@@ -41,6 +41,11 @@ type Config struct {
 	// all of them.
 	OnWarning func(string)
 
+	// SetProcessors, unless it is nil, sets GOMAXPROCS before each measurement to the
+	// number of goroutines that it blocks in system calls, or to the value from before the
+	// run. Without it, ceilings and copies are measured too low.
+	SetProcessors func(n int)
+
 	// WatchFacts collects facts about the drive of target and the machine, and records
 	// the temperature until known is called. SameDrive reports whether two paths on
 	// different file systems are on one drive. Package facts has both functions. Without

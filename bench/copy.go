@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -29,13 +28,13 @@ type copying struct {
 	moved  func(bytes int64)
 	tool   string // for the manifest
 
-	processors int // GOMAXPROCS at its beginning
+	useProcessors func(n int) // see runner
 }
 
 // run copies the shard into state, an empty directory, and returns the measurements.
 func (c *copying) run(ctx context.Context, from string, state *sys.File) (s Sample, result *copier.Result, err error) {
-	debug.FreeOSMemory()             // the peak must be that of this copy
-	runtime.GOMAXPROCS(c.processors) // streams use more; the copier sets its own
+	debug.FreeOSMemory() // the peak must be that of this copy
+	c.useProcessors(c.jobs)
 	if err := sys.ResetPeakMemory(); err != nil {
 		return s, nil, err
 	}

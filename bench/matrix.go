@@ -97,7 +97,7 @@ func (r *runner) measureCase(ctx context.Context, m *matrix, i, next int) error 
 		return err
 	}
 	defer state.Close()
-	how := copying{engine: copier.Engine(c.Engine), block: c.Block, jobs: c.Jobs, moved: r.moved, tool: r.Version, processors: r.processors}
+	how := copying{engine: copier.Engine(c.Engine), block: c.Block, jobs: c.Jobs, moved: r.moved, tool: r.Version, useProcessors: r.useProcessors}
 	sample, copied, err := how.run(ctx, from.path, state)
 	if err != nil {
 		return fmt.Errorf("copy %s with engine %s: %w", c.Workload, c.Engine, err)

@@ -63,7 +63,7 @@ func (r *runner) measureReaders(ctx context.Context, from *shard, alone time.Dur
 // of the matrix.
 func (r *runner) copyLargestCase(ctx context.Context, from *shard, state *sys.File) (Sample, error) {
 	how := copying{engine: copier.Direct, block: r.set.blocks[len(r.set.blocks)-1], jobs: r.set.jobs[len(r.set.jobs)-1], moved: r.moved,
-		tool: r.Version, processors: r.processors}
+		tool: r.Version, useProcessors: r.useProcessors}
 	s, _, err := how.run(ctx, from.path, state)
 	return s, err
 }

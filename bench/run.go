@@ -69,10 +69,18 @@ func Run(ctx context.Context, c Config) (result *Result, err error) {
 		err = errs.Join(err, r.work.removeAll(ctx))
 		r.completeResult(err)
 		r.result.Facts = known()
-		runtime.GOMAXPROCS(r.processors)
+		r.useProcessors(0)
 		result = r.result
 	}()
 	return nil, r.measureAll(ctx)
+}
+
+// useProcessors sets GOMAXPROCS for a measurement that blocks n goroutines in system
+// calls: the Go scheduler notices late that they are blocked, so each needs its own.
+func (r *runner) useProcessors(n int) {
+	if r.SetProcessors != nil {
+		r.SetProcessors(max(n, r.processors))
+	}
 }
 
 func (c *Config) profileName() string {
@@ -226,7 +234,7 @@ func (r *runner) measureCeilings(ctx context.Context) error {
 		return err
 	}
 	defer dir.Close()
-	b := &ceilingBench{dir: dir, size: r.set.ceilingSize, seed: r.Seed, moved: r.moved}
+	b := &ceilingBench{dir: dir, size: r.set.ceilingSize, seed: r.Seed, moved: r.moved, useProcessors: r.useProcessors}
 	r.begin(b.size, "write "+FormatBytes(b.size)+" for the reads", "ceilings")
 	r.written.Add(b.size)
 	if err := b.writeSource(ctx); err != nil {

@@ -82,6 +82,7 @@ func TestRunMeasuresEverything(t *testing.T) {
 	c.OnCost, c.Progress = func(cost Cost) { announced = cost }, progress
 	var warned []string
 	c.OnWarning = func(w string) { warned = append(warned, w) }
+	c.SetProcessors = func(n int) { runtime.GOMAXPROCS(n) }
 	c.WatchFacts = func(target string, hide bool) (func() Facts, error) {
 		return func() Facts { return Facts{Model: &target, CPUs: 7} }, nil
 	}

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -47,11 +46,6 @@ const hugePage = 2 << 20
 func newStream(c streamConfig) (*stream, error) {
 	c.size -= c.size % c.block
 	s := &stream{streamConfig: c}
-	// Every request blocks in a system call, which the Go scheduler notices late (see
-	// pool.New), so each needs its own processor. Later measurements reset GOMAXPROCS.
-	if runtime.GOMAXPROCS(0) < 2*c.depth {
-		runtime.GOMAXPROCS(2 * c.depth)
-	}
 	block := int(c.block)
 	memory, err := sys.AllocBuffer((c.depth*block + hugePage - 1) / hugePage * hugePage)
 	if err != nil {

@@ -183,6 +183,7 @@ func (r *runner) makeFile(ctx context.Context, name string, size int64) (*sys.Fi
 // sustainedStream describes a write of the whole file, with data that no other write has.
 func (r *runner) sustainedStream(file *sys.File, size, block int64) streamConfig {
 	r.stamps++
+	r.useProcessors(2 * sustainedDepth)
 	return streamConfig{file: file, way: Write, size: size, block: block, depth: sustainedDepth, stamp: r.Seed + r.stamps, moved: r.countWritten}
 }
 

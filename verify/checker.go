@@ -35,7 +35,7 @@ func (c *Checker) startWorkers() (err error) {
 	return err
 }
 
-// Comparison says what a Checker compares, and to whom it reports.
+// Comparison names a manifest and a shard to compare, and the receiver of the result.
 type Comparison struct {
 	Manifest  *Manifest // checked
 	Shard     Shard

@@ -19,8 +19,7 @@ type Progress interface {
 	FileDone()
 }
 
-// contentsReader is how contents are read: by which workers, from which device, and who
-// observes it.
+// contentsReader has everything that reading contents needs.
 type contentsReader struct {
 	workers  *pool.Pool
 	device   *DeviceReader

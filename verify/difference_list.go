@@ -8,7 +8,7 @@ import (
 	"shard_to_ssd/internal/humanize"
 )
 
-// Bounds of what a list keeps: a whole shard may be wrong, and a path may have 256 KiB.
+// Bounds of the entries that a list keeps: a whole shard may be wrong, and a path may have 256 KiB.
 const (
 	MaxKept      = 10_000
 	MaxKeptBytes = 16 << 20
@@ -103,7 +103,7 @@ func (j *SideJoiner) AddSource(d Difference) {
 }
 
 // IgnoreOwners drops differences of owners between a source and a manifest, unless this
-// is root: only root can give files away, so other users own what they copy.
+// is root: only root can give files away, so other users own their copies.
 func IgnoreOwners(report func(Difference)) func(Difference) {
 	asRoot := os.Geteuid() == 0
 	return func(d Difference) {
@@ -113,8 +113,8 @@ func IgnoreOwners(report func(Difference)) func(Difference) {
 	}
 }
 
-// SeenFromSSD turns a difference of a source from the manifest of what is on the SSD
-// into a difference of the SSD from the source.
+// SeenFromSSD turns a difference of a source from the manifest of a shard on the SSD into
+// a difference of the SSD from the source.
 func SeenFromSSD(d Difference) Difference {
 	switch d.Kind {
 	case Missing:

@@ -350,7 +350,7 @@ func (m *Manifest) EachRecord(f func(*tree.Record) error) error {
 	}
 }
 
-// CheckManifest reads the manifest of a state dir, whatever it is bound to, and returns
+// CheckManifest reads the manifest of a state dir, bound or not, and returns
 // ErrManifestDamaged or ErrManifestVersion if it cannot be used. No manifest is no error.
 func CheckManifest(ctx context.Context, state *sys.File) error {
 	m, err := OpenManifest(state)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +37,7 @@ func runCommand(h host, line, args []string) error {
 	})
 	f.config.Version, f.config.Command, f.config.Progress = programVersion(), line, p
 	f.config.WatchFacts, f.config.SameDrive = facts.Watch, facts.SameDrive
+	f.config.SetProcessors = func(n int) { runtime.GOMAXPROCS(n) }
 	f.config.OnCost = func(c bench.Cost) {
 		h.printMessage("this run will write %s to %s in total and occupy at most %s at a time; %s are free, and %s stay free",
 			humanize.Size(c.Writes), f.config.Target, humanize.Size(c.Peak), humanize.Size(c.Free), humanize.Size(c.Reserve))

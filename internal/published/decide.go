@@ -39,7 +39,7 @@ const (
 	Different // or the manifest is damaged
 )
 
-// CopyAction is what -c does.
+// CopyAction is the action of -c.
 type CopyAction string
 
 // The actions of -c.
@@ -52,7 +52,7 @@ const (
 	RefuseMount  CopyAction = "refuse mount" // a mount point cannot be exchanged
 )
 
-// RemoveAction is what -r does with the shard.
+// RemoveAction is the action of -r.
 type RemoveAction string
 
 // The actions of -r.
@@ -64,15 +64,14 @@ const (
 	CannotMove RemoveAction = "cannot move" // a mount point cannot be renamed
 )
 
-// Decision is what the facts say.
+// Decision is the state of a shard and the actions that follow from it.
 type Decision struct {
 	State  State
 	Copy   CopyAction
 	Remove RemoveAction
 }
 
-// decisions says what -c and -r do with a shard in each state, if no other fact
-// changes it.
+// decisions has the actions of -c and -r for each state, if no other fact changes them.
 var decisions = map[State]Decision{
 	Absent:    {Absent, MakeCopy, Nothing},
 	Published: {Published, Join, Keep},
@@ -81,7 +80,7 @@ var decisions = map[State]Decision{
 	Foreign:   {Foreign, RefuseIt, Leave},
 }
 
-// Decide returns what may be reused, replaced and deleted.
+// Decide returns whether the shard may be reused, replaced and deleted.
 //
 // A shard without users is reused only if it equals its manifest: an older script
 // that was killed while it removed or copied leaves half a shard. A directory without

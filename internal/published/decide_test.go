@@ -2,7 +2,7 @@ package published
 
 import "testing"
 
-// The rows are the table of what may be reused, replaced and deleted. A row matches
+// The rows say when a shard may be reused, replaced and deleted. A row matches
 // all facts that it does not name; together they cover every combination.
 func TestDecide(t *testing.T) {
 	type row struct {
@@ -67,8 +67,8 @@ func everyFacts() (all []Facts) {
 	return all
 }
 
-// With users, nothing is ever replaced or deleted, whatever else is true; without a
-// bound manifest, only what the older script is known to have managed.
+// With users, nothing is ever replaced or deleted; without a
+// bound manifest, only a shard that the older script is known to have managed.
 func TestDecideSafety(t *testing.T) {
 	for _, f := range everyFacts() {
 		d := Decide(f)

@@ -32,7 +32,7 @@ func (s Shard) Publish(state *statedir.Dir) error {
 	})
 }
 
-// Replace makes the complete stage visible in the place of what has the public
+// Replace makes the complete stage visible in the place of the old tree under the public
 // name. The old tree becomes trash in the same moment: the stage is renamed to the
 // name of trash, and then the two are exchanged. The journal goes first, so that no
 // process takes the old tree for a stage to resume.

@@ -26,7 +26,7 @@ func (s Shard) String() string { return s.SSDDir + "/" + s.Name }
 // Tree returns the shard as the checker reads it.
 func (s Shard) Tree() verify.Shard { return verify.Shard{Parent: s.SSD, Name: s.Name} }
 
-// Stat returns the state of what is there, and nil if nothing is.
+// Stat returns the inode under the public name, nil if the name is free.
 func (s Shard) Stat() (*sys.Stat, error) {
 	stat, err := s.SSD.StatAt(s.Name)
 	if sys.IsErrno(err, unix.ENOENT) {
@@ -35,11 +35,11 @@ func (s Shard) Stat() (*sys.Stat, error) {
 	return &stat, err
 }
 
-// ErrNoManifest reports that no manifest is bound to what is published: there is
-// none, or it belongs to another directory of the same name.
+// ErrNoManifest reports that no manifest is bound to the shard under the public name:
+// the state dir has no manifest, or that of another directory of the same name.
 var ErrNoManifest = errors.New("no manifest is bound to the shard")
 
-// OpenManifest opens the manifest that is bound to what Stat has found. The state
+// OpenManifest opens the manifest that is bound to the shard that Stat has found. The state
 // dir may be nil. The manifest's own checksum is not checked: see
 // verify.Manifest.Check. Errors: ErrNoManifest; verify.ErrManifestDamaged and
 // verify.ErrManifestVersion, see IsUnusable.

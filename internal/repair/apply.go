@@ -288,7 +288,7 @@ func (p *Plan) CheckMounts(shard verify.Shard) error {
 }
 
 // isMounted reports whether an entry of the shard is a mount point, or lies below one.
-// What else is wrong with it, the repair finds.
+// The repair finds other damage.
 func isMounted(shard verify.Shard, path string) bool {
 	above, name := splitPath(path)
 	d, err := shard.Parent.OpenWithin(tree.JoinPath(shard.Name, above))

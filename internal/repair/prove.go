@@ -26,7 +26,7 @@ func Examine(ctx context.Context, checker *verify.Checker, c verify.Comparison, 
 }
 
 // CompareSource compares the part of a source that the plan needs with the manifest:
-// the contents of what is copied, and the metadata of what is repaired in place.
+// contents for entries that are copied, and metadata for those repaired in place.
 func (p *Plan) CompareSource(ctx context.Context, checker *verify.Checker, m *verify.Manifest, source verify.Shard, report func(verify.Difference)) error {
 	source.Paths = p.Copied
 	if _, err := checker.Compare(ctx, verify.Comparison{Manifest: m, Shard: source, Report: report}); err != nil {

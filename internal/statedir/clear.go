@@ -50,8 +50,8 @@ func (d *Dir) Clear(ctx context.Context, set Leftovers, jobs int) error {
 	return errs.Join(failed...)
 }
 
-// clearTrash deletes what was renamed away. The process that renamed it may have
-// died before the rename was durable: after a power cut, half a shard would be
+// clearTrash deletes the trash. The process that renamed it may have died before the
+// rename was durable: after a power cut, half a shard would be
 // back under its public name.
 func (d *Dir) clearTrash(ctx context.Context, jobs int) error {
 	there, err := d.Has(TrashName)

@@ -15,7 +15,7 @@ import (
 // shards. No shard may have this name.
 const RootName = ".shard_to_ssd"
 
-// TrashName is the name in a state dir of what was renamed away to be deleted.
+// TrashName is the name in a state dir of a tree that waits to be deleted.
 const TrashName = "trash"
 
 // Dir is the open state dir of one shard.
@@ -26,8 +26,8 @@ type Dir struct {
 	*sys.File
 }
 
-// Open opens the state dir of a shard. The error is fs.ErrNotExist if there is
-// none.
+// Open opens the state dir of a shard. The error is fs.ErrNotExist without a
+// state dir.
 func Open(ssd *sys.File, shard string) (*Dir, error) {
 	root, err := openPrivate(ssd, RootName)
 	if err != nil {
@@ -41,7 +41,7 @@ func Open(ssd *sys.File, shard string) (*Dir, error) {
 	return &Dir{ssd, root, shard, dir}, nil
 }
 
-// OpenIfExists opens the state dir of a shard, and returns nil if there is none.
+// OpenIfExists opens the state dir of a shard, and returns nil without one.
 func OpenIfExists(ssd *sys.File, shard string) (*Dir, error) {
 	d, err := Open(ssd, shard)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -137,7 +137,7 @@ func checkOwner(parent, dir *sys.File) error {
 	case err != nil:
 		return err
 	case s.UID != uint32(os.Geteuid()):
-		return fmt.Errorf("%s belongs to user %d, not to user %d, who runs this", dir.Path(), s.UID, os.Geteuid())
+		return fmt.Errorf("%s belongs to user %d, but this process runs as user %d", dir.Path(), s.UID, os.Geteuid())
 	case s.MountPoint || s.Dev != above.Dev:
 		return fmt.Errorf("%s is a mount, or on another file system than %s: nothing could be renamed out of it", dir.Path(), parent.Path())
 	}

@@ -13,10 +13,10 @@ type Room struct {
 	set  Leftovers
 }
 
-// MakingRoom lists what is deleted to make room, in the order in which it is tried.
+// MakingRoom lists the leftovers that are deleted to make room, in the order of trying.
 func MakingRoom() []Room { return []Room{{TrashName, Trash}, {copier.StageName, Copy}} }
 
-// RoomReport receives what ClearOthers does.
+// RoomReport receives the deletions of ClearOthers.
 type RoomReport interface {
 	Deleting(shard, name string)
 	CannotDelete(shard, name string, err error)

@@ -8,7 +8,7 @@ import (
 	"shard_to_ssd/internal/sys"
 )
 
-// Contents is what a state dir has besides the records of a published shard.
+// Contents are the leftovers and the copy under way in a state dir.
 type Contents struct {
 	Trash, Stage bool
 	Copying      bool  // a process holds the lock

@@ -20,8 +20,8 @@ const (
 	damagedName  = "damaged"  // when and how it last found some
 )
 
-// VerifyRecord is the result of one verification, and of which copy: a record
-// written beside a copy that was made later says nothing about it.
+// VerifyRecord is the result of one verification of one copy. It says nothing about a
+// copy that was made later.
 type VerifyRecord struct {
 	Time        time.Time
 	Mode        verify.ReadMode // how the shard was read; "" for a shard without a byte
@@ -31,8 +31,8 @@ type VerifyRecord struct {
 	published time.Time
 }
 
-// VerifyRecords are the last pass and the last damage of what is published, nil
-// where there was none.
+// VerifyRecords are the last pass and the last damage of the published shard. A nil
+// record: that never happened.
 type VerifyRecords struct{ Passed, Damaged *VerifyRecord }
 
 // LastGood returns the time when the shard was last found undamaged, or the zero
@@ -62,7 +62,7 @@ func (d *Dir) VerifyRecords(m *verify.Manifest) (*VerifyRecords, error) {
 	return &VerifyRecords{passed, damaged}, nil
 }
 
-// verifyRecord reads the record of that name, nil if there is none of this copy.
+// verifyRecord reads the record of that name, nil unless it is about this copy.
 func (d *Dir) verifyRecord(name string, m *verify.Manifest) (*VerifyRecord, error) {
 	text, err := d.readRecord(name)
 	if errors.Is(err, fs.ErrNotExist) {

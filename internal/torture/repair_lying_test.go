@@ -58,7 +58,7 @@ func TestRotIsRepaired(t *testing.T) {
 	}
 	bad.Times = 0
 	remove := injectFaults(disk, bad)
-	if o := runCommand(h.command("--repair", "")); o.status != 3 || !strings.Contains(o.err, "still differs from what was published") {
+	if o := runCommand(h.command("--repair", "")); o.status != 3 || !strings.Contains(o.err, "still differs from its manifest") {
 		t.Errorf("always unreadable: %v", o)
 	}
 	remove()

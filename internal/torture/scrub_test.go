@@ -213,7 +213,7 @@ func TestShardGoesWhileItIsVerified(t *testing.T) {
 }
 
 func (s *scrubbed) checkGone(o outcome, of map[string]verdict, how string) error {
-	const message = "shard shard was removed or replaced while it was verified: nothing is known of the one that is there now"
+	const message = "shard shard was removed or replaced while it was verified: nothing is known about the new one"
 	v := of[shardName]
 	switch {
 	case v.Count != 0 || !strings.Contains(o.err, message):
