@@ -44,8 +44,9 @@ qualify: build ## ssdbench with PROFILE=quick on the disk of TARGET=DIR, with it
 	bin/ssdbench run --profile '$(PROFILE)' --target '$(TARGET)' $(YES) -o logs/ssdbench.json
 	bin/ssdbench report -o logs/ssdbench.html logs/ssdbench.json
 
-install: build ## install the programs in DESTDIR PREFIX/bin (PREFIX=/usr/local)
-	install -d '$(DESTDIR)$(PREFIX)/bin'
+install: build ## install the programs and the man page in DESTDIR PREFIX (PREFIX=/usr/local)
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/man/man1'
+	install -m 0644 docs/shard_to_ssd.1 '$(DESTDIR)$(PREFIX)/share/man/man1'
 	install -m 0755 $(patsubst %,bin/%,$(filter-out bench-peers,$(PROGRAMS))) '$(DESTDIR)$(PREFIX)/bin'
 
 clean: ## delete bin and logs

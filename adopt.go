@@ -28,11 +28,7 @@ import (
 func Adopt(ctx context.Context, o AdoptOptions) (*AdoptResult, error) {
 	a := &adopting{comparing: comparing{operation: newOperation(o.Host, o.Work)}, options: o}
 	a.lockTimeout = o.LockTimeout
-	err := a.beginShard(o.Shard)
-	if err == nil {
-		err = a.run(ctx)
-	}
-	err = a.end(err)
+	err := a.perform(func() error { return a.beginShard(o.Shard) }, func() error { return a.run(ctx) })
 	return &AdoptResult{a.summary, a.result()}, err
 }
 
@@ -206,11 +202,13 @@ func (a *adopting) proveBothSides(ctx context.Context, plan *copier.Plan, state 
 	if changed.Count > 0 {
 		return fmt.Errorf("shard %s changed while it was read, in %v", a.shard.Name, &changed)
 	}
+	// The names of one file in the source may be a file each on the SSD. If the SSD has
+	// hard links, they must be those of the source: only one name of each was read.
 	report := verify.IgnoreOwners(func(d verify.Difference) {
 		switch d = verify.SeenFromSSD(d); {
 		case d.Kind == verify.Unreadable:
 			unread.Add(d)
-		case isHarmless(d.Kind, plan):
+		case verify.IsMetadata(d.Kind), d.Kind == verify.HardLink && plan.HardLinks == 0:
 			harmless.Add(d)
 		default:
 			a.found.Add(d)
@@ -234,17 +232,4 @@ func (a *adopting) proveBothSides(ctx context.Context, plan *copier.Plan, state 
 func (a *adopting) errUnequal(source string) error {
 	return errs.WithKind(fmt.Errorf("shard %s on ssd is not equal to the source %q: %s; it has no manifest", a.shard.Name, source,
 		humanize.Count(a.found.Count, "difference")), ErrDamaged)
-}
-
-// isHarmless reports whether a difference is one of metadata. The names of one file in
-// the source may be a file each on the SSD. If the SSD has hard links, they must be
-// those of the source, since only the first name of each was read.
-func isHarmless(kind verify.DifferenceKind, onSSD *copier.Plan) bool {
-	switch kind {
-	case verify.Mode, verify.Owner, verify.Mtime, verify.Xattrs:
-		return true
-	case verify.HardLink:
-		return onSSD.HardLinks == 0
-	}
-	return false
 }

@@ -17,11 +17,7 @@ import (
 // of ctx, or any other failure.
 func CheckSums(ctx context.Context, o CheckSumsOptions) (*CheckSumsResult, error) {
 	c := &checking{comparing: comparing{operation: newOperation(Host{Log: o.Log}, o.Work)}, options: o}
-	err := c.begin()
-	if err == nil {
-		err = c.run(ctx)
-	}
-	err = c.end(err)
+	err := c.perform(c.begin, func() error { return c.run(ctx) })
 	return &CheckSumsResult{c.summary, c.result(), c.badLines, c.badLineCount, c.unlisted}, err
 }
 
@@ -70,12 +66,11 @@ func (c *checking) run(ctx context.Context) error {
 		return fmt.Errorf("list of checksums: %w", err)
 	}
 	defer sums.Close()
-	err = c.list.CountListed(ctx, sums.Lines())
-	if err == nil {
-		c.Observer.Planned(c.list.Files, c.list.Bytes)
-		err = c.compareList(ctx, sums.Lines())
+	if err := c.list.CountListed(ctx, sums.Lines()); err != nil {
+		return c.verdict(ctx, err)
 	}
-	return c.verdict(ctx, err)
+	c.Observer.Planned(c.list.Files, c.list.Bytes)
+	return c.verdict(ctx, c.compareList(ctx, sums.Lines()))
 }
 
 func (c *checking) compareList(ctx context.Context, lines *verify.SumsReader) (err error) {

@@ -90,3 +90,7 @@ func (c *comparing) unlessGone(m *verify.Manifest, err error) error {
 	c.found, c.source.SourceDifferences = verify.DifferenceList{}, 0
 	return c.errGone()
 }
+
+func (op *operation) errGone() error {
+	return errs.WithKind(fmt.Errorf("shard %s was removed or replaced while it was verified: nothing is known about the new one", op.shard.Name), ErrGone)
+}

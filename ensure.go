@@ -28,11 +28,7 @@ func Ensure(ctx context.Context, o EnsureOptions) (*EnsureResult, error) {
 	e := &ensuring{operation: newOperation(o.Host, o.Work), options: o}
 	e.transfer = transfer{operation: e.operation, engine: o.Engine}
 	e.lockTimeout = o.LockTimeout
-	err := e.beginUser(o.Shard, o.ID)
-	if err == nil {
-		err = e.run(ctx)
-	}
-	err = e.end(err)
+	err := e.perform(func() error { return e.beginUser(o.Shard, o.ID) }, func() error { return e.run(ctx) })
 	return &EnsureResult{Summary: e.summary, Transfer: e.transfer.result, Stale: e.stale}, err
 }
 
@@ -155,11 +151,7 @@ func (e *ensuring) copy(ctx context.Context, decision published.CopyAction) erro
 		return err
 	}
 	defer state.Close()
-	err = e.build(ctx, src, state)
-	if err == nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	if err := e.build(ctx, src, state); err != nil {
 		return e.afterFailure(ctx, state, err)
 	}
 	// From the rename in publish until the user is registered, signals wait: a process
@@ -214,7 +206,11 @@ func (e *ensuring) build(ctx context.Context, src *copier.Source, state *statedi
 	if err := e.transfer.copyAndReadBack(ctx, plan, stage); err != nil {
 		return err
 	}
-	return e.transfer.runPhase("manifest", func() error { return e.writeManifest(ctx, src, plan, stage, state) })
+	err = e.transfer.runPhase("manifest", func() error { return e.writeManifest(ctx, src, plan, stage, state) })
+	if err != nil {
+		return err
+	}
+	return context.Cause(ctx)
 }
 
 // openStage opens the stage, and checks that the rest of the copy fits.

@@ -19,11 +19,7 @@ import (
 // be described completely is an error at the end; the others are listed all the same.
 func List(ctx context.Context, o ListOptions) (*ListResult, error) {
 	l := &listing{operation: newOperation(o.Host, Work{}), shards: []ShardInfo{}}
-	err := l.begin(o.Shard)
-	if err == nil {
-		err = l.run(ctx)
-	}
-	err = l.end(err)
+	err := l.perform(func() error { return l.begin(o.Shard) }, func() error { return l.run(ctx) })
 	return &ListResult{l.summary, l.shards}, err
 }
 
@@ -97,8 +93,8 @@ func (l *listing) describe(ctx context.Context, shard published.Shard) (*ShardIn
 		return info, errs.Join(err, unread)
 	}
 	state, err := statedir.OpenIfExists(shard.SSD, shard.Name)
-	defer state.Close()
 	if state != nil {
+		defer state.Close()
 		var c statedir.Contents
 		c, err = state.Contents(ctx)
 		info.Stage, info.Copying, info.StageBytes, info.StageTotal = c.Stage, c.Copying, c.CopiedBytes, c.TotalBytes

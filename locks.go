@@ -42,20 +42,6 @@ func (op *operation) lockUserFileIfExists(ctx context.Context) error {
 	return err
 }
 
-// unlock gives the user file's lock back; it may be called again.
-func (op *operation) unlock() error {
-	if op.user == nil {
-		return nil
-	}
-	user := op.user
-	op.user = nil
-	if err := user.Unlock(); err != nil {
-		return err
-	}
-	op.log(Info, "shard_to_ssd", "Lock on file %s released", user.Path())
-	return nil
-}
-
 // reportWaiting logs which process holds the lock, and how far its copy is.
 func (op *operation) reportWaiting(ctx context.Context, pid int) {
 	op.log(Info, "shard_to_ssd", "Waiting for the lock on file %s, held by %s%s",

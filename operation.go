@@ -126,6 +126,14 @@ func (op *operation) checkMountPoint() error {
 	return errs.WithKind(fmt.Errorf("SSD dir %q is not a mount point: mount the SSD, or drop --require-mount", op.SSDDir), ErrNotMountPoint)
 }
 
+// perform begins the operation, runs it, and ends it.
+func (op *operation) perform(begin, run func() error) error {
+	if err := begin(); err != nil {
+		return op.end(err)
+	}
+	return op.end(run())
+}
+
 // end releases the lock and the SSD dir, and completes the summary.
 func (op *operation) end(err error) error {
 	err = errs.Join(err, op.unlock())
@@ -137,6 +145,20 @@ func (op *operation) end(err error) error {
 		op.summary.Outcome = ""
 	}
 	return withPublicKind(err)
+}
+
+// unlock gives the user file's lock back; it may be called again.
+func (op *operation) unlock() error {
+	if op.user == nil {
+		return nil
+	}
+	user := op.user
+	op.user = nil
+	if err := user.Unlock(); err != nil {
+		return err
+	}
+	op.log(Info, "shard_to_ssd", "Lock on file %s released", user.Path())
+	return nil
 }
 
 func (op *operation) log(level Level, subsystem, format string, args ...any) {

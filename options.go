@@ -27,24 +27,22 @@ type Work struct {
 type EnsureOptions struct {
 	Host
 	Work
-	Shard    string        // path of the source; its last component is the shard's name
-	ID       string        // the user to register
-	Version  string        // of the calling program, recorded in the manifest
-	Engine   copier.Engine // zero value: chosen for each file
-	Replace  bool          // copy over a directory that this tool did not publish
-	NoResume bool          // discard the stage of an interrupted copy
-
+	Shard       string         // path of the source; its last component is the shard's name
+	ID          string         // the user to register
+	Version     string         // of the calling program, recorded in the manifest
+	Engine      copier.Engine  // zero value: chosen for each file
+	Replace     bool           // copy over a directory that this tool did not publish
+	NoResume    bool           // discard the stage of an interrupted copy
 	LockTimeout *time.Duration // for all locks together; nil: no limit, 0: do not wait
 }
 
 // ReleaseOptions are the options of Release.
 type ReleaseOptions struct {
 	Host
-	Shard   string // the shard's name, or a path that ends with it
-	ID      string // the user to unregister
-	Jobs    int    // goroutines that delete, at most 256; 0: chosen from CPUs and device
-	Verbose bool   // log the choices
-
+	Shard       string         // the shard's name, or a path that ends with it
+	ID          string         // the user to unregister
+	Jobs        int            // goroutines that delete, at most 256; 0: chosen from CPUs and device
+	Verbose     bool           // log the choices
 	LockTimeout *time.Duration // for all locks together; nil: no limit, 0: do not wait
 }
 
@@ -88,10 +86,9 @@ type ListOptions struct {
 type RepairOptions struct {
 	Host
 	Work
-	Shard  string        // path of the source
-	Engine copier.Engine // zero value: chosen for each file
-	DryRun bool          // report the repairs and change nothing
-
+	Shard       string         // path of the source
+	Engine      copier.Engine  // zero value: chosen for each file
+	DryRun      bool           // report the repairs and change nothing
 	LockTimeout *time.Duration // for all locks together; nil: no limit, 0: do not wait
 }
 
@@ -99,9 +96,8 @@ type RepairOptions struct {
 type AdoptOptions struct {
 	Host
 	Work
-	Shard   string // path of the source
-	Version string // of the calling program, recorded in the manifest
-
+	Shard       string         // path of the source
+	Version     string         // of the calling program, recorded in the manifest
 	LockTimeout *time.Duration // for all locks together; nil: no limit, 0: do not wait
 }
 

@@ -73,18 +73,12 @@ func (op *operation) openManifest(state *statedir.Dir, pub *sys.Stat) (*verify.M
 // published: then everything is compared, since a service may have put a file there. A
 // user that is registered already gets a warning instead.
 func (e *ensuring) refuseHalf(ctx context.Context, m *verify.Manifest, pub *sys.Stat) error {
-	root, err := m.FirstRecord()
-	if err == nil && root.Mtime == pub.Mtime {
-		return nil
-	}
-	if err == nil {
-		err = m.Check(ctx)
-	}
+	same, err := hasSameMtime(ctx, m, pub)
 	if published.IsUnusable(err) {
 		e.warn("%v", err)
 		return nil
 	}
-	if err != nil {
+	if same || err != nil {
 		return err
 	}
 	var lost verify.FirstDifference
@@ -105,6 +99,16 @@ func (e *ensuring) refuseHalf(ctx context.Context, m *verify.Manifest, pub *sys.
 	}
 	return errs.WithKind(fmt.Errorf("shard %s on ssd has users, but is no longer complete: it differs from its manifest in %v; "+
 		"%q is not registered: run --repair, or unregister its users with -r, then -c copies it again", e.shard.Name, &lost, e.options.ID), ErrDamaged)
+}
+
+// hasSameMtime reports whether the mtime of the top directory is the published one. If
+// not, it checks the manifest for the comparison that follows.
+func hasSameMtime(ctx context.Context, m *verify.Manifest, pub *sys.Stat) (bool, error) {
+	root, err := m.FirstRecord()
+	if err != nil || root.Mtime == pub.Mtime {
+		return err == nil, err
+	}
+	return false, m.Check(ctx)
 }
 
 // compareOrphan compares a shard without users with its manifest.

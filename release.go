@@ -22,11 +22,7 @@ import (
 func Release(ctx context.Context, o ReleaseOptions) (*ReleaseResult, error) {
 	r := &releasing{operation: newOperation(o.Host, Work{Jobs: o.Jobs, Verbose: o.Verbose}), id: o.ID}
 	r.lockTimeout = o.LockTimeout
-	err := r.beginUser(o.Shard, o.ID)
-	if err == nil {
-		err = r.run(ctx)
-	}
-	err = r.end(err)
+	err := r.perform(func() error { return r.beginUser(o.Shard, o.ID) }, func() error { return r.run(ctx) })
 	return &ReleaseResult{r.summary}, err
 }
 

@@ -32,11 +32,7 @@ func Repair(ctx context.Context, o RepairOptions) (*RepairResult, error) {
 	r := &repairing{comparing: comparing{operation: newOperation(o.Host, o.Work)}, options: o}
 	r.transfer = transfer{operation: r.operation, engine: o.Engine}
 	r.lockTimeout = o.LockTimeout
-	err := r.beginShard(o.Shard)
-	if err == nil {
-		err = r.run(ctx)
-	}
-	err = r.end(err)
+	err := r.perform(func() error { return r.beginShard(o.Shard) }, func() error { return r.run(ctx) })
 	return &RepairResult{r.summary, r.result(), r.source, r.transfer.result, r.repairs, r.limit.Count}, err
 }
 
@@ -223,15 +219,14 @@ func (r *repairing) repairLocked(ctx context.Context, plan *repair.Plan) error {
 
 // applyPlan copies broken entries, puts them in their place, and reads them again.
 func (r *repairing) applyPlan(ctx context.Context, m *verify.Manifest, state *statedir.Dir, plan *repair.Plan) error {
-	err := r.copyBroken(ctx, m, state, plan)
-	if err == nil {
-		err = context.Cause(ctx)
+	if err := r.copyBroken(ctx, m, state, plan); err != nil {
+		return r.failUnchanged(ctx, state, err)
 	}
-	if err != nil {
+	if err := context.Cause(ctx); err != nil {
 		return r.failUnchanged(ctx, state, err)
 	}
 	target := repair.Target{Shard: r.shard.Tree(), State: state}
-	err = target.Apply(ctx, m, plan)
+	err := target.Apply(ctx, m, plan)
 	r.clearRepair(ctx, state)
 	if err != nil {
 		return fmt.Errorf("repair shard %s: %w; some of it is repaired, nothing is worse than before: run --repair again", r.shard.Name, err)

@@ -25,11 +25,7 @@ import (
 // is a shard that is removed meanwhile.
 func Scrub(ctx context.Context, o ScrubOptions) (*ScrubResult, error) {
 	s := &scrubbing{operation: newOperation(o.Host, o.Work), options: o}
-	err := s.begin()
-	if err == nil {
-		err = s.run(ctx)
-	}
-	err = s.end(err)
+	err := s.perform(s.begin, func() error { return s.run(ctx) })
 	return &ScrubResult{s.summary, s.totals, s.counts}, err
 }
 
@@ -171,7 +167,7 @@ func (s *scrubbing) verifyShard(ctx context.Context, c candidate) {
 	if err != nil {
 		v.summary.Outcome = ""
 	}
-	result := &VerifyResult{v.summary, v.result(), v.source}
+	result := v.verifyResult()
 	s.left.sub(c.volume)
 	if result.Outcome != Skipped {
 		s.done.add(volume{result.Files, result.Bytes})

@@ -24,16 +24,21 @@ import (
 // ctx, or any other failure.
 func Verify(ctx context.Context, o VerifyOptions) (*VerifyResult, error) {
 	v := newVerifying(newOperation(o.Host, o.Work), o)
-	err := v.begin()
-	if err == nil {
-		v.checker = verify.NewChecker(ctx, v.Jobs, v.Bandwidth)
-		defer v.checker.Close()
-		err = v.run(ctx)
+	err := v.perform(v.begin, func() error { return v.runAlone(ctx) })
+	return v.verifyResult(), err
+}
+
+// runAlone is run with a checker of its own.
+func (v *verifying) runAlone(ctx context.Context) error {
+	v.checker = verify.NewChecker(ctx, v.Jobs, v.Bandwidth)
+	defer v.checker.Close()
+	if err := v.run(ctx); err != nil {
+		return err
 	}
 	if v.summary.Outcome == Skipped {
-		v.info("Skipped shard %s: it passed a verification less than %s ago", v.shard.Name, humanize.Age(o.MaxAge))
+		v.info("Skipped shard %s: it passed a verification less than %s ago", v.shard.Name, humanize.Age(v.options.MaxAge))
 	}
-	return v.finish(err)
+	return nil
 }
 
 // verifying is one verification of one shard.
@@ -53,9 +58,8 @@ func (v *verifying) begin() error {
 	return v.beginShard(v.options.Shard)
 }
 
-func (v *verifying) finish(err error) (*VerifyResult, error) {
-	err = v.end(err)
-	return &VerifyResult{v.summary, v.result(), v.source}, err
+func (v *verifying) verifyResult() *VerifyResult {
+	return &VerifyResult{v.summary, v.result(), v.source}
 }
 
 func (v *verifying) run(ctx context.Context) error {
@@ -231,10 +235,6 @@ func (op *operation) manifestError(err error) error {
 		return err
 	}
 	return errs.WithKind(fmt.Errorf("the manifest of shard %s is damaged, which says nothing about the shard: %w", op.shard.Name, err), ErrDamagedManifest)
-}
-
-func (op *operation) errGone() error {
-	return errs.WithKind(fmt.Errorf("shard %s was removed or replaced while it was verified: nothing is known about the new one", op.shard.Name), ErrGone)
 }
 
 // silentPlan is an Observer whose caller has announced the work already.

@@ -27,4 +27,7 @@
 // Memory is jobs × 4 MiB of buffers, the names of the directories under way, and
 // about 50 bytes for each file that has hard links. The package does not notice a
 // change of the source that keeps size, mtime, ctime and inode.
+//
+// Other modules call the root package. The functions here take descriptors of
+// internal/sys, so that no path is resolved twice.
 package copier

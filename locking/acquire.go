@@ -18,10 +18,10 @@ import (
 )
 
 var (
-	// ErrNoUserFile means that there is no user file, and that Options.Create was not set.
+	// ErrNoUserFile means that there is no user file, and that AcquireOptions.Create was not set.
 	// A lock dir that is missing has no user file either.
 	ErrNoUserFile = errors.New("no user file")
-	// ErrTimeout means that the lock was not free within Options.Timeout.
+	// ErrTimeout means that the lock was not free within AcquireOptions.Timeout.
 	ErrTimeout = errors.New("lock not obtained in time")
 )
 

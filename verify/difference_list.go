@@ -134,3 +134,12 @@ func SeenFromSSD(d Difference) Difference {
 	}
 	return d
 }
+
+// IsMetadata reports whether a difference is one of an entry's metadata alone.
+func IsMetadata(kind DifferenceKind) bool {
+	switch kind {
+	case Mode, Owner, Mtime, Xattrs:
+		return true
+	}
+	return false
+}
