@@ -19,7 +19,7 @@ const maxRSS = 128 << 20
 
 // Memory grows neither with the size of a file nor with the number of files.
 func TestMemoryIsBounded(t *testing.T) {
-	bin := program(t)
+	bin := buildProgram(t)
 	for _, c := range []struct {
 		name  string
 		steps []testkit.Step
@@ -43,7 +43,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			if mode != "--verify" {
 				args = append(args, "-i", "a")
 			}
-			rss := peak(t, bin, args)
+			rss := peakMemory(t, bin, args)
 			t.Logf("%s: %s took at most %d MiB", c.name, mode, rss>>20)
 			if rss > maxRSS {
 				t.Errorf("%s: %s took %d bytes, wanted at most %d", c.name, mode, rss, maxRSS)
@@ -52,10 +52,10 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// peak runs the program and returns the most memory that it had, in bytes. A child
+// peakMemory runs the program and returns the most memory that it had, in bytes. A child
 // begins with the peak of the process that forks it, and this one has more than
 // the program: Python's is small.
-func peak(t *testing.T, bin string, args []string) int64 {
+func peakMemory(t *testing.T, bin string, args []string) int64 {
 	t.Helper()
 	const script = `import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)
@@ -77,7 +77,7 @@ func TestTenMillionEntries(t *testing.T) {
 		t.Skip("takes a minute and 2 GB of disk: SHARD_TO_SSD_TESTS=all")
 	}
 	const entries, most = 10_050_000, 64 << 20
-	bin, dir := program(t), t.TempDir()
+	bin, dir := buildProgram(t), t.TempDir()
 	writer := filepath.Join(dir, "writer")
 	testkit.RunCommand(t, "go", "build", "-buildvcs=false", "-o", writer, "./verify/testdata/tenmillion")
 	state, shard := filepath.Join(dir, "ssd", ".shard_to_ssd", "shard"), filepath.Join(dir, "ssd", "shard")
@@ -107,7 +107,7 @@ func TestTenMillionEntries(t *testing.T) {
 		"reading the manifest": {"-s", filepath.Join(dir, "ssd"), "shard"},
 		"reading the list":     {"--manifest", "-", shard},
 	} {
-		took(what, peak(t, "sh", append([]string{"-c", script, "sh"}, args...)))
+		took(what, peakMemory(t, "sh", append([]string{"-c", script, "sh"}, args...)))
 		if text, err := os.ReadFile(said); err != nil || !regexp.MustCompile(`: (50500\d\d|10000000) differences`).Match(text) {
 			t.Errorf("%s: %v, %.200s", what, err, text[max(len(text)-200, 0):])
 		}

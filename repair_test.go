@@ -13,16 +13,16 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// repaired is a Repair that must mend what is damaged, and leave nothing beside.
-func (s *site) repaired() *shardtossd.RepairResult {
+// mustRepair is a Repair that must mend what is damaged, and leave nothing beside.
+func (s *site) mustRepair() *shardtossd.RepairResult {
 	s.t.Helper()
 	r, err := shardtossd.Repair(s.t.Context(), s.repairOptions())
 	if err != nil || r.Outcome != shardtossd.Repaired {
 		s.t.Fatalf("Repair: %q, %v, differences %+v", r.Outcome, err, r.Differences)
 	}
-	testkit.ExpectSame(s.t, s.source, s.published())
+	testkit.ExpectSame(s.t, s.source, s.publishedPath())
 	for _, left := range []string{"stage", "trash", "plan", "journal"} {
-		if _, err := os.Lstat(filepath.Join(s.state(), left)); err == nil {
+		if _, err := os.Lstat(filepath.Join(s.stateDir(), left)); err == nil {
 			s.t.Errorf("%s is left", left)
 		}
 	}
@@ -37,27 +37,27 @@ func TestRepairOnEachFileSystem(t *testing.T) {
 			testkit.Apply(t, s.source, testkit.File("large", 9<<20+5, 1), testkit.Hardlink("large", "d/large"),
 				testkit.Sparse("sparse", 9<<20, []testkit.Extent{{Off: 8 << 20, Len: 100}}), testkit.File("d/small", 5000, 2),
 				testkit.Symlink("d/small", "link"), testkit.File("d/e/f/deep", 100, 3), testkit.Dir("d/empty", 0o750), testkit.Chmod("d/e", 0o555))
-			s.copied()
-			testkit.Apply(t, s.published(), testkit.Write("large", 5<<20, "damage"), testkit.Write("sparse", 1<<20, "no hole"),
+			s.mustCopy()
+			testkit.Apply(t, s.publishedPath(), testkit.Write("large", 5<<20, "damage"), testkit.Write("sparse", 1<<20, "no hole"),
 				testkit.Truncate("d/small", 10), testkit.Remove("link"), testkit.Dir("link", 0o755), testkit.Remove("d/empty"),
 				testkit.TextFile("d/e/f/g/h", "stranger"), testkit.Chmod("d/e/f", 0o700))
-			if err := os.RemoveAll(filepath.Join(s.published(), "d/e")); err != nil {
+			if err := os.RemoveAll(filepath.Join(s.publishedPath(), "d/e")); err != nil {
 				t.Fatal(err)
 			}
-			s.repaired()
-			s.verified()
-			s.released()
+			s.mustRepair()
+			s.mustVerify()
+			s.mustRelease()
 		})
 	}
 }
 
-// rot damages a file and leaves all its times but ctime, as a bad device would.
-func (s *site) rot(name string, at int64) {
+// damageSilently damages a file and leaves all its times but ctime, as a bad device would.
+func (s *site) damageSilently(name string, at int64) {
 	s.t.Helper()
-	silently(s.t, filepath.Join(s.published(), name), at)
+	damageFileSilently(s.t, filepath.Join(s.publishedPath(), name), at)
 }
 
-func silently(t testing.TB, path string, at int64) {
+func damageFileSilently(t testing.TB, path string, at int64) {
 	t.Helper()
 	st, err := os.Stat(path)
 	if err != nil {
@@ -67,13 +67,13 @@ func silently(t testing.TB, path string, at int64) {
 		testkit.Times(filepath.Base(path), st.ModTime(), st.ModTime()))
 }
 
-// atLine does something once when a line is logged that holds a word.
-type atLine struct {
+// logTrigger does something once when a line is logged that holds a word.
+type logTrigger struct {
 	word string
 	do   func()
 }
 
-func (a *atLine) Log(_ shardtossd.Level, _, message string) {
+func (a *logTrigger) Log(_ shardtossd.Level, _, message string) {
 	if a.do != nil && strings.Contains(message, a.word) {
 		do := a.do
 		a.do = nil
@@ -90,27 +90,27 @@ func TestRepairMeanwhile(t *testing.T) {
 		outcome   shardtossd.Outcome
 		failure   string
 	}{
-		"source changes": {func(s *site) { silently(s.t, filepath.Join(s.source, "d/f"), 10) }, "", "the source changed"},
+		"source changes": {func(s *site) { damageFileSilently(s.t, filepath.Join(s.source, "d/f"), 10) }, "", "the source changed"},
 		"shard replaced": {func(s *site) {
 			testkit.Apply(s.t, s.ssd, testkit.Rename("shard", "aside"), testkit.TextFile("shard/d/f", "another"))
 		}, "", "removed or replaced meanwhile"},
 		"shard mended": {func(s *site) {
-			testkit.RunCommand(s.t, "cp", "-p", filepath.Join(s.source, "d/f"), filepath.Join(s.published(), "d/f"))
+			testkit.RunCommand(s.t, "cp", "-p", filepath.Join(s.source, "d/f"), filepath.Join(s.publishedPath(), "d/f"))
 		}, shardtossd.NothingToRepair, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
 			testkit.Apply(t, s.source, testkit.File("d/f", 5000, 1))
-			s.copied()
-			s.rot("d/f", 100)
+			s.mustCopy()
+			s.damageSilently("d/f", 100)
 			var before testkit.Tree
 			o := s.repairOptions()
-			o.Log = &atLine{"acquired", func() { c.meanwhile(s); before = testkit.SnapshotTree(s.published()) }}
+			o.Log = &logTrigger{"acquired", func() { c.meanwhile(s); before = testkit.SnapshotTree(s.publishedPath()) }}
 			r, err := shardtossd.Repair(t.Context(), o)
 			if r.Outcome != c.outcome || (err == nil) != (c.failure == "") || err != nil && !strings.Contains(err.Error(), c.failure) {
 				t.Errorf("%q, %v", r.Outcome, err)
 			}
-			for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(s.published())) {
+			for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(s.publishedPath())) {
 				t.Error(line)
 			}
 		})
@@ -124,9 +124,9 @@ func TestRepairUnderReaders(t *testing.T) {
 		t.Run(fs.Name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), fs.Dir)
 			testkit.Apply(t, s.source, testkit.File("large", 9<<20+5, 1), testkit.Hardlink("large", "d/twin"))
-			s.copied()
-			s.rot("large", 5<<20)
-			f, err := os.Open(filepath.Join(s.published(), "d/twin"))
+			s.mustCopy()
+			s.damageSilently("large", 5<<20)
+			f, err := os.Open(filepath.Join(s.publishedPath(), "d/twin"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -138,13 +138,13 @@ func TestRepairUnderReaders(t *testing.T) {
 			}
 			defer unix.Munmap(mapped)
 			before := bytes.Clone(mapped)
-			s.repaired()
+			s.mustRepair()
 			read := make([]byte, size)
 			if _, err := f.ReadAt(read, 0); err != nil || !bytes.Equal(read, before) || !bytes.Equal(mapped, before) {
 				t.Errorf("the reader sees something else than before: %v", err)
 			}
 			var open, one, other unix.Stat_t
-			for path, into := range map[string]*unix.Stat_t{f.Name(): &one, filepath.Join(s.published(), "large"): &other} {
+			for path, into := range map[string]*unix.Stat_t{f.Name(): &one, filepath.Join(s.publishedPath(), "large"): &other} {
 				if err := unix.Stat(path, into); err != nil {
 					t.Fatal(err)
 				}
@@ -169,28 +169,28 @@ func TestRepairWithinTheShard(t *testing.T) {
 	testkit.Apply(t, outside, testkit.TextFile("f", "theirs"), testkit.Chmod("f", 0o600))
 	for name, damage := range map[string]func(s *site) error{
 		"symbolic link": func(s *site) error {
-			return os.Symlink(outside, filepath.Join(s.published(), "d"))
+			return os.Symlink(outside, filepath.Join(s.publishedPath(), "d"))
 		},
 		"hard link": func(s *site) error {
-			testkit.Apply(s.t, s.published(), testkit.Dir("d", 0o755))
-			return os.Link(filepath.Join(outside, "f"), filepath.Join(s.published(), "d/f"))
+			testkit.Apply(s.t, s.publishedPath(), testkit.Dir("d", 0o755))
+			return os.Link(filepath.Join(outside, "f"), filepath.Join(s.publishedPath(), "d/f"))
 		},
 		"mount": func(s *site) error {
-			testkit.Apply(s.t, s.published(), testkit.Dir("d", 0o755))
-			return unix.Mount(outside, filepath.Join(s.published(), "d"), "", unix.MS_BIND, "")
+			testkit.Apply(s.t, s.publishedPath(), testkit.Dir("d", 0o755))
+			return unix.Mount(outside, filepath.Join(s.publishedPath(), "d"), "", unix.MS_BIND, "")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), dir)
 			testkit.Apply(t, s.source, testkit.TextFile("d/f", "theirs"))
-			s.copied()
-			testkit.Apply(t, s.published(), testkit.Remove("d/f"), testkit.Remove("d"))
+			s.mustCopy()
+			testkit.Apply(t, s.publishedPath(), testkit.Remove("d/f"), testkit.Remove("d"))
 			before := testkit.SnapshotTree(outside)
 			if err := damage(s); err != nil {
 				t.Fatal(err)
 			}
 			r, err := shardtossd.Repair(t.Context(), s.repairOptions())
-			mounted := unix.Unmount(filepath.Join(s.published(), "d"), 0) == nil
+			mounted := unix.Unmount(filepath.Join(s.publishedPath(), "d"), 0) == nil
 			if mounted != (name == "mount") || (err != nil) != mounted {
 				t.Errorf("%v, %+v", err, r)
 			}
@@ -199,16 +199,16 @@ func TestRepairWithinTheShard(t *testing.T) {
 					t.Error(line)
 				}
 			}
-			s.repairedOrWhole()
+			s.repairAgain()
 		})
 	}
 }
 
-// repairedOrWhole repairs what may be damaged still.
-func (s *site) repairedOrWhole() {
+// repairAgain repairs what may be damaged still.
+func (s *site) repairAgain() {
 	s.t.Helper()
 	if _, err := shardtossd.Repair(s.t.Context(), s.repairOptions()); err != nil {
 		s.t.Error(err)
 	}
-	testkit.ExpectSame(s.t, s.source, s.published())
+	testkit.ExpectSame(s.t, s.source, s.publishedPath())
 }

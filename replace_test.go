@@ -14,13 +14,13 @@ func TestReplacedOnEachFileSystem(t *testing.T) {
 	for _, fs := range testkit.FileSystems(t) {
 		t.Run(fs.Name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), fs.Dir)
-			testkit.Apply(t, s.source, mixed()...)
-			if err := os.Mkdir(s.published(), 0o755); err != nil {
+			testkit.Apply(t, s.source, mixedTree()...)
+			if err := os.Mkdir(s.publishedPath(), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			s.copied(func(o *shardtossd.EnsureOptions) { o.Replace = true })
-			s.verified()
-			s.released()
+			s.mustCopy(func(o *shardtossd.EnsureOptions) { o.Replace = true })
+			s.mustVerify()
+			s.mustRelease()
 		})
 	}
 }

@@ -19,58 +19,41 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// countdown is a hook that cancels a context at the n-th call of the method that
-// at puts the counting in.
-func countdown(n int64, at func(h *hook, count func(int64))) func(cancel context.CancelCauseFunc) *hook {
-	return func(cancel context.CancelCauseFunc) *hook {
-		h, calls := &hook{}, atomic.Int64{}
-		at(h, func(int64) {
-			if calls.Add(1) == n {
-				cancel(errStop)
-			}
-		})
-		return h
-	}
-}
-
-func (h *hook) atCopied(count func(int64))   { h.copied = count }
-func (h *hook) atReadBack(count func(int64)) { h.readBack = count }
-
-var errStop = errors.New("told to stop")
-
-// interrupted is an Ensure that is stopped on the way. It publishes and registers
+// interruptCopy is an Ensure that is stopped on the way. It publishes and registers
 // nothing, and keeps its stage.
-func (s *site) interrupted(by func(cancel context.CancelCauseFunc) *hook, changes ...change) {
+func (s *site) interruptCopy(by func(cancel context.CancelCauseFunc) *hook, changes ...ensureOption) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancelCause(s.t.Context())
 	defer cancel(nil)
-	changes = append(changes, watched(by(cancel)))
-	r, err := s.ensure(ctx, changes...)
-	if !errors.Is(err, errStop) || r.Outcome != "" {
+	changes = append(changes, withObserver(by(cancel)))
+	r, err := s.runEnsure(ctx, changes...)
+	if !errors.Is(err, errInterrupted) || r.Outcome != "" {
 		s.t.Fatalf("an interrupted Ensure: %q, %v", r.Outcome, err)
 	}
-	s.notPublished()
-	if _, err := os.Lstat(s.stage()); err != nil {
+	s.expectNotPublished()
+	if _, err := os.Lstat(s.stageDir()); err != nil {
 		s.t.Errorf("the stage of an interrupted copy: %v", err)
 	}
 }
 
-func (s *site) notPublished() {
+func (s *site) expectNotPublished() {
 	s.t.Helper()
-	for _, path := range []string{s.published(), s.userFile()} {
+	for _, path := range []string{s.publishedPath(), s.userFile()} {
 		if _, err := os.Lstat(path); !os.IsNotExist(err) {
 			s.t.Errorf("%s is there: %v", path, err)
 		}
 	}
 }
 
-// allReadBack is how many blocks and small files of resumable are read back: of
+const hugeSize = 20 * mebi // of the file that is interrupted, five blocks
+
+// resumableReadBacks is how many blocks and small files of resumable are read back: of
 // huge and sparse 5 and 6, and the others. Everything is in the stage before the
 // last one but one.
-const allReadBack = 5 + 6 + 61
+const resumableReadBacks = 5 + 6 + 61
 
-// resumable is a tree of which some is in one large file and some in small ones.
-func resumable() []testkit.Step {
+// resumableTree is a tree of which some is in one large file and some in small ones.
+func resumableTree() []testkit.Step {
 	steps := []testkit.Step{
 		testkit.File("huge", hugeSize, 1), testkit.Hardlink("huge", "z/huge"),
 		testkit.Sparse("sparse", 21*mebi, []testkit.Extent{{Off: 2 * mebi, Len: 10}, {Off: 17 * mebi, Len: mebi}}),
@@ -91,16 +74,16 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 		steps   []testkit.Step
 		at      func(*hook, func(int64))
 		calls   []int64
-		changes []change
+		changes []ensureOption
 	}{
 		{"blocks of a file", large, (*hook).atCopied, []int64{1, 3, 5}, nil},
-		{"blocks of a file, direct", large, (*hook).atCopied, []int64{3}, []change{engine(copier.Direct)}},
-		{"blocks of a file, buffered", large, (*hook).atCopied, []int64{3}, []change{engine(copier.Buffered)}},
-		{"blocks of a file, range", large, (*hook).atCopied, []int64{3}, []change{engine(copier.Range)}},
+		{"blocks of a file, direct", large, (*hook).atCopied, []int64{3}, []ensureOption{withEngine(copier.Direct)}},
+		{"blocks of a file, buffered", large, (*hook).atCopied, []int64{3}, []ensureOption{withEngine(copier.Buffered)}},
+		{"blocks of a file, range", large, (*hook).atCopied, []int64{3}, []ensureOption{withEngine(copier.Range)}},
 		{"read back blocks of a file", large, (*hook).atReadBack, []int64{1, 5}, nil},
-		{"tree", resumable(), (*hook).atCopied, []int64{1, 20, 70}, nil},
-		{"read back of a tree", resumable(), (*hook).atReadBack, []int64{1, 20, 70}, nil},
-		{"one worker", resumable(), (*hook).atCopied, []int64{30}, []change{jobs(1)}},
+		{"tree", resumableTree(), (*hook).atCopied, []int64{1, 20, 70}, nil},
+		{"read back of a tree", resumableTree(), (*hook).atReadBack, []int64{1, 20, 70}, nil},
+		{"one worker", resumableTree(), (*hook).atCopied, []int64{30}, []ensureOption{withJobs(1)}},
 	} {
 		for _, n := range c.calls {
 			t.Run(fmt.Sprint(c.name, " at ", n), func(t *testing.T) {
@@ -108,10 +91,10 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 				testkit.MakeRemovable(t, s.source)
 				testkit.MakeRemovable(t, s.ssd)
 				testkit.Apply(t, s.source, c.steps...)
-				changes := append([]change{jobs(2)}, c.changes...)
+				changes := append([]ensureOption{withJobs(2)}, c.changes...)
 				var before atomic.Int64
-				s.interrupted(func(cancel context.CancelCauseFunc) *hook {
-					h := countdown(n, c.at)(cancel)
+				s.interruptCopy(func(cancel context.CancelCauseFunc) *hook {
+					h := cancelAtCall(n, c.at)(cancel)
 					count := h.copied
 					h.copied = func(bytes int64) {
 						before.Add(bytes)
@@ -121,22 +104,22 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 					}
 					return h
 				}, changes...)
-				s.listsStage(before.Load())
-				r := s.copied(changes...)
+				s.expectListedStage(before.Load())
+				r := s.mustCopy(changes...)
 				if r.ResumedBytes != before.Load() {
 					t.Errorf("%d bytes of %d were kept, %d had been copied: %q", r.ResumedBytes, r.Bytes, before.Load(), s.log)
 				}
-				s.verified()
-				s.released()
+				s.mustVerify()
+				s.mustRelease()
 			})
 		}
 	}
 }
 
-// listsStage wants List to tell of the stage and how far it is.
-func (s *site) listsStage(bytes int64) {
+// expectListedStage wants List to tell of the stage and how far it is.
+func (s *site) expectListedStage(bytes int64) {
 	s.t.Helper()
-	r, err := shardtossd.List(s.t.Context(), shardtossd.ListOptions{Host: s.host(), Shard: s.source})
+	r, err := shardtossd.List(s.t.Context(), shardtossd.ListOptions{Host: s.newHost(), Shard: s.source})
 	if err != nil || len(r.Shards) != 1 {
 		s.t.Fatalf("List: %+v, %v", r, err)
 	}
@@ -145,23 +128,23 @@ func (s *site) listsStage(bytes int64) {
 	}
 }
 
-// dyingContext ends when it is asked for the n-th time whether it has: so it ends
+// countingContext ends when it is asked for the n-th time whether it has: so it ends
 // at every place, one after the other, where anything looks.
-type dyingContext struct {
+type countingContext struct {
 	context.Context
 	left atomic.Int64
 	done chan struct{}
 }
 
-func dyingAfter(ctx context.Context, n int64) *dyingContext {
-	d := &dyingContext{Context: ctx, done: make(chan struct{})}
+func cancelAfterChecks(ctx context.Context, n int64) *countingContext {
+	d := &countingContext{Context: ctx, done: make(chan struct{})}
 	d.left.Store(n)
 	return d
 }
 
-func (d *dyingContext) Done() <-chan struct{} { return d.done }
+func (d *countingContext) Done() <-chan struct{} { return d.done }
 
-func (d *dyingContext) Err() error {
+func (d *countingContext) Err() error {
 	switch left := d.left.Add(-1); {
 	case left == 0:
 		close(d.done)
@@ -172,17 +155,17 @@ func (d *dyingContext) Err() error {
 }
 
 // Value hides the test's context, whose cause would be asked for instead of Err.
-func (d *dyingContext) Value(any) any { return nil }
+func (d *countingContext) Value(any) any { return nil }
 
 // Wherever a copy is stopped, it has either published everything and registered
 // the user, or nothing; and the next one completes it.
 func TestStoppedAnywhere(t *testing.T) {
 	for n := int64(1); ; n++ {
 		s := newSite(t, t.TempDir(), t.TempDir())
-		testkit.Apply(t, s.source, mixed()...)
-		_, err := s.ensure(dyingAfter(t.Context(), n), jobs(2))
+		testkit.Apply(t, s.source, mixedTree()...)
+		_, err := s.runEnsure(cancelAfterChecks(t.Context(), n), withJobs(2))
 		if err == nil {
-			testkit.ExpectSame(t, s.source, s.published())
+			testkit.ExpectSame(t, s.source, s.publishedPath())
 			if n < 20 {
 				t.Errorf("it looked only %d times whether to stop", n)
 			}
@@ -191,17 +174,17 @@ func TestStoppedAnywhere(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("stopped at %d: %v", n, err)
 		}
-		s.notPublished()
-		s.copied()
-		s.released()
+		s.expectNotPublished()
+		s.mustCopy()
+		s.mustRelease()
 		if t.Failed() {
 			t.Fatalf("stopped at %d", n)
 		}
 	}
 }
 
-// flip changes one bit in place, and nothing else.
-func flip(t testing.TB, path string, off int64) {
+// flipBitOfFile changes one bit in place, and nothing else.
+func flipBitOfFile(t testing.TB, path string, off int64) {
 	t.Helper()
 	if err := flipBit(path, off); err != nil {
 		t.Fatal(err)
@@ -278,25 +261,25 @@ func TestResumeOfADamagedStage(t *testing.T) {
 		{"plan deleted", []testkit.Step{testkit.Remove("plan")}, true},
 		{"garbage for a plan", []testkit.Step{garbage("plan", 0)}, true},
 		{"bit in the plan", []testkit.Step{bit("plan", 100)}, true},
-		{"stage deleted", []testkit.Step{testkit.Remove("stage/huge"), removeAll("stage")}, false},
+		{"stage deleted", []testkit.Step{testkit.Remove("stage/huge"), removeTree("stage")}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
 			testkit.MakeRemovable(t, s.source)
 			testkit.MakeRemovable(t, s.ssd)
-			testkit.Apply(t, s.source, resumable()...)
-			s.interrupted(countdown(allReadBack-1, (*hook).atReadBack), jobs(1))
-			testkit.Apply(t, s.state(), c.damage...)
-			r := s.copied()
+			testkit.Apply(t, s.source, resumableTree()...)
+			s.interruptCopy(cancelAtCall(resumableReadBacks-1, (*hook).atReadBack), withJobs(1))
+			testkit.Apply(t, s.stateDir(), c.damage...)
+			r := s.mustCopy()
 			if kept := r.ResumedBytes > 0; kept != c.kept {
 				t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
 			}
-			s.released()
+			s.mustRelease()
 		})
 	}
 }
 
-func removeAll(name string) testkit.Step {
+func removeTree(name string) testkit.Step {
 	return func(root string) error { return os.RemoveAll(filepath.Join(root, name)) }
 }
 
@@ -304,9 +287,9 @@ func removeAll(name string) testkit.Step {
 func TestDamagedBlocksAreNotCountedAsKept(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, testkit.File("huge", hugeSize, 1), testkit.File("small", 1000, 2))
-	s.interrupted(countdown(6, (*hook).atReadBack), jobs(1))
-	flip(t, filepath.Join(s.stage(), "huge"), 13*mebi)
-	if r := s.copied(); r.ResumedBytes > hugeSize-4*mebi+1000 {
+	s.interruptCopy(cancelAtCall(6, (*hook).atReadBack), withJobs(1))
+	flipBitOfFile(t, filepath.Join(s.stageDir(), "huge"), 13*mebi)
+	if r := s.mustCopy(); r.ResumedBytes > hugeSize-4*mebi+1000 {
 		t.Errorf("%d bytes were kept, a block of 4 MiB was damaged", r.ResumedBytes)
 	}
 }
@@ -328,30 +311,30 @@ func TestSourceChangesBetweenTwoRuns(t *testing.T) {
 		{"renamed", []testkit.Step{testkit.Rename("nothing", "nothing2")}, false},
 		{"mode", []testkit.Step{testkit.Chmod("huge", 0o600)}, false},
 		{"link target", []testkit.Step{testkit.Remove("link"), testkit.Symlink("z", "link")}, false},
-		{"replaced by an equal file", []testkit.Step{equalFile("huge")}, false},
-		{"only read", []testkit.Step{readAll}, true},
+		{"replaced by an equal file", []testkit.Step{replaceByEqualFile("huge")}, false},
+		{"only read", []testkit.Step{readTree}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
 			testkit.MakeRemovable(t, s.source)
 			testkit.MakeRemovable(t, s.ssd)
-			testkit.Apply(t, s.source, resumable()...)
-			tick(t, s.ssd)
-			s.interrupted(countdown(60, (*hook).atCopied))
+			testkit.Apply(t, s.source, resumableTree()...)
+			waitForClockTick(t, s.ssd)
+			s.interruptCopy(cancelAtCall(60, (*hook).atCopied))
 			testkit.Apply(t, s.source, c.steps...)
-			if r := s.copied(); (r.ResumedBytes > 0) != c.kept {
+			if r := s.mustCopy(); (r.ResumedBytes > 0) != c.kept {
 				t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
 			}
 			if discarded := slices.ContainsFunc(s.log, isDiscarded); discarded == c.kept {
 				t.Errorf("it said %q", s.log)
 			}
-			s.released()
+			s.mustRelease()
 		})
 	}
 }
 
-// equalFile puts another file with the same contents and times in the place of one.
-func equalFile(name string) testkit.Step {
+// replaceByEqualFile puts another file with the same contents and times in the place of one.
+func replaceByEqualFile(name string) testkit.Step {
 	return func(root string) error {
 		path := filepath.Join(root, name)
 		info, err := os.Stat(path)
@@ -378,19 +361,19 @@ func TestWriteBackOfTheSourceIsNoChange(t *testing.T) {
 	}
 	testkit.Apply(t, s.source, testkit.Sparse("sparse", 25*mebi, extents))
 	file := filepath.Join(s.source, "sparse")
-	before := statOf(t, file)
-	s.interrupted(countdown(4, (*hook).atReadBack), jobs(1))
+	before := lstatFile(t, file)
+	s.interruptCopy(cancelAtCall(4, (*hook).atReadBack), withJobs(1))
 	testkit.RunCommand(t, "sync", "-f", file)
-	if after := statOf(t, file); after.Blocks == before.Blocks || after.Ctim != before.Ctim {
+	if after := lstatFile(t, file); after.Blocks == before.Blocks || after.Ctim != before.Ctim {
 		t.Fatalf("written back, %s has %d blocks and had %d, changed at %v and before at %v", file, after.Blocks, before.Blocks, after.Ctim, before.Ctim)
 	}
-	if r := s.copied(); r.ResumedBytes == 0 {
+	if r := s.mustCopy(); r.ResumedBytes == 0 {
 		t.Errorf("nothing was kept: %q", s.log)
 	}
-	s.released()
+	s.mustRelease()
 }
 
-func statOf(t testing.TB, path string) (st unix.Stat_t) {
+func lstatFile(t testing.TB, path string) (st unix.Stat_t) {
 	t.Helper()
 	if err := unix.Lstat(path, &st); err != nil {
 		t.Fatal(err)
@@ -398,8 +381,8 @@ func statOf(t testing.TB, path string) (st unix.Stat_t) {
 	return st
 }
 
-// readAll reads as other programs do, which changes access times.
-func readAll(root string) error {
+// readTree reads as other programs do, which changes access times.
+func readTree(root string) error {
 	testkit.SnapshotTree(root)
 	return nil
 }
@@ -409,20 +392,20 @@ func isDiscarded(line string) bool { return strings.HasPrefix(line, "Discarded a
 func TestNoResume(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1), testkit.TextFile("small", "x"))
-	s.interrupted(countdown(3, (*hook).atCopied))
-	if r := s.copied(noResume); r.ResumedBytes != 0 || !slices.ContainsFunc(s.log, isDiscarded) {
+	s.interruptCopy(cancelAtCall(3, (*hook).atCopied))
+	if r := s.mustCopy(withoutResume); r.ResumedBytes != 0 || !slices.ContainsFunc(s.log, isDiscarded) {
 		t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
 	}
-	s.released()
+	s.mustRelease()
 }
 
 // Release of a shard whose first copy was interrupted clears what that has left.
 func TestReleaseOfAnInterruptedCopy(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1))
-	s.interrupted(countdown(3, (*hook).atCopied))
+	s.interruptCopy(cancelAtCall(3, (*hook).atCopied))
 	if r, err := shardtossd.Release(t.Context(), s.releaseOptions()); err != nil || r.Outcome != shardtossd.NothingToDo {
 		t.Errorf("Release: %q, %v", r.Outcome, err)
 	}
-	s.nothingLeft()
+	s.expectNothingLeft()
 }

@@ -15,18 +15,18 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// planSeen is an Observer that remembers what was planned.
-type planSeen struct {
+// planRecorder is an Observer that remembers what was planned.
+type planRecorder struct {
 	copier.NopObserver
 	plans [][2]int64
 	bytes atomic.Int64
 }
 
-func (p *planSeen) Planned(files, bytes int64) { p.plans = append(p.plans, [2]int64{files, bytes}) }
-func (p *planSeen) ReadBack(bytes int64)       { p.bytes.Add(bytes) }
+func (p *planRecorder) Planned(files, bytes int64) { p.plans = append(p.plans, [2]int64{files, bytes}) }
+func (p *planRecorder) ReadBack(bytes int64)       { p.bytes.Add(bytes) }
 
-// manyShards are published on the site: so many, each of one file of so many bytes.
-func (s *site) manyShards(n int, bytes int64) {
+// publishShards are published on the site: so many, each of one file of so many bytes.
+func (s *site) publishShards(n int, bytes int64) {
 	s.t.Helper()
 	for i := range n {
 		name := fmt.Sprint("shard", i)
@@ -44,14 +44,14 @@ func (s *site) manyShards(n int, bytes int64) {
 func TestScrubIsOneRun(t *testing.T) {
 	const shards, size, perSecond = 6, 200 << 10, 4 << 20
 	s := newSite(t, t.TempDir(), t.TempDir())
-	s.manyShards(shards, size)
+	s.publishShards(shards, size)
 	one := s.verifyOptions()
 	one.Shard = "shard3"
 	if _, err := shardtossd.Verify(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
-	seen, told := &planSeen{}, map[string]shardtossd.Outcome{}
-	all := shardtossd.ScrubOptions{Host: s.host(), MaxAge: time.Hour}
+	seen, told := &planRecorder{}, map[string]shardtossd.Outcome{}
+	all := shardtossd.ScrubOptions{Host: s.newHost(), MaxAge: time.Hour}
 	all.Observer, all.Bandwidth = seen, perSecond
 	all.OnShard = func(r *shardtossd.VerifyResult, err error) {
 		if told[r.Shard] = r.Outcome; err != nil {

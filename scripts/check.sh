@@ -14,8 +14,6 @@ slow=(
     TestSignalLeavesNothing                                             # cmd/ssdbench
     TestRunStoppedLeavesNothing TestRunMeasuresEverything               # bench
 )
-# Its subtests need xxhsum: when they are skipped, the next ones fail.
-slow+=(TestRandomTreesAreCopied)
 
 # report_skipped counts the skipped tests by reason: the last message of each.
 report_skipped() {

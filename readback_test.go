@@ -26,7 +26,7 @@ func TestReadBackReadsTheDevice(t *testing.T) {
 		s := newSite(t, t.TempDir(), dir)
 		testkit.Apply(t, s.source, testkit.File("large", 40<<20+1, 1), testkit.File("small", 1<<20, 2))
 		before := sectorsRead(t, dir)
-		r, err := s.ensure(t.Context())
+		r, err := s.runEnsure(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,14 +56,14 @@ func TestVerifyReadsTheDevice(t *testing.T) {
 		for i := range 1500 { // from some 1,000 on they are read at once
 			testkit.Apply(t, s.source, testkit.File(fmt.Sprintf("d/%d", i), 5000, uint64(i)))
 		}
-		if _, err := s.ensure(t.Context()); err != nil {
+		if _, err := s.runEnsure(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if test.fromDevice {
 			mountAgain(t, dir, test.options)
 		}
 		for _, used := range []string{"large", "d/7", "d/1400"} { // in the page cache
-			if _, err := os.ReadFile(filepath.Join(s.published(), used)); err != nil {
+			if _, err := os.ReadFile(filepath.Join(s.publishedPath(), used)); err != nil {
 				t.Fatal(err)
 			}
 		}

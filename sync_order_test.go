@@ -11,15 +11,15 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// traced runs the program under strace and returns its calls that change or sync
+// traceChanges runs the program under strace and returns its calls that change or sync
 // something, a line each, with the directories by their names.
-func traced(t *testing.T, bin, dir string, args ...string) (calls []string) {
+func traceChanges(t *testing.T, bin, dir string, args ...string) (calls []string) {
 	t.Helper()
-	return straced(t, "fsync,fdatasync,syncfs,renameat2,unlinkat,linkat,ftruncate,pwrite64,flock", bin, dir, args...)
+	return traceCalls(t, "fsync,fdatasync,syncfs,renameat2,unlinkat,linkat,ftruncate,pwrite64,flock", bin, dir, args...)
 }
 
-// straced is traced for any system calls.
-func straced(t *testing.T, which, bin, dir string, args ...string) (calls []string) {
+// traceCalls is traced for any system calls.
+func traceCalls(t *testing.T, which, bin, dir string, args ...string) (calls []string) {
 	t.Helper()
 	testkit.RequireTools(t, "strace")
 	log := filepath.Join(t.TempDir(), "strace")
@@ -46,8 +46,8 @@ func straced(t *testing.T, which, bin, dir string, args ...string) (calls []stri
 	return calls
 }
 
-// inOrder looks for each pattern after the one before it.
-func inOrder(t *testing.T, calls []string, patterns ...string) {
+// expectOrder looks for each pattern after the one before it.
+func expectOrder(t *testing.T, calls []string, patterns ...string) {
 	t.Helper()
 	at := 0
 	for _, p := range patterns {
@@ -64,7 +64,7 @@ func inOrder(t *testing.T, calls []string, patterns ...string) {
 
 // The order of the syncs is the crash story.
 func TestOrderOfSyncs(t *testing.T) {
-	bin := program(t)
+	bin := buildProgram(t)
 	for _, c := range []struct {
 		name  string
 		steps []testkit.Step
@@ -94,8 +94,8 @@ func TestOrderOfSyncs(t *testing.T) {
 				`^renameat2\(.*"manifest.new".*"manifest"`, `^fsync\(\d+<`+state+`>`,
 				`^renameat2\(.*"stage", \d+<ssd>, "shard", RENAME_NOREPLACE`, `^fsync\(\d+<ssd>`, `^fsync\(\d+<`+state+`>`,
 				`^pwrite64\(.*, "a", 1, 0\)`, `^fdatasync\(\d+<locks/`, `^fsync\(\d+<locks>`, `^flock\(.*LOCK_UN`)
-			inOrder(t, traced(t, bin, dir, append([]string{"-c"}, args...)...), expected...)
-			inOrder(t, traced(t, bin, dir, append([]string{"-r"}, args...)...),
+			expectOrder(t, traceChanges(t, bin, dir, append([]string{"-c"}, args...)...), expected...)
+			expectOrder(t, traceChanges(t, bin, dir, append([]string{"-r"}, args...)...),
 				`^pwrite64\(\d+<locks/shard.lock>, "\\n"`, `^fdatasync\(\d+<locks/shard.lock>`,
 				`^ftruncate\(\d+<locks/shard.lock>, 0`, `^fsync\(\d+<locks/shard.lock>`,
 				fmt.Sprintf(`^renameat2\(\d+<ssd>, "shard", \d+<%s>, "trash", RENAME_NOREPLACE`, state),

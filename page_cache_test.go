@@ -35,20 +35,20 @@ func TestPageCacheIsLeftAlone(t *testing.T) {
 				testkit.Apply(t, control, usedFiles()...)
 				unix.Sync()
 				untouched(t, control, s.source, func() error {
-					_, err := s.ensure(t.Context(), func(o *shardtossd.EnsureOptions) { o.Engine = engine })
+					_, err := s.runEnsure(t.Context(), func(o *shardtossd.EnsureOptions) { o.Engine = engine })
 					return err
 				}, func() error {
 					_, err := shardtossd.Release(t.Context(), s.releaseOptions())
 					return err
-				}, s.published(), s.state())
-				if _, err := s.ensure(t.Context(), func(*shardtossd.EnsureOptions) {}); err != nil {
+				}, s.publishedPath(), s.stateDir())
+				if _, err := s.runEnsure(t.Context(), func(*shardtossd.EnsureOptions) {}); err != nil {
 					t.Fatal(err)
 				}
-				untouched(t, control, s.published(), func() error {
+				untouched(t, control, s.publishedPath(), func() error {
 					_, err := shardtossd.Verify(t.Context(), s.verifyOptions())
 					return err
-				}, func() error { return nil }, s.state())
-				s.released()
+				}, func() error { return nil }, s.stateDir())
+				s.mustRelease()
 			})
 		}
 	}
@@ -71,15 +71,15 @@ func untouched(t *testing.T, control, root string, call, undo func() error, made
 	t.Helper()
 	const attempts = 20
 	for range attempts {
-		usual := useSome(t, control)
-		before := useSome(t, root)
+		usual := cacheUsedFiles(t, control)
+		before := cacheUsedFiles(t, root)
 		if err := call(); err != nil {
 			t.Fatal(err)
 		}
-		after, now := inPageCache(t, root), inPageCache(t, control)
+		after, now := measureCache(t, root), measureCache(t, control)
 		var left []cached // of what was made
 		for _, m := range made {
-			left = append(left, inPageCache(t, m))
+			left = append(left, measureCache(t, m))
 		}
 		if now.stillHas(usual) && before.used() && usual.used() {
 			// To forget one block would take 4/9 of what is used of the large file.
@@ -116,9 +116,9 @@ func (c cached) stillHas(before cached) bool {
 	return c.large*4 >= before.large*3 && c.small*4 >= before.small*3
 }
 
-func inPageCache(t *testing.T, root string) (c cached) {
+func measureCache(t *testing.T, root string) (c cached) {
 	t.Helper()
-	eachFile(t, root, func(path string, f *sys.File, size int64) {
+	forEachFile(t, root, func(path string, f *sys.File, size int64) {
 		n, err := f.CachedBytes(0, size)
 		if err != nil {
 			t.Fatal(err)
@@ -136,30 +136,30 @@ func inPageCache(t *testing.T, root string) (c cached) {
 	return c
 }
 
-// useSome has the files of services in the page cache, and no others.
-func useSome(t *testing.T, root string) cached {
+// cacheUsedFiles has the files of services in the page cache, and no others.
+func cacheUsedFiles(t *testing.T, root string) cached {
 	t.Helper()
-	forgetAll(t, root)
-	eachFile(t, root, func(path string, _ *sys.File, _ int64) {
+	dropCachedTree(t, root)
+	forEachFile(t, root, func(path string, _ *sys.File, _ int64) {
 		if strings.Contains(path, "used-") {
 			if _, err := os.ReadFile(path); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
-	return inPageCache(t, root)
+	return measureCache(t, root)
 }
 
-func forgetAll(t *testing.T, root string) {
+func dropCachedTree(t *testing.T, root string) {
 	t.Helper()
-	eachFile(t, root, func(_ string, f *sys.File, _ int64) {
+	forEachFile(t, root, func(_ string, f *sys.File, _ int64) {
 		if err := f.DropCached(0, 0); err != nil {
 			t.Fatal(err)
 		}
 	})
 }
 
-func eachFile(t *testing.T, root string, do func(path string, f *sys.File, size int64)) {
+func forEachFile(t *testing.T, root string, do func(path string, f *sys.File, size int64)) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {

@@ -14,7 +14,7 @@ import (
 // With a limit, every engine moves bytes in pieces that nobody has to wait behind for
 // long. That they come at the rate is shown in internal/pool.
 func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
-	bin := program(t)
+	bin := buildProgram(t)
 	transfer := regexp.MustCompile(`^(\w+)\(\d+<(?:shard|ssd/\S*shard/stage|ssd/shard)/[^>]*>.* = (\d+)$`)
 	for _, engine := range []string{"direct", "buffered", "range"} {
 		dir := t.TempDir()
@@ -32,7 +32,7 @@ func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, call := range straced(t, "pread64,preadv2,pwrite64,pwritev2,copy_file_range", bin, dir, append(args, place...)...) {
+			for _, call := range traceCalls(t, "pread64,preadv2,pwrite64,pwritev2,copy_file_range", bin, dir, append(args, place...)...) {
 				found := transfer.FindStringSubmatch(call)
 				if found == nil {
 					continue

@@ -13,8 +13,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// program builds the real binary.
-func program(t *testing.T) string {
+// buildProgram builds the real binary.
+func buildProgram(t *testing.T) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "shard_to_ssd")
 	testkit.RunCommand(t, "go", "build", "-buildvcs=false", "-o", bin, "./cmd/shard_to_ssd")
@@ -26,7 +26,7 @@ func program(t *testing.T) string {
 // nothing is left.
 func TestHundredProcesses(t *testing.T) {
 	const services, rounds = 100, 50
-	bin, dir := program(t), t.TempDir()
+	bin, dir := buildProgram(t), t.TempDir()
 	if os.Geteuid() == 0 {
 		dir = testkit.Mount(t, "tmpfs", 1<<30) // ten thousand processes, each of which syncs
 	}

@@ -1,0 +1,213 @@
+package shardtossd_test
+
+import (
+	"context"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	shardtossd "shard_to_ssd"
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/testkit"
+)
+
+const mebi = 1 << 20
+
+// A site is where one test copies a shard from and to.
+type site struct {
+	t      testing.TB
+	source string // the shard
+	ssd    string
+	locks  string
+	log    lines
+}
+
+// newSite makes the directories of a site below those given: the shard's, called
+// "shard" and empty, and the SSD dir. The lock dir is elsewhere.
+func newSite(t testing.TB, from, to string) *site {
+	t.Helper()
+	s := &site{t: t, locks: t.TempDir()}
+	for dir, below := range map[*string]string{&s.source: from, &s.ssd: to} {
+		made, err := os.MkdirTemp(below, "site")
+		if err != nil {
+			t.Fatal(err)
+		}
+		*dir = made
+	}
+	s.source = filepath.Join(s.source, "shard")
+	if err := os.Mkdir(s.source, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *site) publishedPath() string { return filepath.Join(s.ssd, filepath.Base(s.source)) }
+
+func (s *site) stateDir() string {
+	return filepath.Join(s.ssd, ".shard_to_ssd", filepath.Base(s.source))
+}
+
+func (s *site) stageDir() string { return filepath.Join(s.stateDir(), copier.StageName) }
+
+func (s *site) userFile() string { return filepath.Join(s.locks, filepath.Base(s.source)+".lock") }
+
+// lines are what a call has said.
+type lines []string
+
+func (l *lines) Log(_ shardtossd.Level, _, message string) { *l = append(*l, message) }
+
+type ensureOption func(*shardtossd.EnsureOptions)
+
+func withEngine(e copier.Engine) ensureOption {
+	return func(o *shardtossd.EnsureOptions) { o.Engine = e }
+}
+
+func withObserver(by copier.Observer) ensureOption {
+	return func(o *shardtossd.EnsureOptions) { o.Observer = by }
+}
+
+func withJobs(n int) ensureOption { return func(o *shardtossd.EnsureOptions) { o.Jobs = n } }
+
+func withoutResume(o *shardtossd.EnsureOptions) { o.NoResume = true }
+
+// newHost is where the site's shard is published, with a new log.
+func (s *site) newHost() shardtossd.Host {
+	s.log = nil
+	return shardtossd.Host{LockDir: s.locks, SSDDir: s.ssd, Log: &s.log}
+}
+
+func (s *site) ensureOptions(changes ...ensureOption) shardtossd.EnsureOptions {
+	o := shardtossd.EnsureOptions{Host: s.newHost(), Shard: s.source, ID: "instance1"}
+	for _, c := range changes {
+		c(&o)
+	}
+	return o
+}
+
+func (s *site) releaseOptions() shardtossd.ReleaseOptions {
+	return shardtossd.ReleaseOptions{Host: s.newHost(), Shard: s.source, ID: "instance1"}
+}
+
+func (s *site) verifyOptions() shardtossd.VerifyOptions {
+	return shardtossd.VerifyOptions{Host: s.newHost(), Shard: s.source}
+}
+
+func (s *site) repairOptions() shardtossd.RepairOptions {
+	return shardtossd.RepairOptions{Host: s.newHost(), Shard: s.source}
+}
+
+// runEnsure is Ensure, which must leave neither descriptors nor goroutines behind,
+// whether it succeeds or not.
+func (s *site) runEnsure(ctx context.Context, changes ...ensureOption) (*shardtossd.EnsureResult, error) {
+	s.t.Helper()
+	descriptors, goroutines := openDescriptors(s.t), runtime.NumGoroutine()
+	r, err := shardtossd.Ensure(ctx, s.ensureOptions(changes...))
+	if now := openDescriptors(s.t); !slices.Equal(now, descriptors) {
+		s.t.Errorf("descriptors open before: %q, after: %q", descriptors, now)
+	}
+	// One that has handed over its result may still be on its way out.
+	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			s.t.Errorf("goroutines before: %d, after: %d", goroutines, runtime.NumGoroutine())
+			break
+		}
+	}
+	return r, err
+}
+
+// openDescriptors are the descriptors of this process, each with what it leads to.
+func openDescriptors(t testing.TB) (open []string) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // not the one of ReadDir
+			open = append(open, e.Name()+" "+to)
+		}
+	}
+	return open
+}
+
+// mustCopy is an Ensure that must copy, and copy everything.
+func (s *site) mustCopy(changes ...ensureOption) *shardtossd.EnsureResult {
+	s.t.Helper()
+	r, err := s.runEnsure(s.t.Context(), changes...)
+	if err != nil {
+		s.t.Fatalf("Ensure: %v", err)
+	}
+	if r.Outcome != shardtossd.Copied {
+		s.t.Fatalf("Ensure: %q, want %q", r.Outcome, shardtossd.Copied)
+	}
+	testkit.ExpectSame(s.t, s.source, s.publishedPath())
+	if moved := movedBytes(r) + r.ResumedBytes; moved != r.Bytes {
+		s.t.Errorf("%d bytes were moved or kept, the shard has %d: %+v", moved, r.Bytes, r)
+	}
+	users, err := os.ReadFile(s.userFile())
+	if err != nil || string(users) != "instance1" {
+		s.t.Errorf("users are %q, %v", users, err)
+	}
+	return r
+}
+
+func movedBytes(r *shardtossd.EnsureResult) (moved int64) {
+	for _, u := range r.Engines {
+		moved += u.Bytes
+	}
+	return moved
+}
+
+// mustVerify is a Verify that must find everything as it was copied.
+func (s *site) mustVerify() {
+	s.t.Helper()
+	r, err := shardtossd.Verify(s.t.Context(), s.verifyOptions())
+	if err != nil || r.Outcome != shardtossd.Verified {
+		s.t.Errorf("Verify: %v, differences %+v", err, r.Differences)
+	}
+}
+
+// mustRelease is a Release that must leave nothing at all on disk.
+func (s *site) mustRelease() {
+	s.t.Helper()
+	r, err := shardtossd.Release(s.t.Context(), s.releaseOptions())
+	if err != nil || r.Outcome != shardtossd.Removed {
+		s.t.Fatalf("Release: %q, %v", r.Outcome, err)
+	}
+	s.expectNothingLeft()
+}
+
+// expectNothingLeft looks at everything outside the source: nothing may be published,
+// half copied or registered, and of the state dirs only their root may be there.
+func (s *site) expectNothingLeft() {
+	s.t.Helper()
+	for _, dir := range []string{s.ssd, s.locks} {
+		tree := testkit.SnapshotTree(dir)
+		delete(tree, ".")
+		delete(tree, ".shard_to_ssd")
+		if len(tree) > 0 {
+			s.t.Errorf("left in %s: %q", dir, slices.Sorted(maps.Keys(tree)))
+		}
+	}
+}
+
+func copyAndCheck(s *site, changes ...ensureOption) *shardtossd.EnsureResult {
+	s.t.Helper()
+	r := s.mustCopy(changes...)
+	s.expectSums(r.Files)
+	s.mustVerify()
+	s.mustRelease()
+	return r
+}
+
+// expectSourceUnchanged says what of the source is not any more as it was.
+func (s *site) expectSourceUnchanged(before testkit.Tree) {
+	s.t.Helper()
+	for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(s.source)) {
+		s.t.Errorf("the source was changed: %s", line)
+	}
+}

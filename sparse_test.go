@@ -1,0 +1,160 @@
+package shardtossd_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/copier"
+	"shard_to_ssd/internal/testkit"
+)
+
+// Offsets and lengths do not fit into 31 or 32 bits any more.
+func TestHugeFiles(t *testing.T) {
+	edges := func(at ...int64) (x []testkit.Extent) {
+		for _, off := range at {
+			x = append(x, testkit.Extent{Off: off, Len: 3})
+		}
+		return x
+	}
+	const two, four = 2 << 30, 4 << 30
+	for _, e := range []copier.Engine{copier.Auto, copier.Range} {
+		t.Run(string(e), func(t *testing.T) {
+			s := newSite(t, t.TempDir(), t.TempDir())
+			testkit.Apply(t, s.source,
+				testkit.Sparse("2 GiB and a bit", two+2, edges(0, two-1)),
+				testkit.Sparse("4 GiB and a bit", four+5*mebi+1, edges(two-2, two+4096, four-1, four+5*mebi-2)))
+			r, err := s.runEnsure(t.Context(), withEngine(e))
+			if err != nil || r.Bytes != two+2+four+5*mebi+1 {
+				t.Fatalf("Ensure: %+v, %v", r, err)
+			}
+			for _, name := range []string{"2 GiB and a bit", "4 GiB and a bit"} {
+				expectSameData(t, filepath.Join(s.source, name), filepath.Join(s.publishedPath(), name))
+			}
+			if e == copier.Auto {
+				s.mustVerify()
+			}
+			s.mustRelease()
+		})
+	}
+}
+
+// expectSameData compares two files of which most is holes, reading only what is none.
+func expectSameData(t *testing.T, a, b string) {
+	t.Helper()
+	var files [2]*os.File
+	var extents [2][]testkit.Extent
+	for i, path := range []string{a, b} {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files[i], extents[i] = f, dataExtents(t, f)
+	}
+	if !slices.Equal(extents[0], extents[1]) {
+		t.Fatalf("%s has data at %v, its copy at %v", a, extents[0], extents[1])
+	}
+	for _, x := range extents[0] {
+		var bytes [2][]byte
+		for i, f := range files {
+			bytes[i] = make([]byte, x.Len)
+			if _, err := f.ReadAt(bytes[i], x.Off); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if string(bytes[0]) != string(bytes[1]) {
+			t.Errorf("%s and its copy differ in the %d bytes at %d", a, x.Len, x.Off)
+		}
+	}
+}
+
+// dataExtents is where a file has data; its length comes last, as an extent of none.
+func dataExtents(t *testing.T, f *os.File) (data []testkit.Extent) {
+	t.Helper()
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for off := int64(0); ; {
+		from, err := f.Seek(off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return append(data, testkit.Extent{Off: size})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if off, err = f.Seek(from, unix.SEEK_HOLE); err != nil {
+			t.Fatal(err)
+		}
+		data = append(data, testkit.Extent{Off: from, Len: off - from})
+	}
+}
+
+// What is only in memory yet, or in space that is reserved and not written, must
+// not be taken for a hole; and what is a hole stays one.
+func TestNoFalseHoles(t *testing.T) {
+	const size = 12 * mebi
+	for _, system := range testkit.FileSystemsOf(t, 400*mebi) {
+		for _, e := range []copier.Engine{copier.Auto, copier.Direct, copier.Buffered} {
+			t.Run(fmt.Sprint(system.Name, " ", e), func(t *testing.T) {
+				s := newSite(t, system.Dir, system.Dir)
+				reserved := func(name string, mode uint32, reserve, length int64, text string, at ...int64) {
+					f := createWithText(t, filepath.Join(s.source, name), length, text, at...)
+					defer f.Close()
+					if err := unix.Fallocate(int(f.Fd()), mode, 0, reserve); err != nil {
+						t.Fatal(err)
+					}
+				}
+				reserved("written, then reserved", 0, size, size, "data", 5*mebi+1, size-4)
+				reserved("reserved at the start", unix.FALLOC_FL_KEEP_SIZE, mebi, size, "data", mebi/2, 7*mebi)
+				createWithText(t, filepath.Join(s.source, "not synced"), size, "data", 4*mebi-2, 8*mebi+4095, size-4).Close()
+				createWithText(t, filepath.Join(s.source, "appended to"), 0, "data", size-4).Close()
+				createWithText(t, filepath.Join(s.source, "small"), 100_000, "data", 50_000).Close()
+				defer writeThroughMapping(t, filepath.Join(s.source, "mapped"), size, "data", 0, 4*mebi-2, size-4)()
+				defer writeThroughMapping(t, filepath.Join(s.source, "small mapped"), 60_000, "data", 30_000)()
+				copyAndCheck(s, withEngine(e))
+			})
+		}
+	}
+}
+
+// createWithText makes a file of a length with the text at some places, and nothing
+// synced.
+func createWithText(t *testing.T, path string, length int64, text string, at ...int64) *os.File {
+	t.Helper()
+	f, err := os.Create(path)
+	if err == nil {
+		err = f.Truncate(length)
+	}
+	for _, off := range at {
+		if err == nil {
+			_, err = f.WriteAt([]byte(text), off)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// writeThroughMapping is writtenTo through memory, which stays mapped until the returned
+// function is called.
+func writeThroughMapping(t *testing.T, path string, length int, text string, at ...int) (unmap func()) {
+	t.Helper()
+	f := createWithText(t, path, int64(length), "")
+	defer f.Close()
+	m, err := unix.Mmap(int(f.Fd()), 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range at {
+		copy(m[off:], text)
+	}
+	return func() { _ = unix.Munmap(m) }
+}
