@@ -11,8 +11,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// With a limit, every engine moves bytes in pieces that nobody has to wait behind for
-// long. That they come at the rate is shown in internal/pool.
+// With a limit, every engine moves bytes in small pieces, so that other processes do not wait
+// long for the device. The tests of internal/pool show that the rate is kept.
 func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
 	bin := buildProgram(t)
 	transfer := regexp.MustCompile(`^(\w+)\(\d+<(?:shard|ssd/\S*shard/stage|ssd/shard)/[^>]*>.* = (\d+)$`)
@@ -27,7 +27,7 @@ func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
 			switch args[0] {
 			case "--repair":
 				testkit.Apply(t, dir, testkit.Write("ssd/shard/large", 5<<20, "damage"))
-			case "--adopt": // as the older script leaves it
+			case "--adopt": // the older script writes no state
 				if err := os.RemoveAll(filepath.Join(dir, "ssd", ".shard_to_ssd")); err != nil {
 					t.Fatal(err)
 				}
@@ -39,7 +39,7 @@ func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
 				}
 				n, err := strconv.Atoi(found[2])
 				if err != nil || n > most {
-					t.Errorf("%s: %d bytes at once, wanted at most %d: %s", engine, n, most, call)
+					t.Errorf("%s: got %d bytes in one call, want at most %d: %s", engine, n, most, call)
 				}
 				if strings.HasPrefix(found[1], "pread") {
 					read += n
@@ -48,9 +48,9 @@ func TestBandwidthLimitMovesSmallPieces(t *testing.T) {
 				}
 			}
 		}
-		// The source, read back, verified, before it is repaired, and both sides to adopt it.
+		// The copy reads the source and reads back, --verify and --repair read the copy once, --adopt reads both.
 		if read < 6*size || wrote < size {
-			t.Errorf("%s: saw %d bytes read and %d written, wanted at least %d and %d", engine, read, wrote, 6*size, size)
+			t.Errorf("%s: got %d bytes read and %d written, want at least %d and %d", engine, read, wrote, 6*size, size)
 		}
 		if lines := testkit.CompareTrees(filepath.Join(dir, "shard"), filepath.Join(dir, "ssd", "shard")); len(lines) > 0 {
 			t.Errorf("%s: %s", engine, strings.Join(lines, "\n"))

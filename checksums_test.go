@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namesForXxhsum have each broken a tool that reads lists of sums.
+// namesForXxhsum lists names that broke tools which read lists of checksums.
 var namesForXxhsum = []string{
 	" ", "  ", "a  b", "a ", " a", "-", "--", "-c", "stdin", "*", "*a", "(a) = b", "a) = 0123456789abcdef", "XXH64 (a) = 0123456789abcdef",
 	"0123456789abcdef", "0123456789abcdef  b", "#", "\t", "\xff\xfe", "ümläut", "日本", strings.Repeat("x", 255), strings.Repeat("\xff", 255),
@@ -27,13 +27,14 @@ var namesForXxhsum = []string{
 	"\n", "a\nb", "0123456789abcdef  x\n0123456789abcdef  y",
 }
 
-// xxhsumReads says which of the names xxhsum 0.8.1 can read back: of ours those that are not
-// escaped, of its own those of one line.
+// xxhsumReads reports whether xxhsum 0.8.1 can read a name from a list. It reads our names
+// if they are not escaped, and its own names if they have one line.
 func xxhsumReads(name, by string) bool {
 	return !strings.Contains(name, "\n") && (by == "xxhsum" || !strings.ContainsAny(name, "\\\r"))
 }
 
-// publishHostileNames has a file of each name, one that is large, and a shard of it.
+// publishHostileNames publishes a shard with a file of each name and a large file. It
+// returns the published directory and our list of checksums.
 func publishHostileNames(t *testing.T, bin string) (published, ours string) {
 	dir := t.TempDir()
 	src := filepath.Join(dir, "shard")
@@ -51,7 +52,7 @@ func publishHostileNames(t *testing.T, bin string) (published, ours string) {
 	return dir + "/ssd/shard", dir + "/ssd/.shard_to_ssd/shard/sums.xxh64"
 }
 
-// listWithXxhsum has xxhsum write a list of the files below a directory.
+// listWithXxhsum returns a list that xxhsum wrote for the files below a directory.
 func listWithXxhsum(t *testing.T, dir string, flags ...string) string {
 	t.Helper()
 	x := exec.Command("sh", append([]string{"-c", `find . -type f -print0 | sort -z | xargs -0 xxhsum "$@"`, "sh"}, flags...)...)
@@ -68,7 +69,7 @@ func listWithXxhsum(t *testing.T, dir string, flags ...string) string {
 	return list
 }
 
-// withoutLines is the list less the lines of names that xxhsum cannot read, in a new file.
+// withoutLines copies a list without the lines that xxhsum cannot read, and returns the new file.
 func withoutLines(t *testing.T, list string, unreadable func(line string) bool) string {
 	t.Helper()
 	text, err := os.ReadFile(list)
@@ -91,7 +92,8 @@ type checkResult struct {
 	BadLineCount int `json:"bad_line_count"`
 }
 
-// content is the paths whose contents differ, with another kind before any other.
+// contentPaths returns the paths whose contents differ. A difference of another kind has
+// the kind in front of the path.
 func (r *checkResult) contentPaths() (paths []string) {
 	for _, d := range r.Differences {
 		paths = append(paths, strings.TrimPrefix(d.Kind+" "+d.Path, "content "))
@@ -99,18 +101,18 @@ func (r *checkResult) contentPaths() (paths []string) {
 	return paths
 }
 
-// checkWithProgram has the program hold a directory against a list.
+// checkWithProgram compares a directory with a list, with --verify --manifest.
 func checkWithProgram(t *testing.T, bin, dir, list string) (r checkResult) {
 	t.Helper()
 	c := exec.Command(bin, "--verify", "--manifest", list, "--progress", "none", "--json", dir)
 	out, err := c.Output()
 	if json.Unmarshal(out, &r) != nil || c.ProcessState.ExitCode() != r.Status {
-		t.Fatalf("%v: %s, status %d", err, out, c.ProcessState.ExitCode())
+		t.Fatalf("--verify --manifest: %v, exit status %d, not as in its JSON: %s", err, c.ProcessState.ExitCode(), out)
 	}
 	return r
 }
 
-// checkWithXxhsum is what the real xxhsum has against the files of a list.
+// checkWithXxhsum returns the files of a list that xxhsum reports as failed.
 func checkWithXxhsum(t *testing.T, dir, list string) (failed []string) {
 	t.Helper()
 	x := exec.Command("xxhsum", "-c", "--strict", "--quiet", list)
@@ -123,13 +125,13 @@ func checkWithXxhsum(t *testing.T, dir, list string) (failed []string) {
 		}
 	}
 	if (err == nil) != (len(failed) == 0) || err == nil && len(out) > 0 {
-		t.Errorf("xxhsum: %v, %s", err, out)
+		t.Errorf("xxhsum: got %v and %d failed files: %s", err, len(failed), out)
 	}
 	return failed
 }
 
-// What we wrote of hostile names the real xxhsum accepts, where it can express them;
-// what it wrote, in both of its forms, we accept; and both find the same files damaged.
+// xxhsum accepts our list of hostile names, except names that it cannot express. We accept
+// both forms of list that xxhsum writes. Both programs report the same damaged files.
 func TestListsOfXxhsumAndOurs(t *testing.T) {
 	testkit.RequireTools(t, "xxhsum")
 	bin := buildProgram(t)
@@ -138,20 +140,20 @@ func TestListsOfXxhsumAndOurs(t *testing.T) {
 	byIt := func(name string) bool { return xxhsumReads(name, "xxhsum") }
 	all := len(namesForXxhsum) + 1
 	if r := checkWithProgram(t, bin, dir, ours); r.Status != 0 || r.Files != all || r.Unlisted != 0 || r.BadLineCount > 0 {
-		t.Errorf("our own list: %+v", r)
+		t.Errorf("our own list: got %+v, want status 0 and %d files", r, all)
 	}
 	escaped := func(line string) bool { return strings.HasPrefix(line, "\\") }
 	lists := map[string]struct {
 		list  string
 		plain func(name string) bool
 	}{
-		"ours":                {withoutLines(t, ours, escaped), byUs},
-		"xxhsum":              {withoutMultilineNames(t, listWithXxhsum(t, dir)), byIt},
-		"--tag":               {withoutMultilineNames(t, listWithXxhsum(t, dir, "--tag")), byIt},
-		"the other end first": {withoutMultilineNames(t, listWithXxhsum(t, dir, "--tag", "--little-endian")), byIt},
+		"ours":                  {withoutLines(t, ours, escaped), byUs},
+		"xxhsum":                {withoutMultilineNames(t, listWithXxhsum(t, dir)), byIt},
+		"--tag":                 {withoutMultilineNames(t, listWithXxhsum(t, dir, "--tag")), byIt},
+		"--tag --little-endian": {withoutMultilineNames(t, listWithXxhsum(t, dir, "--tag", "--little-endian")), byIt},
 	}
 	damaged := append(slices.Clone(namesForXxhsum), "large")
-	for round := range 7 { // in each other names, so that no two are always damaged together
+	for round := range 7 { // each damages other names, so that no two are always damaged together
 		rotten := slices.DeleteFunc(slices.Clone(damaged), func(name string) bool {
 			return slices.Index(damaged, name)<<1>>round&1 == 0
 		})
@@ -167,7 +169,7 @@ func TestListsOfXxhsumAndOurs(t *testing.T) {
 			r := checkWithProgram(t, bin, dir, l.list)
 			expectSameNames(t, by+", by us", r.contentPaths(), want)
 			if r.BadLineCount > 0 || (r.Status == 3) != (len(want) > 0) {
-				t.Errorf("%s: %+v", by, r)
+				t.Errorf("%s: got %+v, want no bad lines, and status 3 for %d damaged files", by, r, len(want))
 			}
 		}
 		for _, name := range rotten {
@@ -176,7 +178,7 @@ func TestListsOfXxhsumAndOurs(t *testing.T) {
 	}
 }
 
-// throughJSON is what JSON makes of a name: it has no bytes that are not UTF-8.
+// throughJSON encodes a name as JSON and decodes it: JSON replaces bytes that are not UTF-8.
 func throughJSON(t *testing.T, name string) (came string) {
 	t.Helper()
 	text, err := json.Marshal(name)
@@ -192,12 +194,12 @@ func throughJSON(t *testing.T, name string) (came string) {
 func expectSameNames(t *testing.T, by string, got, want []string) {
 	t.Helper()
 	if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
-		t.Errorf("%s, damaged are\n%q, wanted\n%q", by, got, want)
+		t.Errorf("%s: got damaged files\n%q, want\n%q", by, got, want)
 	}
 }
 
-// withoutMultilineNames is a list of xxhsum's without the names of several lines, which it
-// writes as several lines.
+// withoutMultilineNames copies a list of xxhsum without the names that contain a newline,
+// because xxhsum writes such a name as several lines. It returns the new file.
 func withoutMultilineNames(t *testing.T, list string) string {
 	t.Helper()
 	text, err := os.ReadFile(list)
@@ -219,7 +221,7 @@ func withoutMultilineNames(t *testing.T, list string) string {
 	return plain
 }
 
-// flipLastBit flips a bit of the last byte of a file, or puts it right again.
+// flipLastBit flips a bit of the last byte of a file. A second call undoes the first.
 func flipLastBit(t *testing.T, dir, name string) {
 	t.Helper()
 	if name == "" {
@@ -236,9 +238,9 @@ func flipLastBit(t *testing.T, dir, name string) {
 	}
 }
 
-// expectSums has xxhsum hold the published shard against sums.xxh64. Version 0.8.1
-// reads no escaped names, and none takes a path beyond PATH_MAX: these are for a
-// reader of the format that was written for the tests.
+// expectSums compares the published shard with sums.xxh64. xxhsum checks most files. It
+// cannot check escaped names (version 0.8.1) or paths beyond PATH_MAX (any version), so
+// this test reads those lines itself.
 func (s *site) expectSums(files int64) {
 	s.t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.stateDir(), "sums.xxh64"))
@@ -262,11 +264,11 @@ func (s *site) expectSums(files int64) {
 		if line[0] != '\\' && len(name) < unix.PathMax {
 			plain = append(plain, line)
 		} else if got := sumOfFile(root, name); got != sum {
-			s.t.Errorf("sums.xxh64 says %s of %q, which is %s", sum, name, got)
+			s.t.Errorf("checksum of %q: sums.xxh64 has %s, the file has %s", name, sum, got)
 		}
 	}
 	if count != files {
-		s.t.Errorf("sums.xxh64 has %d lines, the shard %d files", count, files)
+		s.t.Errorf("sums.xxh64: got %d lines, want %d, one for each file", count, files)
 	}
 	s.expectXxhsumAccepts(plain)
 }
@@ -281,13 +283,13 @@ func (s *site) expectXxhsumAccepts(sums []string) {
 	if err := os.WriteFile(list, []byte(strings.Join(sums, "")), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	said := testkit.RunCommand(s.t, "sh", "-c", `cd "$1" && exec xxhsum -c "$2"`, "sh", s.publishedPath(), list)
-	if ok := strings.Count(said, ": OK\n"); ok != len(sums) {
-		s.t.Errorf("xxhsum found %d of %d files good:\n%s", ok, len(sums), said)
+	output := testkit.RunCommand(s.t, "sh", "-c", `cd "$1" && exec xxhsum -c "$2"`, "sh", s.publishedPath(), list)
+	if ok := strings.Count(output, ": OK\n"); ok != len(sums) {
+		s.t.Errorf("xxhsum: got %d of %d files OK:\n%s", ok, len(sums), output)
 	}
 }
 
-// parseSumLine takes a line of sums.xxh64 apart.
+// parseSumLine splits a line of sums.xxh64 into the checksum and the name.
 func parseSumLine(line string) (sum, name string, err error) {
 	line, whole := strings.CutSuffix(line, "\n")
 	line, escaped := strings.CutPrefix(line, `\`)
@@ -296,7 +298,7 @@ func parseSumLine(line string) (sum, name string, err error) {
 		return "", "", errors.New("not a line of xxhsum")
 	}
 	if escaped != strings.ContainsAny(name, "\\") {
-		return "", "", errors.New("the mark of an escaped name does not fit")
+		return "", "", errors.New("the backslash in front does not agree with the name")
 	}
 	return sum, strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\r`, "\r").Replace(name), nil
 }

@@ -15,9 +15,9 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// Random trees with every kind of entry in them come out the same, on and from
-// every file system, moved by every engine; nothing of the source is changed, and
-// nothing is left when they are released.
+// A copy of a random tree with every kind of entry equals its source, from and to every
+// file system, with every engine. The copy leaves the source unchanged, and a release
+// leaves nothing behind.
 func TestRandomTreesAreCopied(t *testing.T) {
 	testkit.RequireTools(t, "xxhsum")
 	defer unix.Umask(unix.Umask(0o077))
@@ -48,7 +48,7 @@ func TestRandomTreesAreCopied(t *testing.T) {
 	}
 }
 
-// A forced engine is the one that moves the data, where it can.
+// A forced engine moves the data itself where the file system supports it.
 func TestEnginesMoveTheData(t *testing.T) {
 	can := []struct {
 		engine copier.Engine
@@ -71,23 +71,23 @@ func TestEnginesMoveTheData(t *testing.T) {
 				s.t = t
 				r := copyAndCheck(s, withEngine(c.engine))
 				if used := r.Engines[string(c.engine)]; used.Files != 3 {
-					t.Errorf("it moved %d files of 3: %v", used.Files, r.Engines)
+					t.Errorf("the engine moved %d files, want 3: %v", used.Files, r.Engines)
 				}
 			})
 		}
 	}
 }
 
-// What is no tree with something in it is a shard too, also when its path is a
-// symbolic link or ends in a slash.
+// An empty directory and a single file are shards too. The path of a shard may be a
+// symbolic link, and it may end in a slash.
 func TestPlainShards(t *testing.T) {
 	const block = 4 << 20
 	file := func(size int64) testkit.Step { return testkit.File("shard", size, 7) }
 	for _, system := range testkit.FileSystems(t) {
 		for _, c := range []struct {
 			name  string
-			steps []testkit.Step // in the directory that the shard is in
-			given string         // what is given as the shard
+			steps []testkit.Step // in the parent directory of the shard
+			given string         // the path that the caller passes
 			files int64
 		}{
 			{"empty directory", []testkit.Step{testkit.Dir("shard", 0o750)}, "shard", 0},
@@ -109,7 +109,7 @@ func TestPlainShards(t *testing.T) {
 				given := func(o *shardtossd.EnsureOptions) { o.Shard = above + "/" + c.given }
 				r, err := s.runEnsure(t.Context(), given)
 				if err != nil || r.Outcome != shardtossd.Copied || r.Files != c.files {
-					t.Fatalf("Ensure: %+v, %v", r, err)
+					t.Fatalf("Ensure: got %+v, %v, want %q and %d files", r, err, shardtossd.Copied, c.files)
 				}
 				real, err := filepath.EvalSymlinks(s.source)
 				if err != nil {
@@ -118,7 +118,7 @@ func TestPlainShards(t *testing.T) {
 				testkit.ExpectSame(t, real, s.publishedPath())
 				s.mustVerify()
 				if again, err := s.runEnsure(t.Context(), given); err != nil || again.Outcome != shardtossd.AlreadyOnSSD || again.Stale {
-					t.Errorf("Ensure again: %+v, %v", again, err)
+					t.Errorf("second Ensure: got %+v, %v, want %q", again, err, shardtossd.AlreadyOnSSD)
 				}
 				s.mustRelease()
 			})
@@ -126,10 +126,10 @@ func TestPlainShards(t *testing.T) {
 	}
 }
 
-// The umask of the caller is of no matter: what it takes away is given again.
+// The umask of the caller changes nothing: a copy sets the permission bits that the umask removes.
 func TestUmask(t *testing.T) {
 	masks := []int{0, 0o027, 0o077}
-	if os.Geteuid() == 0 { // who is not root could not enter what it has made
+	if os.Geteuid() == 0 { // other users could not enter the directories that they made
 		masks = append(masks, 0o777)
 	}
 	for _, mask := range masks {
@@ -146,10 +146,10 @@ func TestUmask(t *testing.T) {
 			}
 			testkit.ExpectSame(t, s.source, s.publishedPath())
 			if st, err := os.Stat(s.stateDir()); err != nil || st.Mode() != fs.ModeDir|0o700 {
-				t.Errorf("state dir: %v, %v", st.Mode(), err)
+				t.Errorf("state dir: got mode %v, %v, want %v", st.Mode(), err, fs.ModeDir|0o700)
 			}
 			if st, err := os.Stat(s.userFile()); err != nil || st.Mode() != 0o644 {
-				t.Errorf("user file: %v, %v", st.Mode(), err)
+				t.Errorf("user file: got mode %v, %v, want 0644", st.Mode(), err)
 			}
 			s.mustRelease()
 		})

@@ -9,7 +9,7 @@ import (
 	"shard_to_ssd/copier"
 )
 
-// A hook is an Observer that does something at one moment of a copy.
+// A hook is an Observer that calls a function at one moment of a copy.
 type hook struct {
 	copier.NopObserver
 	planned  func()
@@ -35,20 +35,20 @@ func (h *hook) ReadBack(bytes int64) {
 	}
 }
 
-// onceCopied is a hook for the first block or file that is copied, onceReadBack
-// for the first that is read back.
+// onceCopied returns a hook that calls do when the first block or file is copied.
 func onceCopied(do func()) *hook {
 	var once sync.Once
 	return &hook{copied: func(int64) { once.Do(do) }}
 }
 
+// onceReadBack returns a hook that calls do when the first block or file is read back.
 func onceReadBack(do func()) *hook {
 	var once sync.Once
 	return &hook{readBack: func(int64) { once.Do(do) }}
 }
 
-// cancelAtCall is a hook that cancels a context at the n-th call of the method that
-// at puts the counting in.
+// cancelAtCall makes a hook that cancels a context at the n-th call of one method. The
+// function at installs the count in that method: (*hook).atCopied or (*hook).atReadBack.
 func cancelAtCall(n int64, at func(h *hook, count func(int64))) func(cancel context.CancelCauseFunc) *hook {
 	return func(cancel context.CancelCauseFunc) *hook {
 		h, calls := &hook{}, atomic.Int64{}
@@ -64,4 +64,4 @@ func cancelAtCall(n int64, at func(h *hook, count func(int64))) func(cancel cont
 func (h *hook) atCopied(count func(int64))   { h.copied = count }
 func (h *hook) atReadBack(count func(int64)) { h.readBack = count }
 
-var errInterrupted = errors.New("told to stop")
+var errInterrupted = errors.New("interrupted by the test")

@@ -21,14 +21,13 @@ func buildProgram(t *testing.T) string {
 	return bin
 }
 
-// A hundred services register and unregister one shard fifty times each. Whoever
-// is told that the shard is there, or has copied it, finds all of it; at the end
-// nothing is left.
+// A hundred services register and unregister one shard fifty times each. Each service
+// finds a complete shard after it has registered. At the end nothing is left.
 func TestHundredProcesses(t *testing.T) {
 	const services, rounds = 100, 50
 	bin, dir := buildProgram(t), t.TempDir()
 	if os.Geteuid() == 0 {
-		dir = testkit.Mount(t, "tmpfs", 1<<30) // ten thousand processes, each of which syncs
+		dir = testkit.Mount(t, "tmpfs", 1<<30) // ten thousand processes, and each one syncs
 	}
 	src := filepath.Join(dir, "from", "shard")
 	want := map[string]string{"a": "one", "sub/b": strings.Repeat("two", 5000), "sub/deep/c": ""}
@@ -45,7 +44,7 @@ func TestHundredProcesses(t *testing.T) {
 		for name, text := range want {
 			got, err := os.ReadFile(filepath.Join(ssd, "shard", name))
 			if err != nil || string(got) != text {
-				return fmt.Errorf("registered, but %q has %d bytes, %v", name, len(got), err)
+				return fmt.Errorf("after registering: file %q has %d bytes, %v, want %d", name, len(got), err, len(text))
 			}
 		}
 		return nil
@@ -80,10 +79,10 @@ func TestHundredProcesses(t *testing.T) {
 	for _, d := range []string{locks, filepath.Join(ssd, ".shard_to_ssd")} {
 		left, err := os.ReadDir(d)
 		if err != nil || len(left) > 0 {
-			t.Errorf("left in %s: %v, %v", d, left, err)
+			t.Errorf("entries of %s: got %v, %v, want none", d, left, err)
 		}
 	}
 	if _, err := os.Lstat(filepath.Join(ssd, "shard")); !os.IsNotExist(err) {
-		t.Errorf("the shard is left: %v", err)
+		t.Errorf("the shard still exists, or Lstat failed: %v", err)
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// maxRSS is what a copy may take, in bytes: 16 workers with a block of 4 MiB each,
-// and 64 MiB for all the rest.
+// maxRSS is the most memory that a copy may use, in bytes: 16 workers with a block of
+// 4 MiB each, and 64 MiB for everything else.
 const maxRSS = 128 << 20
 
-// Memory grows neither with the size of a file nor with the number of files.
+// Memory does not grow with the size of a file or with the number of files.
 func TestMemoryIsBounded(t *testing.T) {
 	bin := buildProgram(t)
 	for _, c := range []struct {
@@ -44,17 +44,17 @@ func TestMemoryIsBounded(t *testing.T) {
 				args = append(args, "-i", "a")
 			}
 			rss := peakMemory(t, bin, args)
-			t.Logf("%s: %s took at most %d MiB", c.name, mode, rss>>20)
+			t.Logf("%s: %s used at most %d MiB", c.name, mode, rss>>20)
 			if rss > maxRSS {
-				t.Errorf("%s: %s took %d bytes, wanted at most %d", c.name, mode, rss, maxRSS)
+				t.Errorf("%s: %s: got %d bytes of memory, want at most %d", c.name, mode, rss, maxRSS)
 			}
 		}
 	}
 }
 
-// peakMemory runs the program and returns the most memory that it had, in bytes. A child
-// begins with the peak of the process that forks it, and this one has more than
-// the program: Python's is small.
+// peakMemory runs the program and returns its peak memory, in bytes. A child process starts
+// with the peak of the process that forks it. The peak of this test is larger than that of
+// the program, so Python forks it: its peak is small.
 func peakMemory(t *testing.T, bin string, args []string) int64 {
 	t.Helper()
 	const script = `import resource, subprocess, sys
@@ -69,9 +69,9 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)`
 	return kib << 10
 }
 
-// A manifest of ten million entries, many in one directory and many directories, is
-// written in 64 MiB and read in as much, by --verify with one worker, as is a list of
-// as many lines.
+// Writing a manifest of ten million entries takes at most 64 MiB, with many entries in
+// one directory and with many directories. --verify with one worker reads that manifest,
+// or a list of as many lines, within the same limit.
 func TestTenMillionEntries(t *testing.T) {
 	if os.Getenv("SHARD_TO_SSD_TESTS") != "all" {
 		t.Skip("takes a minute and 2 GB of disk: SHARD_TO_SSD_TESTS=all")
@@ -87,29 +87,29 @@ func TestTenMillionEntries(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	took := func(what string, bytes int64) {
-		t.Logf("after %v: %s took at most %d MiB", time.Since(began).Round(time.Second), what, bytes>>20)
+	checkPeak := func(step string, bytes int64) {
+		t.Logf("after %v: %s used at most %d MiB", time.Since(began).Round(time.Second), step, bytes>>20)
 		if bytes > most {
-			t.Errorf("%s took %d bytes, wanted at most %d", what, bytes, int64(most))
+			t.Errorf("%s: got %d bytes of memory, want at most %d", step, bytes, int64(most))
 		}
 	}
 	var wrote, kib int64
 	fmt.Sscan(testkit.RunCommand(t, writer, state, shard), &wrote, &kib)
 	if wrote != entries {
-		t.Fatalf("%d entries", wrote)
+		t.Fatalf("writing the manifest: got %d entries, want %d", wrote, entries)
 	}
-	took("writing the manifest", kib<<10)
+	checkPeak("writing the manifest", kib<<10)
 
-	// Nothing of it is there: each entry is counted but for what is below a directory.
-	said := filepath.Join(dir, "said")
-	script := fmt.Sprintf(`%s --verify --jobs 1 --progress none "$@" <%s >%s 2>&1; test $? = 3`, bin, filepath.Join(state, "sums.xxh64"), said)
-	for what, args := range map[string][]string{
+	// The shard is empty: each entry is a difference, except entries below a missing directory.
+	output := filepath.Join(dir, "output")
+	script := fmt.Sprintf(`%s --verify --jobs 1 --progress none "$@" <%s >%s 2>&1; test $? = 3`, bin, filepath.Join(state, "sums.xxh64"), output)
+	for step, args := range map[string][]string{
 		"reading the manifest": {"-s", filepath.Join(dir, "ssd"), "shard"},
 		"reading the list":     {"--manifest", "-", shard},
 	} {
-		took(what, peakMemory(t, "sh", append([]string{"-c", script, "sh"}, args...)))
-		if text, err := os.ReadFile(said); err != nil || !regexp.MustCompile(`: (50500\d\d|10000000) differences`).Match(text) {
-			t.Errorf("%s: %v, %.200s", what, err, text[max(len(text)-200, 0):])
+		checkPeak(step, peakMemory(t, "sh", append([]string{"-c", script, "sh"}, args...)))
+		if text, err := os.ReadFile(output); err != nil || !regexp.MustCompile(`: (50500\d\d|10000000) differences`).Match(text) {
+			t.Errorf("%s: %v, want 505000… or 10000000 differences, the output ends with %s", step, err, text[max(len(text)-200, 0):])
 		}
 	}
 }

@@ -16,9 +16,9 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// The page cache belongs to the services: what they have in it of the source stays,
-// and of the rest of the source and of the copy less than a hundredth comes into it,
-// by a copy or by a verification, whatever the engine.
+// The page cache belongs to the services. A copy or a verification keeps the files of the
+// source that services have cached. Less than a hundredth of the other files in the source,
+// and of the copy, is cached afterwards. This holds for every engine.
 func TestPageCacheIsLeftAlone(t *testing.T) {
 	testkit.RequireRoot(t)
 	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
@@ -34,27 +34,27 @@ func TestPageCacheIsLeftAlone(t *testing.T) {
 				}
 				testkit.Apply(t, control, usedFiles()...)
 				unix.Sync()
-				untouched(t, control, s.source, func() error {
-					_, err := s.runEnsure(t.Context(), func(o *shardtossd.EnsureOptions) { o.Engine = engine })
+				cacheCheck{control, s.source, []string{s.publishedPath(), s.stateDir()}}.expectUntouched(t, func() error {
+					_, err := s.runEnsure(t.Context(), withEngine(engine))
 					return err
 				}, func() error {
 					_, err := shardtossd.Release(t.Context(), s.releaseOptions())
 					return err
-				}, s.publishedPath(), s.stateDir())
-				if _, err := s.runEnsure(t.Context(), func(*shardtossd.EnsureOptions) {}); err != nil {
+				})
+				if _, err := s.runEnsure(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				untouched(t, control, s.publishedPath(), func() error {
+				cacheCheck{control, s.publishedPath(), []string{s.stateDir()}}.expectUntouched(t, func() error {
 					_, err := shardtossd.Verify(t.Context(), s.verifyOptions())
 					return err
-				}, func() error { return nil }, s.stateDir())
+				}, func() error { return nil })
 				s.mustRelease()
 			})
 		}
 	}
 }
 
-// usedFiles are what services have in the page cache.
+// usedFiles makes the files that services have in the page cache.
 func usedFiles() []testkit.Step {
 	steps := []testkit.Step{testkit.File("used-large", 9<<20, 2)}
 	for i := range 60 {
@@ -63,35 +63,36 @@ func usedFiles() []testkit.Step {
 	return steps
 }
 
-// untouched has a call read the tree, and wants the page cache to have of it what it had
-// before; and of what the call has made, or used besides, nothing. The kernel, or whoever lends this machine
-// its memory, may take everything back at any time: then the files in control, which
-// nobody reads, are gone as well, and it is tried again.
-func untouched(t *testing.T, control, root string, call, undo func() error, made ...string) {
+// A cacheCheck names the trees whose cached bytes are compared before and after a call.
+type cacheCheck struct {
+	control string   // the call does not read this tree
+	read    string   // the call reads this tree
+	made    []string // the call makes or reads these files, which services do not use
+}
+
+// expectUntouched checks that a call keeps the cached files of services and leaves nothing
+// else in the page cache. The kernel or the host of a virtual machine may reclaim memory
+// at any time. The control tree loses its cached files then too, and after undo the check
+// is repeated.
+func (c cacheCheck) expectUntouched(t *testing.T, call, undo func() error) {
 	t.Helper()
 	const attempts = 20
 	for range attempts {
-		usual := cacheUsedFiles(t, control)
-		before := cacheUsedFiles(t, root)
+		controlBefore := cacheUsedFiles(t, c.control)
+		before := cacheUsedFiles(t, c.read)
 		if err := call(); err != nil {
 			t.Fatal(err)
 		}
-		after, now := measureCache(t, root), measureCache(t, control)
-		var left []cached // of what was made
-		for _, m := range made {
-			left = append(left, measureCache(t, m))
+		after, controlAfter := measureCache(t, c.read), measureCache(t, c.control)
+		var made []cachedBytes
+		for _, m := range c.made {
+			made = append(made, measureCache(t, m))
 		}
-		if now.stillHas(usual) && before.used() && usual.used() {
-			// To forget one block would take 4/9 of what is used of the large file.
-			if !after.stillHas(before) {
-				t.Errorf("of what services use is cached: %+v, was: %+v", after, before)
-			}
-			if source := after.others - before.others; source*100 > after.all {
-				t.Errorf("%d bytes of what was read were left in the page cache, of %d", source, after.all)
-			}
-			for i, c := range left { // beside the manifest there are a few short files
-				if n := c.large + c.small + c.others; n*100 > c.all && n > 16<<10 {
-					t.Errorf("%d bytes of %s were left in the page cache, of %d", n, made[i], c.all)
+		if controlAfter.keepsMostOf(controlBefore) && before.hasUsedFiles() && controlBefore.hasUsedFiles() {
+			expectSameCache(t, before, after)
+			for i, m := range made { // the state dir has a few short files beside the manifest
+				if n := m.large + m.small + m.others; n*100 > m.all && n > 16<<10 {
+					t.Errorf("%s: got %d of %d bytes in the page cache, want at most 1 %%", c.made[i], n, m.all)
 				}
 			}
 			return
@@ -100,23 +101,36 @@ func untouched(t *testing.T, control, root string, call, undo func() error, made
 			t.Fatal(err)
 		}
 	}
-	t.Errorf("the page cache was emptied by somebody else in each of %d attempts", attempts)
+	t.Errorf("in each of %d attempts something else emptied the page cache", attempts)
 }
 
-// cached is what of a tree is in the page cache, in bytes: of the files that services
-// use, large and small, and of all others; and how long all files are together.
-type cached struct{ large, small, others, all int64 }
+// expectSameCache checks that the used files are still cached, and the other files not.
+func expectSameCache(t *testing.T, before, after cachedBytes) {
+	t.Helper()
+	// A call that drops one block drops 4/9 of the large used file.
+	if !after.keepsMostOf(before) {
+		t.Errorf("cached bytes of the used files: got %+v, want most of %+v", after, before)
+	}
+	if others := after.others - before.others; others*100 > after.all {
+		t.Errorf("got %d of %d bytes that were read in the page cache, want at most 1 %%", others, after.all)
+	}
+}
 
-// used reports whether services have all of their files.
-func (c cached) used() bool { return c.large >= 9<<20 && c.small >= 60*10_000 }
+// cachedBytes counts the bytes of a tree that are in the page cache: those of the large and
+// the small files that services use, and those of all other files. all is the size of the tree.
+type cachedBytes struct{ large, small, others, all int64 }
 
-// stillHas reports whether most of what services had is there. A kernel that reclaims by
-// itself (DAMON) takes some per cent in five seconds.
-func (c cached) stillHas(before cached) bool {
+// hasUsedFiles reports whether all files that services use are cached.
+func (c cachedBytes) hasUsedFiles() bool { return c.large >= 9<<20 && c.small >= 60*10_000 }
+
+// keepsMostOf reports whether most of the used files that were cached before still are. A
+// kernel that reclaims memory by itself (DAMON) takes some per cent in five seconds.
+func (c cachedBytes) keepsMostOf(before cachedBytes) bool {
 	return c.large*4 >= before.large*3 && c.small*4 >= before.small*3
 }
 
-func measureCache(t *testing.T, root string) (c cached) {
+// measureCache counts the cached bytes of all files below root.
+func measureCache(t *testing.T, root string) (c cachedBytes) {
 	t.Helper()
 	forEachFile(t, root, func(path string, f *sys.File, size int64) {
 		n, err := f.CachedBytes(0, size)
@@ -136,8 +150,8 @@ func measureCache(t *testing.T, root string) (c cached) {
 	return c
 }
 
-// cacheUsedFiles has the files of services in the page cache, and no others.
-func cacheUsedFiles(t *testing.T, root string) cached {
+// cacheUsedFiles brings the files that services use into the page cache, and drops all others.
+func cacheUsedFiles(t *testing.T, root string) cachedBytes {
 	t.Helper()
 	dropCachedTree(t, root)
 	forEachFile(t, root, func(path string, _ *sys.File, _ int64) {
@@ -150,6 +164,7 @@ func cacheUsedFiles(t *testing.T, root string) cached {
 	return measureCache(t, root)
 }
 
+// dropCachedTree drops all files below root from the page cache.
 func dropCachedTree(t *testing.T, root string) {
 	t.Helper()
 	forEachFile(t, root, func(_ string, f *sys.File, _ int64) {
@@ -159,6 +174,7 @@ func dropCachedTree(t *testing.T, root string) {
 	})
 }
 
+// forEachFile opens each regular file below root and calls do with it.
 func forEachFile(t *testing.T, root string, do func(path string, f *sys.File, size int64)) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {

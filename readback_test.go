@@ -14,13 +14,13 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// What is said to be read back from the device is, also on a file system that takes O_DIRECT and
-// goes through the page cache all the same, as ext4 does with data=journal.
+// Data that is reported as read back from the device was read from there, even on a file
+// system that accepts O_DIRECT and uses the page cache anyway, as ext4 with data=journal does.
 func TestReadBackReadsTheDevice(t *testing.T) {
 	testkit.RequireRoot(t)
 	for _, options := range []string{"remount,data=ordered", "data=journal"} {
 		dir := testkit.Mount(t, "ext4", 256<<20)
-		if options == "data=journal" { // cannot be changed by a remount
+		if options == "data=journal" { // a remount cannot change this option
 			mountAgain(t, dir, options)
 		}
 		s := newSite(t, t.TempDir(), dir)
@@ -31,7 +31,7 @@ func TestReadBackReadsTheDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 		if read := (sectorsRead(t, dir) - before) * 512; read < r.Bytes && r.ReadBack != "cache" {
-			t.Errorf("%s: %d bytes were read from the device for %d that were read back (%s)", options, read, r.Bytes, r.ReadBack)
+			t.Errorf("%s: got %d bytes read from the device, want at least %d, read back is %q", options, read, r.Bytes, r.ReadBack)
 		}
 	}
 }
@@ -42,8 +42,9 @@ func mountAgain(t *testing.T, dir, options string) {
 	testkit.RunCommand(t, "mount", "-o", "loop,"+options, filepath.Join(filepath.Dir(dir), "ext4.img"), dir)
 }
 
-// A verification reads the device, also what services have in the page cache, large
-// files and small ones; where O_DIRECT is taken and not done, or is nothing, it says so.
+// A verification reads large and small files from the device, even if services have them
+// in the page cache. If O_DIRECT is accepted but ignored, or there is no device, it reports
+// the mode that it used.
 func TestVerifyReadsTheDevice(t *testing.T) {
 	testkit.RequireRoot(t)
 	for _, test := range []struct {
@@ -53,7 +54,7 @@ func TestVerifyReadsTheDevice(t *testing.T) {
 		dir := testkit.Mount(t, test.kind, 256<<20)
 		s := newSite(t, t.TempDir(), dir)
 		testkit.Apply(t, s.source, testkit.File("large", 40<<20+1, 1))
-		for i := range 1500 { // from some 1,000 on they are read at once
+		for i := range 1500 { // about 1,000 files or more are read in a batch
 			testkit.Apply(t, s.source, testkit.File(fmt.Sprintf("d/%d", i), 5000, uint64(i)))
 		}
 		if _, err := s.runEnsure(t.Context()); err != nil {
@@ -62,7 +63,7 @@ func TestVerifyReadsTheDevice(t *testing.T) {
 		if test.fromDevice {
 			mountAgain(t, dir, test.options)
 		}
-		for _, used := range []string{"large", "d/7", "d/1400"} { // in the page cache
+		for _, used := range []string{"large", "d/7", "d/1400"} { // brings them into the page cache
 			if _, err := os.ReadFile(filepath.Join(s.publishedPath(), used)); err != nil {
 				t.Fatal(err)
 			}
@@ -73,16 +74,17 @@ func TestVerifyReadsTheDevice(t *testing.T) {
 		}
 		r, err := shardtossd.Verify(t.Context(), s.verifyOptions())
 		if err != nil || string(r.ReadBack) != test.mode {
-			t.Errorf("%s %s: read back %q, %v, wanted %q", test.kind, test.options, r.ReadBack, err, test.mode)
+			t.Errorf("%s %s: got read back %q, %v, want %q", test.kind, test.options, r.ReadBack, err, test.mode)
 		}
 		if test.fromDevice && (sectorsRead(t, dir)-before)*512 < r.Bytes {
-			t.Errorf("%s %s: %d bytes were read from the device, of %d", test.kind, test.options, (sectorsRead(t, dir)-before)*512, r.Bytes)
+			t.Errorf("%s %s: got %d bytes read from the device, want at least %d", test.kind, test.options, (sectorsRead(t, dir)-before)*512, r.Bytes)
 		}
 	}
 }
 
-// sectorsRead is the third number of a block device's statistics, see
-// Documentation/admin-guide/iostats.rst of Linux: 512-byte sectors read.
+// sectorsRead returns the number of 512-byte sectors read from the block device below dir.
+// It is the third number of the statistics of the device, see
+// Documentation/admin-guide/iostats.rst of Linux.
 func sectorsRead(t *testing.T, dir string) (sectors int64) {
 	t.Helper()
 	info, err := os.Stat(dir)

@@ -13,23 +13,24 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// mustRepair is a Repair that must mend what is damaged, and leave nothing beside.
+// mustRepair calls Repair and checks that the shard equals its source, and that no files of
+// the repair are left in the state dir.
 func (s *site) mustRepair() *shardtossd.RepairResult {
 	s.t.Helper()
 	r, err := shardtossd.Repair(s.t.Context(), s.repairOptions())
 	if err != nil || r.Outcome != shardtossd.Repaired {
-		s.t.Fatalf("Repair: %q, %v, differences %+v", r.Outcome, err, r.Differences)
+		s.t.Fatalf("Repair: got %q, %v, differences %+v, want %q", r.Outcome, err, r.Differences, shardtossd.Repaired)
 	}
 	testkit.ExpectSame(s.t, s.source, s.publishedPath())
 	for _, left := range []string{"stage", "trash", "plan", "journal"} {
 		if _, err := os.Lstat(filepath.Join(s.stateDir(), left)); err == nil {
-			s.t.Errorf("%s is left", left)
+			s.t.Errorf("%s still exists in the state dir", left)
 		}
 	}
 	return r
 }
 
-// Every kind of entry is mended, on each file system.
+// Repair restores every kind of entry, on each file system.
 func TestRepairOnEachFileSystem(t *testing.T) {
 	for _, fs := range testkit.FileSystems(t) {
 		t.Run(fs.Name, func(t *testing.T) {
@@ -40,7 +41,7 @@ func TestRepairOnEachFileSystem(t *testing.T) {
 			s.mustCopy()
 			testkit.Apply(t, s.publishedPath(), testkit.Write("large", 5<<20, "damage"), testkit.Write("sparse", 1<<20, "no hole"),
 				testkit.Truncate("d/small", 10), testkit.Remove("link"), testkit.Dir("link", 0o755), testkit.Remove("d/empty"),
-				testkit.TextFile("d/e/f/g/h", "stranger"), testkit.Chmod("d/e/f", 0o700))
+				testkit.TextFile("d/e/f/g/h", "extraneous"), testkit.Chmod("d/e/f", 0o700))
 			if err := os.RemoveAll(filepath.Join(s.publishedPath(), "d/e")); err != nil {
 				t.Fatal(err)
 			}
@@ -51,12 +52,13 @@ func TestRepairOnEachFileSystem(t *testing.T) {
 	}
 }
 
-// damageSilently damages a file and leaves all its times but ctime, as a bad device would.
+// damageSilently damages a published file and keeps its mtime, as a bad device would.
 func (s *site) damageSilently(name string, at int64) {
 	s.t.Helper()
 	damageFileSilently(s.t, filepath.Join(s.publishedPath(), name), at)
 }
 
+// damageFileSilently overwrites a few bytes of a file and keeps its mtime.
 func damageFileSilently(t testing.TB, path string, at int64) {
 	t.Helper()
 	st, err := os.Stat(path)
@@ -67,7 +69,7 @@ func damageFileSilently(t testing.TB, path string, at int64) {
 		testkit.Times(filepath.Base(path), st.ModTime(), st.ModTime()))
 }
 
-// logTrigger does something once when a line is logged that holds a word.
+// logTrigger calls do once, when a logged message contains the word.
 type logTrigger struct {
 	word string
 	do   func()
@@ -81,9 +83,9 @@ func (a *logTrigger) Log(_ shardtossd.Level, _, message string) {
 	}
 }
 
-// A source that changes after it was compared, and before it is copied, is found out by
-// what is in the stage; nothing of the shard is changed. A shard that others replace or
-// mend before the lock is had is looked at again.
+// A source may change after Repair compared it and before it is copied. Repair finds that
+// in the stage and leaves the shard unchanged. Another process may replace or repair the
+// shard before Repair has the lock: Repair checks the shard again.
 func TestRepairMeanwhile(t *testing.T) {
 	for name, c := range map[string]struct {
 		meanwhile func(s *site)
@@ -94,7 +96,7 @@ func TestRepairMeanwhile(t *testing.T) {
 		"shard replaced": {func(s *site) {
 			testkit.Apply(s.t, s.ssd, testkit.Rename("shard", "aside"), testkit.TextFile("shard/d/f", "another"))
 		}, "", "removed or replaced meanwhile"},
-		"shard mended": {func(s *site) {
+		"shard repaired": {func(s *site) {
 			testkit.RunCommand(s.t, "cp", "-p", filepath.Join(s.source, "d/f"), filepath.Join(s.publishedPath(), "d/f"))
 		}, shardtossd.NothingToRepair, ""},
 	} {
@@ -108,17 +110,17 @@ func TestRepairMeanwhile(t *testing.T) {
 			o.Log = &logTrigger{"acquired", func() { c.meanwhile(s); before = testkit.SnapshotTree(s.publishedPath()) }}
 			r, err := shardtossd.Repair(t.Context(), o)
 			if r.Outcome != c.outcome || (err == nil) != (c.failure == "") || err != nil && !strings.Contains(err.Error(), c.failure) {
-				t.Errorf("%q, %v", r.Outcome, err)
+				t.Errorf("Repair: got %q, %v, want %q and an error with %q", r.Outcome, err, c.outcome, c.failure)
 			}
 			for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(s.publishedPath())) {
-				t.Error(line)
+				t.Errorf("the shard changed: %s", line)
 			}
 		})
 	}
 }
 
-// Who has a damaged file open, or mapped, goes on reading it while it is repaired, and
-// after; all names lead to the new one.
+// A process that has a damaged file open or mapped continues to read that file during and
+// after a repair. All names lead to the new file.
 func TestRepairUnderReaders(t *testing.T) {
 	for _, fs := range testkit.FileSystems(t) {
 		t.Run(fs.Name, func(t *testing.T) {
@@ -141,7 +143,7 @@ func TestRepairUnderReaders(t *testing.T) {
 			s.mustRepair()
 			read := make([]byte, size)
 			if _, err := f.ReadAt(read, 0); err != nil || !bytes.Equal(read, before) || !bytes.Equal(mapped, before) {
-				t.Errorf("the reader sees something else than before: %v", err)
+				t.Errorf("the reader got other data than before, or %v", err)
 			}
 			var open, one, other unix.Stat_t
 			for path, into := range map[string]*unix.Stat_t{f.Name(): &one, filepath.Join(s.publishedPath(), "large"): &other} {
@@ -153,14 +155,15 @@ func TestRepairUnderReaders(t *testing.T) {
 				t.Fatal(err)
 			}
 			if one.Ino != other.Ino || one.Nlink != 2 || open.Ino == one.Ino || open.Nlink != 0 {
-				t.Errorf("the names lead to inodes %d and %d, the reader has %d with %d links", one.Ino, other.Ino, open.Ino, open.Nlink)
+				t.Errorf("got names of inodes %d and %d with %d links, want one new inode with 2 links; the reader has inode %d with %d links, want 0",
+					one.Ino, other.Ino, one.Nlink, open.Ino, open.Nlink)
 			}
 		})
 	}
 }
 
-// Nothing outside of the shard is changed: through no link, symbolic or hard, and in no
-// mount.
+// Repair changes nothing outside of the shard, even if a symbolic link, a hard link or a
+// mount leads there.
 func TestRepairWithinTheShard(t *testing.T) {
 	testkit.RequireRoot(t)
 	dir := testkit.Mount(t, "ext4", 64<<20)
@@ -192,11 +195,11 @@ func TestRepairWithinTheShard(t *testing.T) {
 			r, err := shardtossd.Repair(t.Context(), s.repairOptions())
 			mounted := unix.Unmount(filepath.Join(s.publishedPath(), "d"), 0) == nil
 			if mounted != (name == "mount") || (err != nil) != mounted {
-				t.Errorf("%v, %+v", err, r)
+				t.Errorf("Repair: got %v, %+v, still mounted: %v, want an error for the mount only", err, r, mounted)
 			}
 			for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(outside)) {
-				if !strings.Contains(line, ": ctime: ") { // a hard link changes that by itself
-					t.Error(line)
+				if !strings.Contains(line, ": ctime: ") { // making a hard link changes it
+					t.Errorf("changed outside of the shard: %s", line)
 				}
 			}
 			s.repairAgain()
@@ -204,11 +207,11 @@ func TestRepairWithinTheShard(t *testing.T) {
 	}
 }
 
-// repairAgain repairs what may be damaged still.
+// repairAgain calls Repair, whether or not the shard is still damaged, and checks the result.
 func (s *site) repairAgain() {
 	s.t.Helper()
 	if _, err := shardtossd.Repair(s.t.Context(), s.repairOptions()); err != nil {
-		s.t.Error(err)
+		s.t.Errorf("Repair: %v", err)
 	}
 	testkit.ExpectSame(s.t, s.source, s.publishedPath())
 }

@@ -8,8 +8,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// A copy that replaces something is equal to the source as any other, also on XFS,
-// which gives a directory that is exchanged with another a new mtime.
+// A copy that replaces a directory equals its source, like any other copy. XFS is the hard
+// case: it sets a new mtime on a directory that is exchanged with another.
 func TestReplacedOnEachFileSystem(t *testing.T) {
 	for _, fs := range testkit.FileSystems(t) {
 		t.Run(fs.Name, func(t *testing.T) {

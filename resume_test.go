@@ -19,8 +19,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// interruptCopy is an Ensure that is stopped on the way. It publishes and registers
-// nothing, and keeps its stage.
+// interruptCopy calls Ensure with a hook that interrupts it. It checks that Ensure publishes
+// and registers nothing, and keeps its stage.
 func (s *site) interruptCopy(by func(cancel context.CancelCauseFunc) *hook, changes ...ensureOption) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancelCause(s.t.Context())
@@ -28,11 +28,11 @@ func (s *site) interruptCopy(by func(cancel context.CancelCauseFunc) *hook, chan
 	changes = append(changes, withObserver(by(cancel)))
 	r, err := s.runEnsure(ctx, changes...)
 	if !errors.Is(err, errInterrupted) || r.Outcome != "" {
-		s.t.Fatalf("an interrupted Ensure: %q, %v", r.Outcome, err)
+		s.t.Fatalf("interrupted Ensure: got %q, %v, want %v", r.Outcome, err, errInterrupted)
 	}
 	s.expectNotPublished()
 	if _, err := os.Lstat(s.stageDir()); err != nil {
-		s.t.Errorf("the stage of an interrupted copy: %v", err)
+		s.t.Errorf("an interrupted copy must keep its stage: %v", err)
 	}
 }
 
@@ -40,19 +40,19 @@ func (s *site) expectNotPublished() {
 	s.t.Helper()
 	for _, path := range []string{s.publishedPath(), s.userFile()} {
 		if _, err := os.Lstat(path); !os.IsNotExist(err) {
-			s.t.Errorf("%s is there: %v", path, err)
+			s.t.Errorf("%s exists, or Lstat failed: %v", path, err)
 		}
 	}
 }
 
-const hugeSize = 20 * mebi // of the file that is interrupted, five blocks
+const hugeSize = 20 * mebi // of the file whose copy is interrupted: five blocks
 
-// resumableReadBacks is how many blocks and small files of resumable are read back: of
-// huge and sparse 5 and 6, and the others. Everything is in the stage before the
-// last one but one.
+// resumableReadBacks is the number of blocks and small files in resumableTree that are read
+// back: 5 blocks of huge, 6 of sparse, and 61 small files. Everything is in the stage
+// before the last but one is read back.
 const resumableReadBacks = 5 + 6 + 61
 
-// resumableTree is a tree of which some is in one large file and some in small ones.
+// resumableTree has data in a large file, in a sparse file and in many small files.
 func resumableTree() []testkit.Step {
 	steps := []testkit.Step{
 		testkit.File("huge", hugeSize, 1), testkit.Hardlink("huge", "z/huge"),
@@ -65,8 +65,7 @@ func resumableTree() []testkit.Step {
 	return append(steps, testkit.Chmod("small1", 0o555))
 }
 
-// A copy that was interrupted anywhere is gone on with: what was copied is not
-// copied again.
+// A copy can be interrupted at any point and resumed: it does not copy a file or a block twice.
 func TestInterruptedCopiesAreResumed(t *testing.T) {
 	large := []testkit.Step{testkit.File("huge", hugeSize, 1)}
 	for _, c := range []struct {
@@ -107,7 +106,7 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 				s.expectListedStage(before.Load())
 				r := s.mustCopy(changes...)
 				if r.ResumedBytes != before.Load() {
-					t.Errorf("%d bytes of %d were kept, %d had been copied: %q", r.ResumedBytes, r.Bytes, before.Load(), s.log)
+					t.Errorf("got %d of %d bytes resumed, want the %d that were copied before: %q", r.ResumedBytes, r.Bytes, before.Load(), s.log)
 				}
 				s.mustVerify()
 				s.mustRelease()
@@ -116,7 +115,7 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 	}
 }
 
-// expectListedStage wants List to tell of the stage and how far it is.
+// expectListedStage checks that List reports the stage and the bytes in it.
 func (s *site) expectListedStage(bytes int64) {
 	s.t.Helper()
 	r, err := shardtossd.List(s.t.Context(), shardtossd.ListOptions{Host: s.newHost(), Shard: s.source})
@@ -124,12 +123,12 @@ func (s *site) expectListedStage(bytes int64) {
 		s.t.Fatalf("List: %+v, %v", r, err)
 	}
 	if info := r.Shards[0]; !info.Stage || info.StageBytes != bytes || info.State != shardtossd.StateAbsent || info.Copying {
-		s.t.Errorf("%d bytes were copied, List says %+v", bytes, info)
+		s.t.Errorf("List: got %+v, want an absent shard with a stage of %d bytes, not copying", info, bytes)
 	}
 }
 
-// countingContext ends when it is asked for the n-th time whether it has: so it ends
-// at every place, one after the other, where anything looks.
+// countingContext is canceled by the n-th call of its Err method. With n from 1 on, a copy
+// is canceled at each place that checks its context, one after the other.
 type countingContext struct {
 	context.Context
 	left atomic.Int64
@@ -154,11 +153,11 @@ func (d *countingContext) Err() error {
 	return context.Canceled
 }
 
-// Value hides the test's context, whose cause would be asked for instead of Err.
+// Value hides the context of the test: context.Cause would ask that one instead of Err.
 func (d *countingContext) Value(any) any { return nil }
 
-// Wherever a copy is stopped, it has either published everything and registered
-// the user, or nothing; and the next one completes it.
+// A copy that is stopped at any place has published nothing and registered no user, or it
+// has done both completely. The next copy completes it.
 func TestStoppedAnywhere(t *testing.T) {
 	for n := int64(1); ; n++ {
 		s := newSite(t, t.TempDir(), t.TempDir())
@@ -167,23 +166,23 @@ func TestStoppedAnywhere(t *testing.T) {
 		if err == nil {
 			testkit.ExpectSame(t, s.source, s.publishedPath())
 			if n < 20 {
-				t.Errorf("it looked only %d times whether to stop", n)
+				t.Errorf("got %d checks of the context, want at least 20", n)
 			}
 			return
 		}
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("stopped at %d: %v", n, err)
+			t.Errorf("stopped at check %d: got %v, want %v", n, err, context.Canceled)
 		}
 		s.expectNotPublished()
 		s.mustCopy()
 		s.mustRelease()
 		if t.Failed() {
-			t.Fatalf("stopped at %d", n)
+			t.Fatalf("the copy was stopped at check %d", n)
 		}
 	}
 }
 
-// flipBitOfFile changes one bit in place, and nothing else.
+// flipBitOfFile changes one bit of a file in place.
 func flipBitOfFile(t testing.TB, path string, off int64) {
 	t.Helper()
 	if err := flipBit(path, off); err != nil {
@@ -208,8 +207,8 @@ func flipBit(path string, off int64) error {
 	return f.Sync()
 }
 
-// What a power cut, or somebody, has done to a stage and its books meanwhile must
-// not come into the copy, nor keep it from being made.
+// A power cut or another process may damage a stage, its journal or its plan. The damage
+// must not reach the copy, and it must not prevent the copy.
 func TestResumeOfADamagedStage(t *testing.T) {
 	garbage := func(name string, from int64) testkit.Step {
 		return func(root string) error {
@@ -226,7 +225,7 @@ func TestResumeOfADamagedStage(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		damage []testkit.Step // below the state dir
-		kept   bool           // of the rest something is
+		kept   bool           // whether a part of the stage is resumed
 	}{
 		{"nothing", nil, true},
 		{"bit in a block", []testkit.Step{bit("stage/huge", 1)}, true},
@@ -272,7 +271,7 @@ func TestResumeOfADamagedStage(t *testing.T) {
 			testkit.Apply(t, s.stateDir(), c.damage...)
 			r := s.mustCopy()
 			if kept := r.ResumedBytes > 0; kept != c.kept {
-				t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
+				t.Errorf("got %d bytes resumed, want any: %v; log: %q", r.ResumedBytes, c.kept, s.log)
 			}
 			s.mustRelease()
 		})
@@ -283,19 +282,19 @@ func removeTree(name string) testkit.Step {
 	return func(root string) error { return os.RemoveAll(filepath.Join(root, name)) }
 }
 
-// What is counted as kept was found good: what had to be copied again was not kept.
+// Only blocks that were found good count as resumed: a block that is copied again does not.
 func TestDamagedBlocksAreNotCountedAsKept(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, testkit.File("huge", hugeSize, 1), testkit.File("small", 1000, 2))
 	s.interruptCopy(cancelAtCall(6, (*hook).atReadBack), withJobs(1))
 	flipBitOfFile(t, filepath.Join(s.stageDir(), "huge"), 13*mebi)
 	if r := s.mustCopy(); r.ResumedBytes > hugeSize-4*mebi+1000 {
-		t.Errorf("%d bytes were kept, a block of 4 MiB was damaged", r.ResumedBytes)
+		t.Errorf("got %d bytes resumed, want a damaged block of 4 MiB less than %d", r.ResumedBytes, hugeSize+1000)
 	}
 }
 
-// A source that has changed since, in anything at all, is copied from the
-// beginning. Who has only read it has not changed it.
+// A source with any change since the interruption is copied from the beginning. Reading a
+// file is not a change.
 func TestSourceChangesBetweenTwoRuns(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -323,17 +322,17 @@ func TestSourceChangesBetweenTwoRuns(t *testing.T) {
 			s.interruptCopy(cancelAtCall(60, (*hook).atCopied))
 			testkit.Apply(t, s.source, c.steps...)
 			if r := s.mustCopy(); (r.ResumedBytes > 0) != c.kept {
-				t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
+				t.Errorf("got %d bytes resumed, want any: %v; log: %q", r.ResumedBytes, c.kept, s.log)
 			}
 			if discarded := slices.ContainsFunc(s.log, isDiscarded); discarded == c.kept {
-				t.Errorf("it said %q", s.log)
+				t.Errorf("got a message about the discarded stage: %v, want %v; log: %q", discarded, !c.kept, s.log)
 			}
 			s.mustRelease()
 		})
 	}
 }
 
-// replaceByEqualFile puts another file with the same contents and times in the place of one.
+// replaceByEqualFile replaces a file by another one with the same contents, mode and mtime.
 func replaceByEqualFile(name string) testkit.Step {
 	return func(root string) error {
 		path := filepath.Join(root, name)
@@ -350,8 +349,9 @@ func replaceByEqualFile(name string) testkit.Step {
 	}
 }
 
-// A file system that writes a file back may count more blocks to it than before:
-// on ext4 those of the tree of more than four extents. That is no change.
+// When a file system writes a file back, the file may have more blocks than before. ext4
+// counts the blocks of the extent tree, which a file with more than four extents needs.
+// That is not a change of the source.
 func TestWriteBackOfTheSourceIsNoChange(t *testing.T) {
 	from := testkit.Mount(t, "ext4", 64<<20)
 	s := newSite(t, from, t.TempDir())
@@ -365,10 +365,10 @@ func TestWriteBackOfTheSourceIsNoChange(t *testing.T) {
 	s.interruptCopy(cancelAtCall(4, (*hook).atReadBack), withJobs(1))
 	testkit.RunCommand(t, "sync", "-f", file)
 	if after := lstatFile(t, file); after.Blocks == before.Blocks || after.Ctim != before.Ctim {
-		t.Fatalf("written back, %s has %d blocks and had %d, changed at %v and before at %v", file, after.Blocks, before.Blocks, after.Ctim, before.Ctim)
+		t.Fatalf("write-back of %s: got %d blocks and ctime %v, want other than %d blocks and ctime %v", file, after.Blocks, after.Ctim, before.Blocks, before.Ctim)
 	}
 	if r := s.mustCopy(); r.ResumedBytes == 0 {
-		t.Errorf("nothing was kept: %q", s.log)
+		t.Errorf("got no bytes resumed, want some: %q", s.log)
 	}
 	s.mustRelease()
 }
@@ -381,7 +381,7 @@ func lstatFile(t testing.TB, path string) (st unix.Stat_t) {
 	return st
 }
 
-// readTree reads as other programs do, which changes access times.
+// readTree reads all files and directories, which changes access times.
 func readTree(root string) error {
 	testkit.SnapshotTree(root)
 	return nil
@@ -394,18 +394,18 @@ func TestNoResume(t *testing.T) {
 	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1), testkit.TextFile("small", "x"))
 	s.interruptCopy(cancelAtCall(3, (*hook).atCopied))
 	if r := s.mustCopy(withoutResume); r.ResumedBytes != 0 || !slices.ContainsFunc(s.log, isDiscarded) {
-		t.Errorf("%d bytes were kept: %q", r.ResumedBytes, s.log)
+		t.Errorf("got %d bytes resumed, want 0 and a message about the discarded stage: %q", r.ResumedBytes, s.log)
 	}
 	s.mustRelease()
 }
 
-// Release of a shard whose first copy was interrupted clears what that has left.
+// Release removes the leftovers of an interrupted first copy.
 func TestReleaseOfAnInterruptedCopy(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, testkit.File("huge", 20*mebi, 1))
 	s.interruptCopy(cancelAtCall(3, (*hook).atCopied))
 	if r, err := shardtossd.Release(t.Context(), s.releaseOptions()); err != nil || r.Outcome != shardtossd.NothingToDo {
-		t.Errorf("Release: %q, %v", r.Outcome, err)
+		t.Errorf("Release: got %q, %v, want %q", r.Outcome, err, shardtossd.NothingToDo)
 	}
 	s.expectNothingLeft()
 }

@@ -15,7 +15,7 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// planRecorder is an Observer that remembers what was planned.
+// planRecorder is an Observer that records the plans and counts the bytes read back.
 type planRecorder struct {
 	copier.NopObserver
 	plans [][2]int64
@@ -25,7 +25,7 @@ type planRecorder struct {
 func (p *planRecorder) Planned(files, bytes int64) { p.plans = append(p.plans, [2]int64{files, bytes}) }
 func (p *planRecorder) ReadBack(bytes int64)       { p.bytes.Add(bytes) }
 
-// publishShards are published on the site: so many, each of one file of so many bytes.
+// publishShards publishes n shards on the site, each with one file of the given size.
 func (s *site) publishShards(n int, bytes int64) {
 	s.t.Helper()
 	for i := range n {
@@ -39,8 +39,8 @@ func (s *site) publishShards(n int, bytes int64) {
 	}
 }
 
-// What there is to do is told over all shards, without those that are skipped, and is
-// what was done in the end, whatever came of the shards; all share one rate limit.
+// A scrub reports one plan for all shards, without those that it skips. The last plan
+// equals the work done, even if a shard disappears meanwhile. All shards share one rate limit.
 func TestScrubIsOneRun(t *testing.T) {
 	const shards, size, perSecond = 6, 200 << 10, 4 << 20
 	s := newSite(t, t.TempDir(), t.TempDir())

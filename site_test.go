@@ -17,7 +17,7 @@ import (
 
 const mebi = 1 << 20
 
-// A site is where one test copies a shard from and to.
+// A site has the directories that one test copies a shard from and to.
 type site struct {
 	t      testing.TB
 	source string // the shard
@@ -26,8 +26,8 @@ type site struct {
 	log    lines
 }
 
-// newSite makes the directories of a site below those given: the shard's, called
-// "shard" and empty, and the SSD dir. The lock dir is elsewhere.
+// newSite makes the directories of a site: an empty shard called "shard" below from,
+// and the SSD dir below to. The lock dir is a temporary directory of its own.
 func newSite(t testing.TB, from, to string) *site {
 	t.Helper()
 	s := &site{t: t, locks: t.TempDir()}
@@ -55,7 +55,7 @@ func (s *site) stageDir() string { return filepath.Join(s.stateDir(), copier.Sta
 
 func (s *site) userFile() string { return filepath.Join(s.locks, filepath.Base(s.source)+".lock") }
 
-// lines are what a call has said.
+// lines collects the messages that a call logs.
 type lines []string
 
 func (l *lines) Log(_ shardtossd.Level, _, message string) { *l = append(*l, message) }
@@ -74,7 +74,7 @@ func withJobs(n int) ensureOption { return func(o *shardtossd.EnsureOptions) { o
 
 func withoutResume(o *shardtossd.EnsureOptions) { o.NoResume = true }
 
-// newHost is where the site's shard is published, with a new log.
+// newHost returns the lock dir and the SSD dir of the site, and starts a new log.
 func (s *site) newHost() shardtossd.Host {
 	s.log = nil
 	return shardtossd.Host{LockDir: s.locks, SSDDir: s.ssd, Log: &s.log}
@@ -100,26 +100,26 @@ func (s *site) repairOptions() shardtossd.RepairOptions {
 	return shardtossd.RepairOptions{Host: s.newHost(), Shard: s.source}
 }
 
-// runEnsure is Ensure, which must leave neither descriptors nor goroutines behind,
-// whether it succeeds or not.
+// runEnsure calls Ensure and checks that it leaves no descriptors and no goroutines
+// behind, even if it fails.
 func (s *site) runEnsure(ctx context.Context, changes ...ensureOption) (*shardtossd.EnsureResult, error) {
 	s.t.Helper()
 	descriptors, goroutines := openDescriptors(s.t), runtime.NumGoroutine()
 	r, err := shardtossd.Ensure(ctx, s.ensureOptions(changes...))
 	if now := openDescriptors(s.t); !slices.Equal(now, descriptors) {
-		s.t.Errorf("descriptors open before: %q, after: %q", descriptors, now)
+		s.t.Errorf("got descriptors %q after Ensure, want those from before, %q", now, descriptors)
 	}
-	// One that has handed over its result may still be on its way out.
+	// A goroutine that has delivered its result may still be about to return.
 	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines; runtime.Gosched() {
 		if time.Now().After(deadline) {
-			s.t.Errorf("goroutines before: %d, after: %d", goroutines, runtime.NumGoroutine())
+			s.t.Errorf("got %d goroutines after Ensure, want %d as before", runtime.NumGoroutine(), goroutines)
 			break
 		}
 	}
 	return r, err
 }
 
-// openDescriptors are the descriptors of this process, each with what it leads to.
+// openDescriptors lists the open descriptors of this process, each with its target.
 func openDescriptors(t testing.TB) (open []string) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -127,14 +127,14 @@ func openDescriptors(t testing.TB) (open []string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // not the one of ReadDir
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // ReadDir has closed its own descriptor
 			open = append(open, e.Name()+" "+to)
 		}
 	}
 	return open
 }
 
-// mustCopy is an Ensure that must copy, and copy everything.
+// mustCopy calls Ensure and checks that it copies everything and registers the user.
 func (s *site) mustCopy(changes ...ensureOption) *shardtossd.EnsureResult {
 	s.t.Helper()
 	r, err := s.runEnsure(s.t.Context(), changes...)
@@ -142,15 +142,15 @@ func (s *site) mustCopy(changes ...ensureOption) *shardtossd.EnsureResult {
 		s.t.Fatalf("Ensure: %v", err)
 	}
 	if r.Outcome != shardtossd.Copied {
-		s.t.Fatalf("Ensure: %q, want %q", r.Outcome, shardtossd.Copied)
+		s.t.Fatalf("Ensure: got outcome %q, want %q", r.Outcome, shardtossd.Copied)
 	}
 	testkit.ExpectSame(s.t, s.source, s.publishedPath())
 	if moved := movedBytes(r) + r.ResumedBytes; moved != r.Bytes {
-		s.t.Errorf("%d bytes were moved or kept, the shard has %d: %+v", moved, r.Bytes, r)
+		s.t.Errorf("got %d bytes copied or resumed, want %d: %+v", moved, r.Bytes, r)
 	}
 	users, err := os.ReadFile(s.userFile())
 	if err != nil || string(users) != "instance1" {
-		s.t.Errorf("users are %q, %v", users, err)
+		s.t.Errorf("user file: got %q, %v, want %q", users, err, "instance1")
 	}
 	return r
 }
@@ -162,27 +162,27 @@ func movedBytes(r *shardtossd.EnsureResult) (moved int64) {
 	return moved
 }
 
-// mustVerify is a Verify that must find everything as it was copied.
+// mustVerify calls Verify and checks that it finds no difference.
 func (s *site) mustVerify() {
 	s.t.Helper()
 	r, err := shardtossd.Verify(s.t.Context(), s.verifyOptions())
 	if err != nil || r.Outcome != shardtossd.Verified {
-		s.t.Errorf("Verify: %v, differences %+v", err, r.Differences)
+		s.t.Errorf("Verify: got %q, %v, differences %+v, want %q", r.Outcome, err, r.Differences, shardtossd.Verified)
 	}
 }
 
-// mustRelease is a Release that must leave nothing at all on disk.
+// mustRelease calls Release for the last user and checks that it leaves nothing on disk.
 func (s *site) mustRelease() {
 	s.t.Helper()
 	r, err := shardtossd.Release(s.t.Context(), s.releaseOptions())
 	if err != nil || r.Outcome != shardtossd.Removed {
-		s.t.Fatalf("Release: %q, %v", r.Outcome, err)
+		s.t.Fatalf("Release: got %q, %v, want %q", r.Outcome, err, shardtossd.Removed)
 	}
 	s.expectNothingLeft()
 }
 
-// expectNothingLeft looks at everything outside the source: nothing may be published,
-// half copied or registered, and of the state dirs only their root may be there.
+// expectNothingLeft checks that the SSD dir and the lock dir are empty: no published
+// shard, no stage, no user. Only the parent of the state dirs may exist.
 func (s *site) expectNothingLeft() {
 	s.t.Helper()
 	for _, dir := range []string{s.ssd, s.locks} {
@@ -190,7 +190,7 @@ func (s *site) expectNothingLeft() {
 		delete(tree, ".")
 		delete(tree, ".shard_to_ssd")
 		if len(tree) > 0 {
-			s.t.Errorf("left in %s: %q", dir, slices.Sorted(maps.Keys(tree)))
+			s.t.Errorf("got entries in %s, want none: %q", dir, slices.Sorted(maps.Keys(tree)))
 		}
 	}
 }
@@ -204,7 +204,7 @@ func copyAndCheck(s *site, changes ...ensureOption) *shardtossd.EnsureResult {
 	return r
 }
 
-// expectSourceUnchanged says what of the source is not any more as it was.
+// expectSourceUnchanged reports each difference between the source and its earlier snapshot.
 func (s *site) expectSourceUnchanged(before testkit.Tree) {
 	s.t.Helper()
 	for _, line := range testkit.DiffSnapshots(before, testkit.SnapshotTree(s.source)) {

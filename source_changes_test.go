@@ -11,9 +11,9 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// waitForClockTick waits until the clock of the file system that dir is on has moved on, so
-// that what is changed next has other times than what was made before. Kernels
-// before 6.13 count file times in ticks of some milliseconds.
+// waitForClockTick waits until the file system of dir gives new files a later time. The next
+// change has a time of its own then. Kernels before 6.13 count file times in ticks of some
+// milliseconds.
 func waitForClockTick(t testing.TB, dir string) {
 	t.Helper()
 	probe := filepath.Join(dir, "tick")
@@ -34,7 +34,7 @@ func waitForClockTick(t testing.TB, dir string) {
 	}
 }
 
-// mixedTree is a tree with one of everything that can be changed.
+// mixedTree has one entry of each kind that the tests change.
 func mixedTree() []testkit.Step {
 	return []testkit.Step{
 		testkit.TextFile("small", "small"),
@@ -48,8 +48,8 @@ func mixedTree() []testkit.Step {
 	}
 }
 
-// A source that does not stay as it was, from the walk to the end of reading back,
-// is an error: of all that was copied nothing is published, and nothing left.
+// A source that changes between the walk and the end of the read-back is an error. Ensure
+// publishes nothing then, and leaves nothing behind.
 func TestSourceChangesWhileCopied(t *testing.T) {
 	epoch := time.Unix(1e9, 1)
 	replace := func(name string, with testkit.Step) []testkit.Step {
@@ -84,9 +84,9 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 		{"entry added to the root", []testkit.Step{testkit.TextFile("new", "")}},
 		{"entry added to an empty directory", []testkit.Step{testkit.Dir("empty/new", 0o755)}},
 		{"entry removed", []testkit.Step{testkit.Remove("dir/sub/leaf")}},
-		{"name more", []testkit.Step{testkit.Hardlink("small", "dir/name")}},
-		{"name less", []testkit.Step{testkit.Remove("two")}},
-		{"link elsewhere", replace("link", testkit.Symlink("large", "link"))},
+		{"hard link added", []testkit.Step{testkit.Hardlink("small", "dir/name")}},
+		{"hard link removed", []testkit.Step{testkit.Remove("two")}},
+		{"link with another target", replace("link", testkit.Symlink("large", "link"))},
 		{"file is a directory", replace("small", testkit.Dir("small", 0o755))},
 		{"file is a link", replace("small", testkit.Symlink("large", "small"))},
 		{"file is a FIFO", replace("small", testkit.FIFO("small"))},
@@ -97,7 +97,7 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 		{"empty directory removed", []testkit.Step{testkit.Remove("empty")}},
 		{"directory renamed", []testkit.Step{testkit.Rename("dir", "other")}},
 		{"directory is a link", []testkit.Step{testkit.Rename("dir", "other"), testkit.Symlink("other", "dir")}},
-		{"directory is another one", []testkit.Step{testkit.Rename("dir", "other"), testkit.TextFile("dir/inner", "inner"), testkit.TextFile("dir/sub/leaf", "leaf")}},
+		{"directory replaced", []testkit.Step{testkit.Rename("dir", "other"), testkit.TextFile("dir/inner", "inner"), testkit.TextFile("dir/sub/leaf", "leaf")}},
 	}
 	if testkit.ProbeFeatures(t, t.TempDir()).UserXattrs {
 		edits = append(edits,
@@ -105,8 +105,8 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 			edit{"xattr of large", []testkit.Step{testkit.Xattr("large", "user.new", "")}},
 			edit{"xattr of directory", []testkit.Step{testkit.Xattr("dir/sub", "user.new", "")}})
 	}
-	// With one worker, what is done before and after the change is the same in
-	// every run; with several, it may also come in the middle of something.
+	// With one worker, the steps before and after the change are the same in every run.
+	// With several, the change may also happen in the middle of a step.
 	for _, when := range []struct {
 		name string
 		jobs int
@@ -124,7 +124,7 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 				waitForClockTick(t, s.ssd)
 				_, err := s.runEnsure(t.Context(), withJobs(when.jobs), withObserver(when.hook(func() { testkit.Apply(t, s.source, e.steps...) })))
 				if !errors.Is(err, copier.ErrSourceChanged) {
-					t.Errorf("Ensure: %v, want %v", err, copier.ErrSourceChanged)
+					t.Errorf("Ensure: got %v, want %v", err, copier.ErrSourceChanged)
 				}
 				s.expectNothingLeft()
 			})
@@ -132,16 +132,16 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 	}
 }
 
-// After a source has changed, the next copy is of what it is now.
+// After the source changed during a copy, the next copy has the present state of the source.
 func TestCopyAfterChange(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, mixedTree()...)
 	change := onceCopied(func() { testkit.Apply(t, s.source, testkit.TextFile("new", "")) })
 	if _, err := s.runEnsure(t.Context(), withObserver(change)); !errors.Is(err, copier.ErrSourceChanged) {
-		t.Errorf("Ensure: %v", err)
+		t.Errorf("Ensure: got %v, want %v", err, copier.ErrSourceChanged)
 	}
 	if r := s.mustCopy(); r.ResumedBytes != 0 {
-		t.Errorf("%d bytes of another state of the source were kept", r.ResumedBytes)
+		t.Errorf("got %d bytes resumed from an older state of the source, want 0", r.ResumedBytes)
 	}
 	s.mustRelease()
 }

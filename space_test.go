@@ -15,7 +15,7 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// fillFileSystem takes what a file system has left: all space, or all inodes.
+// fillFileSystem uses up all free space or all free inodes of a file system.
 func fillFileSystem(t testing.TB, dir string, inodes bool) {
 	t.Helper()
 	filler := filepath.Join(dir, "filler")
@@ -36,7 +36,8 @@ func fillFileSystem(t testing.TB, dir string, inodes bool) {
 	}
 }
 
-// fillWithFile fills a file until there is no more space, in ever smaller pieces.
+// fillWithFile writes a file in smaller and smaller pieces until no space is left. It returns
+// ENOSPC then.
 func fillWithFile(path string) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -61,6 +62,7 @@ func fillWithFile(path string) error {
 	return unix.ENOSPC
 }
 
+// removeFiller removes the files of fillFileSystem and checks that nothing else is left.
 func removeFiller(s *site) {
 	s.t.Helper()
 	if err := os.RemoveAll(filepath.Join(s.ssd, "filler")); err != nil {
@@ -69,7 +71,7 @@ func removeFiller(s *site) {
 	s.expectNothingLeft()
 }
 
-// Somebody else fills the SSD while a copy that would have fitted is under way.
+// Another process fills the SSD during a copy that had enough space when it began.
 func TestDiskFillsUpWhileCopied(t *testing.T) {
 	testkit.RequireRoot(t)
 	var small []testkit.Step
@@ -100,7 +102,7 @@ func TestDiskFillsUpWhileCopied(t *testing.T) {
 			full := onceCopied(func() { fillFileSystem(t, s.ssd, c.inodes) })
 			r, err := s.runEnsure(t.Context(), withObserver(full), withJobs(1))
 			if !errors.Is(err, shardtossd.ErrNoSpace) || !errors.Is(err, unix.ENOSPC) {
-				t.Errorf("Ensure: %+v, %v", r, err)
+				t.Errorf("Ensure: got %+v, %v, want %v", r, err, shardtossd.ErrNoSpace)
 			}
 			removeFiller(s)
 			copyAndCheck(s)
@@ -108,7 +110,7 @@ func TestDiskFillsUpWhileCopied(t *testing.T) {
 	}
 }
 
-// What does not fit from the beginning is not begun.
+// A shard that is too large for the free space is refused before the copy begins.
 func TestTooLittleSpace(t *testing.T) {
 	testkit.RequireRoot(t)
 	var empty []testkit.Step
@@ -129,22 +131,22 @@ func TestTooLittleSpace(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
 			s.ssd = testkit.Mount(t, c.system, c.size)
 			testkit.Apply(t, s.source, c.steps...)
-			begun := onceCopied(func() { t.Error("something was copied") })
+			begun := onceCopied(func() { t.Error("a file was copied, want an error before") })
 			_, err := s.runEnsure(t.Context(), withObserver(begun))
 			var space *copier.SpaceError
 			if !errors.Is(err, shardtossd.ErrNoSpace) || !errors.As(err, &space) {
-				t.Fatalf("Ensure: %v", err)
+				t.Fatalf("Ensure: got %v, want %v", err, shardtossd.ErrNoSpace)
 			}
 			numbers := []int64{space.Need, space.Free}
 			if c.inodes {
 				numbers = []int64{space.NeedInodes, space.FreeInodes}
 			}
 			if numbers[0] <= numbers[1] || numbers[1] <= 0 {
-				t.Errorf("needs %d, free are %d", numbers[0], numbers[1])
+				t.Errorf("got %d needed and %d free, want more needed than free, and some free", numbers[0], numbers[1])
 			}
 			for _, n := range numbers {
 				if !strings.Contains(err.Error(), fmt.Sprint(n)) {
-					t.Errorf("%d is not in %q", n, err)
+					t.Errorf("error: got %q, want one with %d", err, n)
 				}
 			}
 			s.expectNothingLeft()
@@ -152,8 +154,8 @@ func TestTooLittleSpace(t *testing.T) {
 	}
 }
 
-// A file system that is full to its last byte or inode when the copy begins is the
-// same failure, with the same status.
+// A file system without one free byte or inode at the beginning gives the same error as one
+// with too little space.
 func TestFullFromTheBeginning(t *testing.T) {
 	testkit.RequireRoot(t)
 	for _, c := range []struct {
@@ -166,7 +168,7 @@ func TestFullFromTheBeginning(t *testing.T) {
 			testkit.Apply(t, s.source, testkit.TextFile("file", "x"))
 			fillFileSystem(t, s.ssd, c.inodes)
 			if _, err := s.runEnsure(t.Context()); !errors.Is(err, shardtossd.ErrNoSpace) {
-				t.Errorf("Ensure: %v", err)
+				t.Errorf("Ensure: got %v, want %v", err, shardtossd.ErrNoSpace)
 			}
 			removeFiller(s)
 			copyAndCheck(s)

@@ -14,7 +14,7 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// Offsets and lengths do not fit into 31 or 32 bits any more.
+// Offsets and lengths of these files do not fit into 31 or 32 bits.
 func TestHugeFiles(t *testing.T) {
 	edges := func(at ...int64) (x []testkit.Extent) {
 		for _, off := range at {
@@ -31,7 +31,7 @@ func TestHugeFiles(t *testing.T) {
 				testkit.Sparse("4 GiB and a bit", four+5*mebi+1, edges(two-2, two+4096, four-1, four+5*mebi-2)))
 			r, err := s.runEnsure(t.Context(), withEngine(e))
 			if err != nil || r.Bytes != two+2+four+5*mebi+1 {
-				t.Fatalf("Ensure: %+v, %v", r, err)
+				t.Fatalf("Ensure: got %+v, %v, want %d bytes", r, err, int64(two+2+four+5*mebi+1))
 			}
 			for _, name := range []string{"2 GiB and a bit", "4 GiB and a bit"} {
 				expectSameData(t, filepath.Join(s.source, name), filepath.Join(s.publishedPath(), name))
@@ -44,7 +44,7 @@ func TestHugeFiles(t *testing.T) {
 	}
 }
 
-// expectSameData compares two files of which most is holes, reading only what is none.
+// expectSameData compares two files that consist mostly of holes. It reads only their data.
 func expectSameData(t *testing.T, a, b string) {
 	t.Helper()
 	var files [2]*os.File
@@ -58,7 +58,7 @@ func expectSameData(t *testing.T, a, b string) {
 		files[i], extents[i] = f, dataExtents(t, f)
 	}
 	if !slices.Equal(extents[0], extents[1]) {
-		t.Fatalf("%s has data at %v, its copy at %v", a, extents[0], extents[1])
+		t.Fatalf("extents of the copy of %s: got %v, want %v", a, extents[1], extents[0])
 	}
 	for _, x := range extents[0] {
 		var bytes [2][]byte
@@ -74,7 +74,8 @@ func expectSameData(t *testing.T, a, b string) {
 	}
 }
 
-// dataExtents is where a file has data; its length comes last, as an extent of none.
+// dataExtents returns the data extents of a file. The last extent has length 0 and begins at
+// the end of the file.
 func dataExtents(t *testing.T, f *os.File) (data []testkit.Extent) {
 	t.Helper()
 	size, err := f.Seek(0, 2)
@@ -96,8 +97,8 @@ func dataExtents(t *testing.T, f *os.File) (data []testkit.Extent) {
 	}
 }
 
-// What is only in memory yet, or in space that is reserved and not written, must
-// not be taken for a hole; and what is a hole stays one.
+// Data that is only in memory, or was written over reserved space, must not be taken for a
+// hole. Holes stay holes.
 func TestNoFalseHoles(t *testing.T) {
 	const size = 12 * mebi
 	for _, system := range testkit.FileSystemsOf(t, 400*mebi) {
@@ -124,8 +125,8 @@ func TestNoFalseHoles(t *testing.T) {
 	}
 }
 
-// createWithText makes a file of a length with the text at some places, and nothing
-// synced.
+// createWithText creates a file of the given length and writes the text at each offset. It
+// does not sync the file.
 func createWithText(t *testing.T, path string, length int64, text string, at ...int64) *os.File {
 	t.Helper()
 	f, err := os.Create(path)
@@ -143,8 +144,8 @@ func createWithText(t *testing.T, path string, length int64, text string, at ...
 	return f
 }
 
-// writeThroughMapping is writtenTo through memory, which stays mapped until the returned
-// function is called.
+// writeThroughMapping creates a file and writes the text at each offset through a shared
+// mapping, which exists until the caller calls unmap.
 func writeThroughMapping(t *testing.T, path string, length int, text string, at ...int) (unmap func()) {
 	t.Helper()
 	f := createWithText(t, path, int64(length), "")

@@ -11,19 +11,19 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// traceChanges runs the program under strace and returns its calls that change or sync
-// something, a line each, with the directories by their names.
+// traceChanges runs the program under strace and returns its system calls that change or
+// sync something, one a line. The paths in them are relative to dir.
 func traceChanges(t *testing.T, bin, dir string, args ...string) (calls []string) {
 	t.Helper()
 	return traceCalls(t, "fsync,fdatasync,syncfs,renameat2,unlinkat,linkat,ftruncate,pwrite64,flock", bin, dir, args...)
 }
 
-// traceCalls is traced for any system calls.
-func traceCalls(t *testing.T, which, bin, dir string, args ...string) (calls []string) {
+// traceCalls does the same as traceChanges for the given system calls.
+func traceCalls(t *testing.T, names, bin, dir string, args ...string) (calls []string) {
 	t.Helper()
 	testkit.RequireTools(t, "strace")
 	log := filepath.Join(t.TempDir(), "strace")
-	testkit.RunCommand(t, "strace", append([]string{"-f", "-y", "-s", "200", "-o", log, "-e", "trace=" + which, bin}, args...)...)
+	testkit.RunCommand(t, "strace", append([]string{"-f", "-y", "-s", "200", "-o", log, "-e", "trace=" + names, bin}, args...)...)
 	text, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func traceCalls(t *testing.T, which, bin, dir string, args ...string) (calls []s
 	return calls
 }
 
-// expectOrder looks for each pattern after the one before it.
+// expectOrder checks that calls match all patterns in this order, with other calls between them.
 func expectOrder(t *testing.T, calls []string, patterns ...string) {
 	t.Helper()
 	at := 0
@@ -56,20 +56,20 @@ func expectOrder(t *testing.T, calls []string, patterns ...string) {
 			at++
 		}
 		if at == len(calls) {
-			t.Fatalf("no %s where it should be, in\n%s", p, strings.Join(calls, "\n"))
+			t.Fatalf("got no call %s in its place, the calls are\n%s", p, strings.Join(calls, "\n"))
 		}
 		at++
 	}
 }
 
-// The order of the syncs is the crash story.
+// The order of the syncs decides what a crash can leave behind.
 func TestOrderOfSyncs(t *testing.T) {
 	bin := buildProgram(t)
 	for _, c := range []struct {
 		name  string
 		steps []testkit.Step
 		data  []string // how the data becomes durable before it is read back
-		all   []string // and all the rest
+		all   []string // how everything else becomes durable
 	}{
 		{"few files", []testkit.Step{testkit.File("small", 100, 1), testkit.File("large", 9<<20, 2)},
 			[]string{`^fdatasync\(.*stage/large>`},

@@ -17,27 +17,27 @@ import (
 
 // Other copiers had bugs with these trees. Each test here shows one without a call that fails on demand.
 
-// Three names are one file in the copy, which is copied once; names outside the
-// shard do not count.
+// A file with three names is copied once, and has three names in the copy. Names outside
+// the shard do not count.
 func TestHardLinksAreNotDuplicated(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.Apply(t, s.source, testkit.File("large", 9*mebi, 1), testkit.Hardlink("large", "a/b/second"), testkit.Hardlink("large", "z"),
 		testkit.TextFile("small", "x"), testkit.Hardlink("small", "a/small"), testkit.Hardlink("small", "../outside"))
 	r := s.mustCopy()
 	if r.Files != 2 || r.Bytes != 9*mebi+1 {
-		t.Errorf("%d files and %d bytes, want 2 and %d", r.Files, r.Bytes, 9*mebi+1)
+		t.Errorf("got %d files and %d bytes, want 2 and %d", r.Files, r.Bytes, 9*mebi+1)
 	}
 	for name, want := range map[string]uint64{"z": 3, "small": 2} {
 		var st unix.Stat_t
 		if err := unix.Lstat(filepath.Join(s.publishedPath(), name), &st); err != nil || uint64(st.Nlink) != want {
-			t.Errorf("%q has %d names, want %d (%v)", name, st.Nlink, want, err)
+			t.Errorf("hard links of %q: got %d, want %d (%v)", name, st.Nlink, want, err)
 		}
 	}
 	s.mustRelease()
 }
 
-// A Go module cache has read-only directories and files in them, and entries are
-// made in each directory again and again until its time is set at last.
+// A Go module cache has read-only directories with read-only files. A copy makes entries in
+// each directory many times before it sets the time of the directory.
 func TestReadOnlyDirectories(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	testkit.MakeRemovable(t, filepath.Dir(s.source))
@@ -49,7 +49,7 @@ func TestReadOnlyDirectories(t *testing.T) {
 	}
 	has := testkit.ProbeFeatures(t, s.ssd, s.source)
 	for _, file := range []string{"mod/a@v1/large", "mod/a@v1/x/go.mod"} {
-		if has.UserXattrs { // which take write permission to set
+		if has.UserXattrs { // setting them needs write permission
 			steps = append(steps, testkit.Xattr(file, "user.a", "b"))
 		}
 		steps = append(steps, testkit.Chmod(file, 0o444))
@@ -62,16 +62,17 @@ func TestReadOnlyDirectories(t *testing.T) {
 	}
 	testkit.Apply(t, s.source, steps...)
 	copyAndCheck(s)
-	// Interrupted when all is copied, the second copy meets them in the stage.
+	// The first copy is interrupted when everything is copied, so the second one finds read-only directories in the stage.
 	s.interruptCopy(cancelAtCall(3, (*hook).atReadBack))
 	s.mustCopy()
 	s.mustRelease()
 }
 
+// A directory with very many files is copied completely.
 func TestManyFilesInOneDirectory(t *testing.T) {
 	const count = 20_000
-	// On a file system that is fresh: ext4 avoids inode numbers that were just
-	// freed, which other tests have done all the time, and takes its time for it.
+	// The file system must be new: ext4 avoids inode numbers that were just freed, and
+	// finding others is slow. Other tests free inodes all the time.
 	systems := testkit.FileSystemsOf(t, 400*mebi)
 	fresh := systems[len(systems)-1].Dir
 	s := newSite(t, fresh, fresh)
@@ -82,12 +83,12 @@ func TestManyFilesInOneDirectory(t *testing.T) {
 		}
 	}
 	if r := s.mustCopy(); r.Files != count {
-		t.Errorf("%d files, want %d", r.Files, count)
+		t.Errorf("got %d files, want %d", r.Files, count)
 	}
 	s.mustRelease()
 }
 
-// Each directory is opened by one name at a time, whatever the path is long.
+// A path may be longer than PATH_MAX, because a copy opens one directory of it at a time.
 func TestPathBeyondTheLimit(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	dir := strings.Repeat(strings.Repeat("d", 250)+"/", 40)
@@ -96,12 +97,12 @@ func TestPathBeyondTheLimit(t *testing.T) {
 	copyAndCheck(s)
 	s.interruptCopy(cancelAtCall(2, (*hook).atReadBack))
 	if r := s.mustCopy(); r.ResumedBytes == 0 {
-		t.Error("nothing was kept")
+		t.Error("got no bytes resumed, want some")
 	}
 	s.mustRelease()
 }
 
-// Sockets, FIFOs and devices are refused before a byte is copied, and named.
+// Sockets, FIFOs and devices are refused before any file is copied, and the error names them.
 func TestSpecialFilesAreRefused(t *testing.T) {
 	s := newSite(t, t.TempDir(), t.TempDir())
 	steps := []testkit.Step{testkit.TextFile("a", "x"), testkit.Socket("dir/socket")}
@@ -109,18 +110,18 @@ func TestSpecialFilesAreRefused(t *testing.T) {
 		steps = append(steps, testkit.FIFO(fmt.Sprintf("pipe%02d", i)))
 	}
 	testkit.Apply(t, s.source, steps...)
-	begun := onceCopied(func() { t.Error("something was copied") })
+	begun := onceCopied(func() { t.Error("a file was copied, want an error before") })
 	_, err := s.runEnsure(t.Context(), withObserver(begun))
 	if !errors.Is(err, copier.ErrUnsupportedEntry) {
-		t.Fatalf("Ensure: %v", err)
+		t.Fatalf("Ensure: got %v, want %v", err, copier.ErrUnsupportedEntry)
 	}
 	for _, part := range []string{"13 other entries", `"pipe00" (FIFO)`, `"pipe09"`} {
 		if !strings.Contains(err.Error(), part) {
-			t.Errorf("%q is not in %q", part, err)
+			t.Errorf("error: got %q, want one with %q", err, part)
 		}
 	}
 	if strings.Contains(err.Error(), "pipe10") {
-		t.Errorf("more than ten are named: %q", err)
+		t.Errorf("got an error that names more than ten entries: %q", err)
 	}
 	s.expectNothingLeft()
 }
