@@ -13,10 +13,10 @@ import (
 	"strings"
 	"testing"
 
-	"shard_to_ssd/internal/testkit"
-
 	"github.com/cespare/xxhash/v2"
 	"golang.org/x/sys/unix"
+
+	"shard_to_ssd/internal/testkit"
 )
 
 // namesForXxhsum lists names that broke tools which read lists of checksums.
@@ -27,11 +27,13 @@ var namesForXxhsum = []string{
 	"\n", "a\nb", "0123456789abcdef  x\n0123456789abcdef  y",
 }
 
-// xxhsumReads reports whether xxhsum 0.8.1 can read a name from a list. It reads our names
-// if they are not escaped, and its own names if they have one line.
-func xxhsumReads(name, by string) bool {
-	return !strings.Contains(name, "\n") && (by == "xxhsum" || !strings.ContainsAny(name, "\\\r"))
-}
+// isReadInOurList reports whether xxhsum 0.8.1 can read a name from our list: it cannot read
+// escaped names.
+func isReadInOurList(name string) bool { return !strings.ContainsAny(name, "\\\r\n") }
+
+// isReadInOwnList reports whether xxhsum 0.8.1 can read a name from a list that it wrote: it
+// cannot read names of several lines.
+func isReadInOwnList(name string) bool { return !strings.Contains(name, "\n") }
 
 // publishHostileNames publishes a shard with a file of each name and a large file. It
 // returns the published directory and our list of checksums.
@@ -42,11 +44,7 @@ func publishHostileNames(t *testing.T, bin string) (published, ours string) {
 	for i, name := range namesForXxhsum {
 		steps = append(steps, testkit.TextFile(name, fmt.Sprint("contents ", i)))
 	}
-	for _, d := range []string{"shard", "locks", "ssd"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	testkit.Apply(t, dir, testkit.Dir("shard", 0o755), testkit.Dir("locks", 0o755), testkit.Dir("ssd", 0o755))
 	testkit.Apply(t, src, steps...)
 	testkit.RunCommand(t, bin, "-c", "-i", "a", "-l", dir+"/locks", "-s", dir+"/ssd", "--progress", "none", src)
 	return dir + "/ssd/shard", dir + "/ssd/.shard_to_ssd/shard/sums.xxh64"
@@ -136,65 +134,63 @@ func TestListsOfXxhsumAndOurs(t *testing.T) {
 	testkit.RequireTools(t, "xxhsum")
 	bin := buildProgram(t)
 	dir, ours := publishHostileNames(t, bin)
-	byUs := func(name string) bool { return xxhsumReads(name, "us") }
-	byIt := func(name string) bool { return xxhsumReads(name, "xxhsum") }
 	all := len(namesForXxhsum) + 1
 	if r := checkWithProgram(t, bin, dir, ours); r.Status != 0 || r.Files != all || r.Unlisted != 0 || r.BadLineCount > 0 {
 		t.Errorf("our own list: got %+v, want status 0 and %d files", r, all)
 	}
 	escaped := func(line string) bool { return strings.HasPrefix(line, "\\") }
 	lists := map[string]struct {
-		list  string
-		plain func(name string) bool
+		list   string
+		isRead func(name string) bool // whether xxhsum reads the name from the list
 	}{
-		"ours":                  {withoutLines(t, ours, escaped), byUs},
-		"xxhsum":                {withoutMultilineNames(t, listWithXxhsum(t, dir)), byIt},
-		"--tag":                 {withoutMultilineNames(t, listWithXxhsum(t, dir, "--tag")), byIt},
-		"--tag --little-endian": {withoutMultilineNames(t, listWithXxhsum(t, dir, "--tag", "--little-endian")), byIt},
+		"ours":                  {withoutLines(t, ours, escaped), isReadInOurList},
+		"xxhsum":                {withoutMultilineNames(t, listWithXxhsum(t, dir)), isReadInOwnList},
+		"--tag":                 {withoutMultilineNames(t, listWithXxhsum(t, dir, "--tag")), isReadInOwnList},
+		"--tag --little-endian": {withoutMultilineNames(t, listWithXxhsum(t, dir, "--tag", "--little-endian")), isReadInOwnList},
 	}
-	damaged := append(slices.Clone(namesForXxhsum), "large")
+	names := append(slices.Clone(namesForXxhsum), "large")
 	for round := range 7 { // each damages other names, so that no two are always damaged together
-		rotten := slices.DeleteFunc(slices.Clone(damaged), func(name string) bool {
-			return slices.Index(damaged, name)<<1>>round&1 == 0
+		damaged := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			return slices.Index(names, name)<<1>>round&1 == 0
 		})
-		for _, name := range rotten {
+		for _, name := range damaged {
 			flipLastBit(t, dir, name)
 		}
-		for by, l := range lists {
-			want := slices.DeleteFunc(slices.Clone(rotten), func(name string) bool { return !l.plain(name) })
-			expectSameNames(t, by+", by xxhsum", checkWithXxhsum(t, dir, l.list), want)
+		for form, l := range lists {
+			want := slices.DeleteFunc(slices.Clone(damaged), func(name string) bool { return !l.isRead(name) })
+			expectSameNames(t, "list "+form+", read by xxhsum", checkWithXxhsum(t, dir, l.list), want)
 			for i, name := range want {
 				want[i] = throughJSON(t, name)
 			}
 			r := checkWithProgram(t, bin, dir, l.list)
-			expectSameNames(t, by+", by us", r.contentPaths(), want)
+			expectSameNames(t, "list "+form+", read by this program", r.contentPaths(), want)
 			if r.BadLineCount > 0 || (r.Status == 3) != (len(want) > 0) {
-				t.Errorf("%s: got %+v, want no bad lines, and status 3 for %d damaged files", by, r, len(want))
+				t.Errorf("list %s: got %+v, want no bad lines, and status 3 for %d damaged files", form, r, len(want))
 			}
 		}
-		for _, name := range rotten {
+		for _, name := range damaged {
 			flipLastBit(t, dir, name)
 		}
 	}
 }
 
 // throughJSON encodes a name as JSON and decodes it: JSON replaces bytes that are not UTF-8.
-func throughJSON(t *testing.T, name string) (came string) {
+func throughJSON(t *testing.T, name string) (decoded string) {
 	t.Helper()
 	text, err := json.Marshal(name)
-	if err == nil {
-		err = json.Unmarshal(text, &came)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return came
+	if err := json.Unmarshal(text, &decoded); err != nil {
+		t.Fatal(err)
+	}
+	return decoded
 }
 
-func expectSameNames(t *testing.T, by string, got, want []string) {
+func expectSameNames(t *testing.T, list string, got, want []string) {
 	t.Helper()
 	if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
-		t.Errorf("%s: got damaged files\n%q, want\n%q", by, got, want)
+		t.Errorf("%s: got damaged files\n%q, want\n%q", list, got, want)
 	}
 }
 
@@ -229,11 +225,11 @@ func flipLastBit(t *testing.T, dir, name string) {
 	}
 	path := dir + "/" + name
 	text, err := os.ReadFile(path)
-	if err == nil {
-		text[len(text)-1] ^= 1
-		err = os.WriteFile(path, text, 0)
-	}
 	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-1] ^= 1
+	if err := os.WriteFile(path, text, 0); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -32,11 +32,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			dir = testkit.Mount(t, "tmpfs", 1<<30)
 		}
 		src, locks, ssd := filepath.Join(dir, "shard"), filepath.Join(dir, "locks"), filepath.Join(dir, "ssd")
-		for _, d := range []string{src, locks, ssd} {
-			if err := os.Mkdir(d, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
+		testkit.Apply(t, dir, testkit.Dir("shard", 0o755), testkit.Dir("locks", 0o755), testkit.Dir("ssd", 0o755))
 		testkit.Apply(t, src, c.steps...)
 		for _, mode := range []string{"-c", "--verify", "-r"} {
 			args := []string{mode, "-l", locks, "-s", ssd, "--progress", "none", "--jobs", "16", src}

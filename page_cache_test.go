@@ -187,10 +187,11 @@ func forEachFile(t *testing.T, root string, do func(path string, f *sys.File, si
 		}
 		defer f.Close()
 		info, err := e.Info()
-		if err == nil {
-			do(path, f, info.Size())
+		if err != nil {
+			return err
 		}
-		return err
+		do(path, f, info.Size())
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -75,10 +75,10 @@ type logTrigger struct {
 	do   func()
 }
 
-func (a *logTrigger) Log(_ shardtossd.Level, _, message string) {
-	if a.do != nil && strings.Contains(message, a.word) {
-		do := a.do
-		a.do = nil
+func (l *logTrigger) Log(_ shardtossd.Level, _, message string) {
+	if l.do != nil && strings.Contains(message, l.word) {
+		do := l.do
+		l.do = nil
 		do()
 	}
 }

@@ -21,12 +21,12 @@ import (
 
 // interruptCopy calls Ensure with a hook that interrupts it. It checks that Ensure publishes
 // and registers nothing, and keeps its stage.
-func (s *site) interruptCopy(by func(cancel context.CancelCauseFunc) *hook, changes ...ensureOption) {
+func (s *site) interruptCopy(by func(cancel context.CancelCauseFunc) *hook, options ...ensureOption) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancelCause(s.t.Context())
 	defer cancel(nil)
-	changes = append(changes, withObserver(by(cancel)))
-	r, err := s.runEnsure(ctx, changes...)
+	options = append(options, withObserver(by(cancel)))
+	r, err := s.runEnsure(ctx, options...)
 	if !errors.Is(err, errInterrupted) || r.Outcome != "" {
 		s.t.Fatalf("interrupted Ensure: got %q, %v, want %v", r.Outcome, err, errInterrupted)
 	}
@@ -36,6 +36,7 @@ func (s *site) interruptCopy(by func(cancel context.CancelCauseFunc) *hook, chan
 	}
 }
 
+// expectNotPublished checks that no shard is published and no user is registered.
 func (s *site) expectNotPublished() {
 	s.t.Helper()
 	for _, path := range []string{s.publishedPath(), s.userFile()} {
@@ -45,7 +46,8 @@ func (s *site) expectNotPublished() {
 	}
 }
 
-const hugeSize = 20 * mebi // of the file whose copy is interrupted: five blocks
+// hugeSize is the size of the file whose copy is interrupted: five blocks.
+const hugeSize = 20 * mebi
 
 // resumableReadBacks is the number of blocks and small files in resumableTree that are read
 // back: 5 blocks of huge, 6 of sparse, and 61 small files. Everything is in the stage
@@ -73,7 +75,7 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 		steps   []testkit.Step
 		at      func(*hook, func(int64))
 		calls   []int64
-		changes []ensureOption
+		options []ensureOption
 	}{
 		{"blocks of a file", large, (*hook).atCopied, []int64{1, 3, 5}, nil},
 		{"blocks of a file, direct", large, (*hook).atCopied, []int64{3}, []ensureOption{withEngine(copier.Direct)}},
@@ -90,7 +92,7 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 				testkit.MakeRemovable(t, s.source)
 				testkit.MakeRemovable(t, s.ssd)
 				testkit.Apply(t, s.source, c.steps...)
-				changes := append([]ensureOption{withJobs(2)}, c.changes...)
+				options := append([]ensureOption{withJobs(2)}, c.options...)
 				var before atomic.Int64
 				s.interruptCopy(func(cancel context.CancelCauseFunc) *hook {
 					h := cancelAtCall(n, c.at)(cancel)
@@ -102,9 +104,9 @@ func TestInterruptedCopiesAreResumed(t *testing.T) {
 						}
 					}
 					return h
-				}, changes...)
+				}, options...)
 				s.expectListedStage(before.Load())
-				r := s.mustCopy(changes...)
+				r := s.mustCopy(options...)
 				if r.ResumedBytes != before.Load() {
 					t.Errorf("got %d of %d bytes resumed, want the %d that were copied before: %q", r.ResumedBytes, r.Bytes, before.Load(), s.log)
 				}
@@ -120,7 +122,7 @@ func (s *site) expectListedStage(bytes int64) {
 	s.t.Helper()
 	r, err := shardtossd.List(s.t.Context(), shardtossd.ListOptions{Host: s.newHost(), Shard: s.source})
 	if err != nil || len(r.Shards) != 1 {
-		s.t.Fatalf("List: %+v, %v", r, err)
+		s.t.Fatalf("List: got %+v, %v, want one shard", r, err)
 	}
 	if info := r.Shards[0]; !info.Stage || info.StageBytes != bytes || info.State != shardtossd.StateAbsent || info.Copying {
 		s.t.Errorf("List: got %+v, want an absent shard with a stage of %d bytes, not copying", info, bytes)
@@ -135,18 +137,19 @@ type countingContext struct {
 	done chan struct{}
 }
 
+// cancelAfterChecks returns a context that the n-th check cancels.
 func cancelAfterChecks(ctx context.Context, n int64) *countingContext {
-	d := &countingContext{Context: ctx, done: make(chan struct{})}
-	d.left.Store(n)
-	return d
+	c := &countingContext{Context: ctx, done: make(chan struct{})}
+	c.left.Store(n)
+	return c
 }
 
-func (d *countingContext) Done() <-chan struct{} { return d.done }
+func (c *countingContext) Done() <-chan struct{} { return c.done }
 
-func (d *countingContext) Err() error {
-	switch left := d.left.Add(-1); {
+func (c *countingContext) Err() error {
+	switch left := c.left.Add(-1); {
 	case left == 0:
-		close(d.done)
+		close(c.done)
 	case left > 0:
 		return nil
 	}
@@ -154,7 +157,7 @@ func (d *countingContext) Err() error {
 }
 
 // Value hides the context of the test: context.Cause would ask that one instead of Err.
-func (d *countingContext) Value(any) any { return nil }
+func (c *countingContext) Value(any) any { return nil }
 
 // A copy that is stopped at any place has published nothing and registered no user, or it
 // has done both completely. The next copy completes it.
@@ -207,9 +210,15 @@ func flipBit(path string, off int64) error {
 	return f.Sync()
 }
 
-// A power cut or another process may damage a stage, its journal or its plan. The damage
-// must not reach the copy, and it must not prevent the copy.
-func TestResumeOfADamagedStage(t *testing.T) {
+// A stageDamage changes a state dir that resumableTree was copied to.
+type stageDamage struct {
+	name   string
+	damage []testkit.Step // below the state dir
+	kept   bool           // whether a part of the stage is resumed
+}
+
+// stageDamages lists the ways in which the stage, the journal and the plan can be damaged.
+func stageDamages() []stageDamage {
 	garbage := func(name string, from int64) testkit.Step {
 		return func(root string) error {
 			st, err := os.Stat(filepath.Join(root, name))
@@ -222,11 +231,7 @@ func TestResumeOfADamagedStage(t *testing.T) {
 	bit := func(name string, off int64) testkit.Step {
 		return func(root string) error { return flipBit(filepath.Join(root, name), off) }
 	}
-	for _, c := range []struct {
-		name   string
-		damage []testkit.Step // below the state dir
-		kept   bool           // whether a part of the stage is resumed
-	}{
+	return []stageDamage{
 		{"nothing", nil, true},
 		{"bit in a block", []testkit.Step{bit("stage/huge", 1)}, true},
 		{"bit in the last block", []testkit.Step{bit("stage/huge", hugeSize-1)}, true},
@@ -261,7 +266,13 @@ func TestResumeOfADamagedStage(t *testing.T) {
 		{"garbage for a plan", []testkit.Step{garbage("plan", 0)}, true},
 		{"bit in the plan", []testkit.Step{bit("plan", 100)}, true},
 		{"stage deleted", []testkit.Step{testkit.Remove("stage/huge"), removeTree("stage")}, false},
-	} {
+	}
+}
+
+// A power cut or another process may damage a stage, its journal or its plan. The damage
+// must not reach the copy, and it must not prevent the copy.
+func TestResumeOfADamagedStage(t *testing.T) {
+	for _, c := range stageDamages() {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
 			testkit.MakeRemovable(t, s.source)
@@ -365,7 +376,8 @@ func TestWriteBackOfTheSourceIsNoChange(t *testing.T) {
 	s.interruptCopy(cancelAtCall(4, (*hook).atReadBack), withJobs(1))
 	testkit.RunCommand(t, "sync", "-f", file)
 	if after := lstatFile(t, file); after.Blocks == before.Blocks || after.Ctim != before.Ctim {
-		t.Fatalf("write-back of %s: got %d blocks and ctime %v, want other than %d blocks and ctime %v", file, after.Blocks, after.Ctim, before.Blocks, before.Ctim)
+		t.Fatalf("write-back of %s: got %d blocks and ctime %v, want other than %d blocks and ctime %v", file,
+			after.Blocks, after.Ctim, before.Blocks, before.Ctim)
 	}
 	if r := s.mustCopy(); r.ResumedBytes == 0 {
 		t.Errorf("got no bytes resumed, want some: %q", s.log)

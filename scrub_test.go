@@ -50,45 +50,62 @@ func TestScrubIsOneRun(t *testing.T) {
 	if _, err := shardtossd.Verify(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
-	seen, told := &planRecorder{}, map[string]shardtossd.Outcome{}
+	recorder, outcomes := &planRecorder{}, map[string]shardtossd.Outcome{}
 	all := shardtossd.ScrubOptions{Host: s.newHost(), MaxAge: time.Hour}
-	all.Observer, all.Bandwidth = seen, perSecond
+	all.Observer, all.Bandwidth = recorder, perSecond
 	all.OnShard = func(r *shardtossd.VerifyResult, err error) {
-		if told[r.Shard] = r.Outcome; err != nil {
+		if outcomes[r.Shard] = r.Outcome; err != nil {
 			t.Errorf("%s: %v", r.Shard, err)
 		}
-		if len(told) == 1 { // another goes before its turn
-			gone := s.releaseOptions()
-			gone.Shard = "shard5"
-			if _, err := shardtossd.Release(t.Context(), gone); err != nil {
-				t.Error(err)
-			}
+		if len(outcomes) == 1 { // the last shard disappears before its turn
+			s.releaseShard("shard5")
 		}
 	}
 	began, descriptors := time.Now(), openDescriptors(t)
 	r, err := shardtossd.Scrub(t.Context(), all)
 	took := time.Since(began)
 	if now := openDescriptors(t); err != nil || !slices.Equal(now, descriptors) {
-		t.Errorf("%v; descriptors open before: %q, after: %q", err, descriptors, now)
+		t.Errorf("Scrub: %v; got descriptors %q, want those from before, %q", err, now, descriptors)
 	}
 	want := map[string]shardtossd.Outcome{"shard3": shardtossd.Skipped, "shard5": shardtossd.Gone}
 	for _, i := range []int{0, 1, 2, 4} {
 		want[fmt.Sprint("shard", i)] = shardtossd.Verified
 	}
-	if !maps.Equal(told, want) {
-		t.Errorf("told %v, wanted %v", told, want)
+	if !maps.Equal(outcomes, want) {
+		t.Errorf("outcomes: got %v, want %v", outcomes, want)
 	}
-	if first, last := seen.plans[0], seen.plans[len(seen.plans)-1]; first != [2]int64{5, 5 * size} || last != [2]int64{4, 4 * size} || seen.bytes.Load() != 4*size {
-		t.Errorf("planned %v, and read %d bytes", seen.plans, seen.bytes.Load())
-	}
-	if least := slices.MinFunc(seen.plans, func(a, b [2]int64) int { return int(a[1] - b[1]) }); least[1] != 4*size {
-		t.Errorf("planned %v in between", least)
-	}
+	recorder.expectPlans(t, [2]int64{5, 5 * size}, [2]int64{4, 4 * size})
 	if r.Files != 4 || r.Bytes != 4*size || r.BytesRead != r.Bytes || r.Counts != (shardtossd.ScrubCounts{Shards: 6, Verified: 4, Skipped: 1, Gone: 1}) {
-		t.Errorf("got %+v", r)
+		t.Errorf("Scrub: got %+v, want 4 files and %d bytes, 6 shards: 4 verified, 1 skipped, 1 gone", r, 4*size)
 	}
-	// Each shard alone would be through at once: that much is not waited for.
+	// The first piece does not wait. If each shard had a limit of its own, the first piece of
+	// each shard would not wait either.
 	if least := time.Second * time.Duration(4*size-pool.PieceSize(perSecond)) / perSecond; took < least {
-		t.Errorf("%d bytes at %d a second took %v, wanted %v or more", r.Bytes, perSecond, took, least)
+		t.Errorf("%d bytes at %d a second: got %v, want %v or more", r.Bytes, perSecond, took, least)
+	}
+}
+
+// releaseShard removes one of several shards. It may be called during a scrub.
+func (s *site) releaseShard(name string) {
+	s.t.Helper()
+	o := s.releaseOptions()
+	o.Shard = name
+	if _, err := shardtossd.Release(s.t.Context(), o); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// expectPlans checks the first plan and the last one, that no plan is smaller than the last,
+// and that as many bytes were read as the last one says.
+func (p *planRecorder) expectPlans(t *testing.T, first, last [2]int64) {
+	t.Helper()
+	if got := p.plans[0]; got != first {
+		t.Errorf("first plan: got %v, want %v", got, first)
+	}
+	if got := p.plans[len(p.plans)-1]; got != last || p.bytes.Load() != last[1] {
+		t.Errorf("last plan: got %v and %d bytes read, want %v", got, p.bytes.Load(), last)
+	}
+	if least := slices.MinFunc(p.plans, func(a, b [2]int64) int { return int(a[1] - b[1]) }); least[1] != last[1] {
+		t.Errorf("smallest plan: got %v, want %d bytes", least, last[1])
 	}
 }

@@ -80,9 +80,9 @@ func (s *site) newHost() shardtossd.Host {
 	return shardtossd.Host{LockDir: s.locks, SSDDir: s.ssd, Log: &s.log}
 }
 
-func (s *site) ensureOptions(changes ...ensureOption) shardtossd.EnsureOptions {
+func (s *site) ensureOptions(options ...ensureOption) shardtossd.EnsureOptions {
 	o := shardtossd.EnsureOptions{Host: s.newHost(), Shard: s.source, ID: "instance1"}
-	for _, c := range changes {
+	for _, c := range options {
 		c(&o)
 	}
 	return o
@@ -102,10 +102,10 @@ func (s *site) repairOptions() shardtossd.RepairOptions {
 
 // runEnsure calls Ensure and checks that it leaves no descriptors and no goroutines
 // behind, even if it fails.
-func (s *site) runEnsure(ctx context.Context, changes ...ensureOption) (*shardtossd.EnsureResult, error) {
+func (s *site) runEnsure(ctx context.Context, options ...ensureOption) (*shardtossd.EnsureResult, error) {
 	s.t.Helper()
 	descriptors, goroutines := openDescriptors(s.t), runtime.NumGoroutine()
-	r, err := shardtossd.Ensure(ctx, s.ensureOptions(changes...))
+	r, err := shardtossd.Ensure(ctx, s.ensureOptions(options...))
 	if now := openDescriptors(s.t); !slices.Equal(now, descriptors) {
 		s.t.Errorf("got descriptors %q after Ensure, want those from before, %q", now, descriptors)
 	}
@@ -127,7 +127,7 @@ func openDescriptors(t testing.TB) (open []string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // ReadDir has closed its own descriptor
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // the descriptor of ReadDir is closed by now
 			open = append(open, e.Name()+" "+to)
 		}
 	}
@@ -135,9 +135,9 @@ func openDescriptors(t testing.TB) (open []string) {
 }
 
 // mustCopy calls Ensure and checks that it copies everything and registers the user.
-func (s *site) mustCopy(changes ...ensureOption) *shardtossd.EnsureResult {
+func (s *site) mustCopy(options ...ensureOption) *shardtossd.EnsureResult {
 	s.t.Helper()
-	r, err := s.runEnsure(s.t.Context(), changes...)
+	r, err := s.runEnsure(s.t.Context(), options...)
 	if err != nil {
 		s.t.Fatalf("Ensure: %v", err)
 	}
@@ -195,9 +195,9 @@ func (s *site) expectNothingLeft() {
 	}
 }
 
-func copyAndCheck(s *site, changes ...ensureOption) *shardtossd.EnsureResult {
+func copyAndCheck(s *site, options ...ensureOption) *shardtossd.EnsureResult {
 	s.t.Helper()
-	r := s.mustCopy(changes...)
+	r := s.mustCopy(options...)
 	s.expectSums(r.Files)
 	s.mustVerify()
 	s.mustRelease()

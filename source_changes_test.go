@@ -48,18 +48,23 @@ func mixedTree() []testkit.Step {
 	}
 }
 
-// A source that changes between the walk and the end of the read-back is an error. Ensure
-// publishes nothing then, and leaves nothing behind.
-func TestSourceChangesWhileCopied(t *testing.T) {
-	epoch := time.Unix(1e9, 1)
+// unchangedTime is the mtime of the large file before a sourceEdit.
+var unchangedTime = time.Unix(1e9, 1)
+
+// A sourceEdit changes mixedTree in one way.
+type sourceEdit struct {
+	name  string
+	steps []testkit.Step
+}
+
+// sourceEdits lists each way in which an entry of mixedTree can change.
+func sourceEdits(t *testing.T) []sourceEdit {
+	t.Helper()
+	epoch := unchangedTime
 	replace := func(name string, with testkit.Step) []testkit.Step {
 		return []testkit.Step{testkit.Remove(name), with}
 	}
-	type edit struct {
-		name  string
-		steps []testkit.Step
-	}
-	edits := []edit{
+	edits := []sourceEdit{
 		{"small truncated", []testkit.Step{testkit.Truncate("small", 1)}},
 		{"small emptied", []testkit.Step{testkit.Truncate("small", 0)}},
 		{"small grown", []testkit.Step{testkit.Truncate("small", 6)}},
@@ -101,10 +106,17 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 	}
 	if testkit.ProbeFeatures(t, t.TempDir()).UserXattrs {
 		edits = append(edits,
-			edit{"xattr of file", []testkit.Step{testkit.Xattr("small", "user.new", "")}},
-			edit{"xattr of large", []testkit.Step{testkit.Xattr("large", "user.new", "")}},
-			edit{"xattr of directory", []testkit.Step{testkit.Xattr("dir/sub", "user.new", "")}})
+			sourceEdit{"xattr of file", []testkit.Step{testkit.Xattr("small", "user.new", "")}},
+			sourceEdit{"xattr of large", []testkit.Step{testkit.Xattr("large", "user.new", "")}},
+			sourceEdit{"xattr of directory", []testkit.Step{testkit.Xattr("dir/sub", "user.new", "")}})
 	}
+	return edits
+}
+
+// A source that changes between the walk and the end of the read-back is an error. Ensure
+// publishes nothing then, and leaves nothing behind.
+func TestSourceChangesWhileCopied(t *testing.T) {
+	edits := sourceEdits(t)
 	// With one worker, the steps before and after the change are the same in every run.
 	// With several, the change may also happen in the middle of a step.
 	for _, when := range []struct {
@@ -120,9 +132,10 @@ func TestSourceChangesWhileCopied(t *testing.T) {
 			t.Run(e.name+" while "+when.name, func(t *testing.T) {
 				s := newSite(t, t.TempDir(), t.TempDir())
 				testkit.Apply(t, s.source, mixedTree()...)
-				testkit.Apply(t, s.source, testkit.Times("large", epoch, epoch))
+				testkit.Apply(t, s.source, testkit.Times("large", unchangedTime, unchangedTime))
 				waitForClockTick(t, s.ssd)
-				_, err := s.runEnsure(t.Context(), withJobs(when.jobs), withObserver(when.hook(func() { testkit.Apply(t, s.source, e.steps...) })))
+				change := when.hook(func() { testkit.Apply(t, s.source, e.steps...) })
+				_, err := s.runEnsure(t.Context(), withJobs(when.jobs), withObserver(change))
 				if !errors.Is(err, copier.ErrSourceChanged) {
 					t.Errorf("Ensure: got %v, want %v", err, copier.ErrSourceChanged)
 				}

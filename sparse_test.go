@@ -105,20 +105,14 @@ func TestNoFalseHoles(t *testing.T) {
 		for _, e := range []copier.Engine{copier.Auto, copier.Direct, copier.Buffered} {
 			t.Run(fmt.Sprint(system.Name, " ", e), func(t *testing.T) {
 				s := newSite(t, system.Dir, system.Dir)
-				reserved := func(name string, mode uint32, reserve, length int64, text string, at ...int64) {
-					f := createWithText(t, filepath.Join(s.source, name), length, text, at...)
-					defer f.Close()
-					if err := unix.Fallocate(int(f.Fd()), mode, 0, reserve); err != nil {
-						t.Fatal(err)
-					}
-				}
-				reserved("written, then reserved", 0, size, size, "data", 5*mebi+1, size-4)
-				reserved("reserved at the start", unix.FALLOC_FL_KEEP_SIZE, mebi, size, "data", mebi/2, 7*mebi)
-				createWithText(t, filepath.Join(s.source, "not synced"), size, "data", 4*mebi-2, 8*mebi+4095, size-4).Close()
-				createWithText(t, filepath.Join(s.source, "appended to"), 0, "data", size-4).Close()
-				createWithText(t, filepath.Join(s.source, "small"), 100_000, "data", 50_000).Close()
-				defer writeThroughMapping(t, filepath.Join(s.source, "mapped"), size, "data", 0, 4*mebi-2, size-4)()
-				defer writeThroughMapping(t, filepath.Join(s.source, "small mapped"), 60_000, "data", 30_000)()
+				path := func(name string) string { return filepath.Join(s.source, name) }
+				reserveSpace(t, createWithText(t, path("written, then reserved"), size, "data", 5*mebi+1, size-4), 0, size)
+				reserveSpace(t, createWithText(t, path("reserved at the start"), size, "data", mebi/2, 7*mebi), unix.FALLOC_FL_KEEP_SIZE, mebi)
+				createWithText(t, path("not synced"), size, "data", 4*mebi-2, 8*mebi+4095, size-4).Close()
+				createWithText(t, path("appended to"), 0, "data", size-4).Close()
+				createWithText(t, path("small"), 100_000, "data", 50_000).Close()
+				defer writeThroughMapping(t, path("mapped"), size, "data", 0, 4*mebi-2, size-4)()
+				defer writeThroughMapping(t, path("small mapped"), 60_000, "data", 30_000)()
 				copyAndCheck(s, withEngine(e))
 			})
 		}
@@ -130,18 +124,27 @@ func TestNoFalseHoles(t *testing.T) {
 func createWithText(t *testing.T, path string, length int64, text string, at ...int64) *os.File {
 	t.Helper()
 	f, err := os.Create(path)
-	if err == nil {
-		err = f.Truncate(length)
-	}
-	for _, off := range at {
-		if err == nil {
-			_, err = f.WriteAt([]byte(text), off)
-		}
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := f.Truncate(length); err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range at {
+		if _, err := f.WriteAt([]byte(text), off); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return f
+}
+
+// reserveSpace reserves space for the first bytes of a file, and closes the file.
+func reserveSpace(t *testing.T, f *os.File, mode uint32, length int64) {
+	t.Helper()
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), mode, 0, length); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // writeThroughMapping creates a file and writes the text at each offset through a shared

@@ -80,11 +80,7 @@ func TestOrderOfSyncs(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			for _, d := range []string{"shard", "locks", "ssd"} {
-				if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
+			testkit.Apply(t, dir, testkit.Dir("shard", 0o755), testkit.Dir("locks", 0o755), testkit.Dir("ssd", 0o755))
 			testkit.Apply(t, filepath.Join(dir, "shard"), c.steps...)
 			args := []string{"-l", filepath.Join(dir, "locks"), "-s", filepath.Join(dir, "ssd"), "-i", "a", filepath.Join(dir, "shard")}
 			state := `ssd/.shard_to_ssd/shard`
