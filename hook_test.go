@@ -64,4 +64,5 @@ func cancelAtCall(n int64, at func(h *hook, count func(int64))) func(cancel cont
 func (h *hook) atCopied(count func(int64))   { h.copied = count }
 func (h *hook) atReadBack(count func(int64)) { h.readBack = count }
 
+// errInterrupted is the cause with which cancelAtCall cancels.
 var errInterrupted = errors.New("interrupted by the test")

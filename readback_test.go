@@ -14,8 +14,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// Data that is reported as read back from the device was read from there, even on a file
-// system that accepts O_DIRECT and uses the page cache anyway, as ext4 with data=journal does.
+// Data that is reported as read back from the device was read from the device. This holds
+// even for ext4 with data=journal, which accepts O_DIRECT and uses the page cache anyway.
 func TestReadBackReadsTheDevice(t *testing.T) {
 	testkit.RequireRoot(t)
 	for _, options := range []string{"remount,data=ordered", "data=journal"} {
@@ -36,6 +36,8 @@ func TestReadBackReadsTheDevice(t *testing.T) {
 	}
 }
 
+// mountAgain unmounts a file system of testkit.Mount and mounts it with other options. That
+// also empties the page cache.
 func mountAgain(t *testing.T, dir, options string) {
 	t.Helper()
 	testkit.RunCommand(t, "umount", dir)

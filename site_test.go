@@ -21,9 +21,9 @@ const mebi = 1 << 20
 type site struct {
 	t      testing.TB
 	source string // the shard
-	ssd    string
-	locks  string
-	log    lines
+	ssd    string // the SSD dir
+	locks  string // the lock dir
+	log    lines  // of the last call
 }
 
 // newSite makes the directories of a site: an empty shard called "shard" below from,
@@ -60,6 +60,7 @@ type lines []string
 
 func (l *lines) Log(_ shardtossd.Level, _, message string) { *l = append(*l, message) }
 
+// An ensureOption sets a field of the options of Ensure.
 type ensureOption func(*shardtossd.EnsureOptions)
 
 func withEngine(e copier.Engine) ensureOption {
@@ -82,8 +83,8 @@ func (s *site) newHost() shardtossd.Host {
 
 func (s *site) ensureOptions(options ...ensureOption) shardtossd.EnsureOptions {
 	o := shardtossd.EnsureOptions{Host: s.newHost(), Shard: s.source, ID: "instance1"}
-	for _, c := range options {
-		c(&o)
+	for _, set := range options {
+		set(&o)
 	}
 	return o
 }
@@ -155,6 +156,7 @@ func (s *site) mustCopy(options ...ensureOption) *shardtossd.EnsureResult {
 	return r
 }
 
+// movedBytes returns the bytes that all engines copied together.
 func movedBytes(r *shardtossd.EnsureResult) (moved int64) {
 	for _, u := range r.Engines {
 		moved += u.Bytes
@@ -195,6 +197,7 @@ func (s *site) expectNothingLeft() {
 	}
 }
 
+// copyAndCheck copies the shard, checks the copy in each way that the tests have, and releases it.
 func copyAndCheck(s *site, options ...ensureOption) *shardtossd.EnsureResult {
 	s.t.Helper()
 	r := s.mustCopy(options...)

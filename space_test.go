@@ -15,8 +15,20 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// fillFileSystem uses up all free space or all free inodes of a file system.
-func fillFileSystem(t testing.TB, dir string, inodes bool) {
+// useAllSpace uses up all free space of a file system.
+func useAllSpace(t testing.TB, dir string) {
+	t.Helper()
+	makeFillers(t, dir, fillWithFile)
+}
+
+// useAllInodes uses up all free inodes of a file system.
+func useAllInodes(t testing.TB, dir string) {
+	t.Helper()
+	makeFillers(t, dir, func(path string) error { return os.WriteFile(path, nil, 0o600) })
+}
+
+// makeFillers makes files in a directory "filler" until it gets the error ENOSPC.
+func makeFillers(t testing.TB, dir string, makeFile func(path string) error) {
 	t.Helper()
 	filler := filepath.Join(dir, "filler")
 	if err := os.Mkdir(filler, 0o755); err != nil {
@@ -24,12 +36,7 @@ func fillFileSystem(t testing.TB, dir string, inodes bool) {
 	}
 	var err error
 	for i := 0; err == nil; i++ {
-		path := filepath.Join(filler, fmt.Sprint(i))
-		if inodes {
-			err = os.WriteFile(path, nil, 0o600)
-		} else {
-			err = fillWithFile(path)
-		}
+		err = makeFile(filepath.Join(filler, fmt.Sprint(i)))
 	}
 	if !errors.Is(err, unix.ENOSPC) {
 		t.Fatal(err)
@@ -62,7 +69,7 @@ func fillWithFile(path string) error {
 	return unix.ENOSPC
 }
 
-// removeFiller removes the files of fillFileSystem and checks that nothing else is left.
+// removeFiller removes the files of makeFillers and checks that nothing else is left.
 func removeFiller(s *site) {
 	s.t.Helper()
 	if err := os.RemoveAll(filepath.Join(s.ssd, "filler")); err != nil {
@@ -84,22 +91,22 @@ func TestDiskFillsUpWhileCopied(t *testing.T) {
 		name, system string
 		size         int64
 		steps        []testkit.Step
-		inodes       bool
+		fill         func(t testing.TB, dir string)
 	}{
-		{"small files", "ext4", 64 * mebi, small, false},
-		{"small files", "tmpfs", 64 * mebi, small, false},
-		{"small files", "btrfs", 256 * mebi, small, false},
-		{"inodes", "ext4", 64 * mebi, small, true},
-		{"large files", "ext4", 64 * mebi, large, false},
-		{"large files", "tmpfs", 64 * mebi, large, false},
-		{"sparse file", "ext4", 64 * mebi, sparse, false},
-		{"sparse file", "tmpfs", 64 * mebi, sparse, false},
+		{"small files", "ext4", 64 * mebi, small, useAllSpace},
+		{"small files", "tmpfs", 64 * mebi, small, useAllSpace},
+		{"small files", "btrfs", 256 * mebi, small, useAllSpace},
+		{"inodes", "ext4", 64 * mebi, small, useAllInodes},
+		{"large files", "ext4", 64 * mebi, large, useAllSpace},
+		{"large files", "tmpfs", 64 * mebi, large, useAllSpace},
+		{"sparse file", "ext4", 64 * mebi, sparse, useAllSpace},
+		{"sparse file", "tmpfs", 64 * mebi, sparse, useAllSpace},
 	} {
 		t.Run(fmt.Sprint(c.name, " on ", c.system), func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
 			s.ssd = testkit.Mount(t, c.system, c.size)
 			testkit.Apply(t, s.source, c.steps...)
-			full := onceCopied(func() { fillFileSystem(t, s.ssd, c.inodes) })
+			full := onceCopied(func() { c.fill(t, s.ssd) })
 			r, err := s.runEnsure(t.Context(), withObserver(full), withJobs(1))
 			if !errors.Is(err, shardtossd.ErrNoSpace) || !errors.Is(err, unix.ENOSPC) {
 				t.Errorf("Ensure: got %+v, %v, want %v", r, err, shardtossd.ErrNoSpace)
@@ -159,14 +166,14 @@ func TestTooLittleSpace(t *testing.T) {
 func TestFullFromTheBeginning(t *testing.T) {
 	testkit.RequireRoot(t)
 	for _, c := range []struct {
-		system string
-		inodes bool
-	}{{"ext4", false}, {"ext4", true}, {"tmpfs", false}} {
-		t.Run(fmt.Sprint(c.system, ", inodes: ", c.inodes), func(t *testing.T) {
+		name, system string
+		fill         func(t testing.TB, dir string)
+	}{{"space", "ext4", useAllSpace}, {"inodes", "ext4", useAllInodes}, {"space", "tmpfs", useAllSpace}} {
+		t.Run(fmt.Sprint(c.name, " on ", c.system), func(t *testing.T) {
 			s := newSite(t, t.TempDir(), t.TempDir())
 			s.ssd = testkit.Mount(t, c.system, 16*mebi)
 			testkit.Apply(t, s.source, testkit.TextFile("file", "x"))
-			fillFileSystem(t, s.ssd, c.inodes)
+			c.fill(t, s.ssd)
 			if _, err := s.runEnsure(t.Context()); !errors.Is(err, shardtossd.ErrNoSpace) {
 				t.Errorf("Ensure: got %v, want %v", err, shardtossd.ErrNoSpace)
 			}

@@ -62,7 +62,8 @@ func expectOrder(t *testing.T, calls []string, patterns ...string) {
 	}
 }
 
-// The order of the syncs decides what a crash can leave behind.
+// The syncs and renames have an order that makes each step durable before the next one
+// relies on it. So a crash at any time leaves a state that the next run can repair.
 func TestOrderOfSyncs(t *testing.T) {
 	bin := buildProgram(t)
 	for _, c := range []struct {

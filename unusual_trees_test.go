@@ -15,7 +15,8 @@ import (
 	"shard_to_ssd/internal/testkit"
 )
 
-// Other copiers had bugs with these trees. Each test here shows one without a call that fails on demand.
+// Other copiers had bugs with the trees in this file. The tests show them without system calls
+// that fail on demand.
 
 // A file with three names is copied once, and has three names in the copy. Names outside
 // the shard do not count.
@@ -62,7 +63,8 @@ func TestReadOnlyDirectories(t *testing.T) {
 	}
 	testkit.Apply(t, s.source, steps...)
 	copyAndCheck(s)
-	// The first copy is interrupted when everything is copied, so the second one finds read-only directories in the stage.
+	// The first copy is interrupted when everything is copied. The second one finds read-only
+	// directories in the stage.
 	s.interruptCopy(cancelAtCall(3, (*hook).atReadBack))
 	s.mustCopy()
 	s.mustRelease()
