@@ -99,7 +99,7 @@ func (c *checking) verdict(ctx context.Context, err error) error {
 		humanize.Size(c.list.Bytes), c.options.Dir)
 	switch {
 	case c.found.Count > 0:
-		return c.damage(err)
+		return c.damageError(err)
 	case err != nil:
 		return fmt.Errorf("not everything was read, and no damage found so far: %s: %w", read, err)
 	case c.list.Lines == 0:
@@ -115,7 +115,7 @@ func (c *checking) verdict(ctx context.Context, err error) error {
 	return nil
 }
 
-func (c *checking) damage(err error) error {
+func (c *checking) damageError(err error) error {
 	damage := fmt.Errorf("directory %s is damaged: %s from the list in %s", c.options.Dir, humanize.Count(c.found.Count, "difference"), c.listName())
 	if err != nil {
 		damage = fmt.Errorf("%w; not everything was read: %w", damage, err)
@@ -131,7 +131,7 @@ func (c *checking) badLinesError() error {
 	if c.badLineCount == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s of %s name no file", humanize.Count(c.badLineCount, "line"), c.listName())
+	return fmt.Errorf("cannot use %s of %s", humanize.Count(c.badLineCount, "line"), c.listName())
 }
 
 // countUnlisted counts files that the list does not name, without the list itself.

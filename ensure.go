@@ -11,7 +11,6 @@ import (
 	"shard_to_ssd/internal/humanize"
 	"shard_to_ssd/internal/published"
 	"shard_to_ssd/internal/statedir"
-	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
 )
 
@@ -27,7 +26,7 @@ import (
 func Ensure(ctx context.Context, o EnsureOptions) (*EnsureResult, error) {
 	e := &ensuring{operation: newOperation(o.Host, o.Work), options: o}
 	e.transfer = transfer{operation: e.operation, engine: o.Engine}
-	e.lockTimeout = o.LockTimeout
+	e.lockTimeout, e.needsLockDir = o.LockTimeout, true
 	err := e.perform(func() error { return e.beginUser(o.Shard, o.ID) }, func() error { return e.run(ctx) })
 	return &EnsureResult{Summary: e.summary, Transfer: e.transfer.result, Stale: e.stale}, err
 }
@@ -42,9 +41,6 @@ type ensuring struct {
 }
 
 func (e *ensuring) run(ctx context.Context) (err error) {
-	if _, err := sys.StatPath(e.lockDir); err != nil {
-		return fmt.Errorf("lock dir: %w", err)
-	}
 	if err := e.refuseForeign(); err != nil {
 		return err
 	}
@@ -66,14 +62,14 @@ func (e *ensuring) run(ctx context.Context) (err error) {
 		return err
 	}
 	if decision == published.Join {
-		return e.join(ctx, state)
+		return e.joinPresent(ctx, state)
 	}
 	e.info("Starting copy shard %s to ssd", e.shard.Name)
-	return e.copy(ctx, decision)
+	return e.copyAndPublish(ctx, decision)
 }
 
-// join registers the user of a shard that is there.
-func (e *ensuring) join(ctx context.Context, state *statedir.Dir) error {
+// joinPresent registers the user of a shard that is there.
+func (e *ensuring) joinPresent(ctx context.Context, state *statedir.Dir) error {
 	e.info("Shard %s is already on ssd", e.shard.Name)
 	e.visible = true
 	if len(e.user.Users()) == 0 { // the process that published it may have died before its syncs
@@ -101,7 +97,7 @@ func (e *ensuring) join(ctx context.Context, state *statedir.Dir) error {
 // clearBesidePresent deletes the leftovers of a crash, or a replacement, beside a shard
 // that is present.
 func (e *ensuring) clearBesidePresent(ctx context.Context, state *statedir.Dir) {
-	if !state.HasLeftovers() || state.File.TryLock() != nil {
+	if !state.HasLeftovers() || state.TryLock() != nil {
 		return
 	}
 	defer func() { _ = state.Unlock() }() // closing the descriptor unlocks it, too
@@ -139,8 +135,8 @@ func (e *ensuring) register() error {
 	return fmt.Errorf("%w; shard %s is on ssd, but %q is not registered: run -c again", err, e.shard.Name, e.options.ID)
 }
 
-// copy makes, proves and publishes a copy, and registers the user.
-func (e *ensuring) copy(ctx context.Context, decision published.CopyAction) error {
+// copyAndPublish makes, proves and publishes a copy, and registers the user.
+func (e *ensuring) copyAndPublish(ctx context.Context, decision published.CopyAction) error {
 	src, err := e.openSource(e.options.Shard)
 	if err != nil {
 		return err
@@ -151,7 +147,7 @@ func (e *ensuring) copy(ctx context.Context, decision published.CopyAction) erro
 		return err
 	}
 	defer state.Close()
-	if err := e.build(ctx, src, state); err != nil {
+	if err := e.buildStage(ctx, src, state); err != nil {
 		return e.afterFailure(ctx, state, err)
 	}
 	// From the rename in publish until the user is registered, signals wait: a process
@@ -181,8 +177,8 @@ func (e *ensuring) publish(ctx context.Context, state *statedir.Dir, decision pu
 	return err
 }
 
-// build brings a complete stage with its manifest onto stable storage.
-func (e *ensuring) build(ctx context.Context, src *copier.Source, state *statedir.Dir) error {
+// buildStage brings a complete stage with its manifest onto stable storage.
+func (e *ensuring) buildStage(ctx context.Context, src *copier.Source, state *statedir.Dir) error {
 	if err := state.Clear(ctx, statedir.Trash, e.Jobs); err != nil {
 		return err
 	}
@@ -230,7 +226,7 @@ func (e *ensuring) openStage(ctx context.Context, plan *copier.Plan) (stage *cop
 
 func (e *ensuring) reportPlan(p *copier.Plan) {
 	if p.EscapingSymlinks > 0 {
-		e.warn("shard %s has %s that lead out of it, the first is %q: a service that follows them does not read from the SSD",
+		e.warn("shard %s has %s to places outside of it, the first is %q: a service that follows them does not read from the SSD",
 			e.shard.Name, humanize.Count(p.EscapingSymlinks, "symbolic link"), p.FirstEscapingSymlink)
 	}
 	if p.SkippedXattrs > 0 {

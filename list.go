@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"shard_to_ssd/internal/errs"
@@ -96,7 +97,9 @@ func (l *listing) describe(ctx context.Context, shard published.Shard) (*ShardIn
 	if state != nil {
 		defer state.Close()
 		var c statedir.Contents
-		c, err = state.Contents(ctx)
+		if c, err = state.Contents(ctx); errors.Is(err, fs.ErrNotExist) {
+			err = nil // deleted meanwhile
+		}
 		info.Stage, info.Copying, info.StageBytes, info.StageTotal = c.Stage, c.Copying, c.CopiedBytes, c.TotalBytes
 		if c.Trash {
 			info.TrashTrees = 1

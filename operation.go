@@ -24,7 +24,8 @@ import (
 type operation struct {
 	Host
 	Work
-	lockTimeout *time.Duration
+	lockTimeout  *time.Duration
+	needsLockDir bool // it must exist
 
 	shard   published.Shard // without a name in an operation on all shards
 	lockDir string          // absolute and real: the state dirs record it
@@ -43,13 +44,14 @@ func newOperation(h Host, w Work) *operation {
 // MaxDefaultJobs is the most workers that are chosen when Work.Jobs is 0.
 const MaxDefaultJobs = pool.MaxDefaultWorkers
 
-// maxJobs bounds threads, descriptors and memory: 256 workers have 1 GiB of buffers.
-const maxJobs = 256
+// MaxJobs bounds Work.Jobs, and so threads, descriptors and memory: 256 workers have 1 GiB
+// of buffers.
+const MaxJobs = 256
 
 // checkWork refuses numbers that cannot be meant.
 func (op *operation) checkWork() error {
-	if op.Jobs < 0 || op.Jobs > maxJobs {
-		return usagef("%d jobs: want at most %d workers, or 0 to choose", op.Jobs, maxJobs)
+	if op.Jobs < 0 || op.Jobs > MaxJobs {
+		return usagef("%d jobs: want at most %d workers, or 0 to choose", op.Jobs, MaxJobs)
 	}
 	if op.Bandwidth < 0 {
 		return usagef("a bandwidth of %d bytes a second: want more than 0, or 0 for no limit", op.Bandwidth)
@@ -82,11 +84,7 @@ func (op *operation) beginShard(path string) error {
 	if err := op.checkWork(); err != nil {
 		return err
 	}
-	if err := op.openHost(); err != nil {
-		return err
-	}
-	op.chooseWorkers()
-	return nil
+	return op.openHost()
 }
 
 // beginUser is beginShard for an operation that registers or unregisters a user. It
@@ -98,11 +96,11 @@ func (op *operation) beginUser(shard, id string) error {
 	return op.beginShard(shard)
 }
 
-// openHost opens the SSD dir. A lock dir that does not exist has no user files, and
+// openHost opens the SSD dir, and chooses the workers for it. A lock dir that does not exist has no user files, and
 // a hook must not fail because of it: only Ensure needs one.
 func (op *operation) openHost() error {
 	lockDir, err := sys.RealPath(op.LockDir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !op.needsLockDir {
 		lockDir, err = filepath.Abs(op.LockDir)
 	}
 	if err != nil {
@@ -113,6 +111,7 @@ func (op *operation) openHost() error {
 	if op.shard.SSD, err = sys.OpenDir(op.SSDDir); err != nil {
 		return fmt.Errorf("SSD dir: %w", err)
 	}
+	op.chooseWorkers()
 	return op.checkMountPoint()
 }
 

@@ -2,7 +2,6 @@ package shardtossd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -51,20 +50,6 @@ func (e *ensuring) decide(ctx context.Context, state *statedir.Dir) (published.C
 		}
 	}
 	return action, nil
-}
-
-// openManifest opens the manifest that is bound to the shard under the public name. It
-// returns nil without a usable manifest, and reports one that cannot be used.
-func (op *operation) openManifest(state *statedir.Dir, pub *sys.Stat) (*verify.Manifest, error) {
-	m, err := op.shard.OpenManifest(state, pub)
-	switch {
-	case errors.Is(err, published.ErrNoManifest):
-		return nil, nil
-	case published.IsUnusable(err):
-		op.warn("%v", err)
-		return nil, nil
-	}
-	return m, err
 }
 
 // refuseHalf returns an error for a shard that has users and has lost entries: an older
@@ -166,24 +151,6 @@ func (op *operation) hasUserFile() bool {
 	return !sys.IsErrno(err, unix.ENOENT)
 }
 
-// isBound reports whether a usable manifest is bound to the shard under the public name.
-func (op *operation) isBound(pub *sys.Stat) (bool, error) {
-	state, err := op.openState()
-	if err != nil {
-		return false, err
-	}
-	defer state.Close()
-	return op.hasBoundManifest(state, pub)
-}
-
-func (op *operation) hasBoundManifest(state *statedir.Dir, pub *sys.Stat) (bool, error) {
-	m, err := op.openManifest(state, pub)
-	if m == nil || err != nil {
-		return false, err
-	}
-	return true, m.Close()
-}
-
 // checkStale warns if the published shard was copied from another source than the given
 // one. The device number is left out: NFS and device mapper give
 // another one after a reboot.
@@ -207,5 +174,5 @@ func (e *ensuring) checkStale(state *statedir.Dir) {
 	}
 	e.stale = true
 	e.warn("shard %s on ssd was copied from %q (inode %d, modified %s), the source now is %q (inode %d, modified %s)", e.shard.Name,
-		m.Source, m.Origin.Ino, humanize.Time(m.Origin.Mtime.Time()), now.Path, now.Ino, humanize.Time(now.Mtime.Time()))
+		m.Source, m.Origin.Ino, humanize.ExactTime(m.Origin.Mtime.Time()), now.Path, now.Ino, humanize.ExactTime(now.Mtime.Time()))
 }

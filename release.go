@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/published"
 	"shard_to_ssd/internal/statedir"
 	"shard_to_ssd/internal/sys"
@@ -93,12 +94,17 @@ func (r *releasing) removeShard(ctx context.Context, state, locked *statedir.Dir
 	if err != nil {
 		return err
 	}
-	if facts.Exists = pub != nil; facts.Exists && !facts.RemovedLast {
+	facts.Exists, facts.MountPoint = pub != nil, pub != nil && pub.MountPoint
+	if facts.Exists && !facts.RemovedLast {
 		if facts.Bound, err = r.hasBoundManifest(state, pub); err != nil {
 			return err
 		}
 	}
-	if published.Decide(facts).Remove == published.Leave {
+	switch published.Decide(facts).Remove {
+	case published.Delete, published.Nothing:
+	case published.CannotMove:
+		return r.shard.CheckMovable(pub)
+	default:
 		r.warn("%s is left: this tool did not publish it, and %s was not its last user", r.shard, r.id)
 		return r.clearUnpublished(ctx)
 	}
@@ -163,11 +169,8 @@ func (r *releasing) clearUnpublished(ctx context.Context) error {
 		return err
 	}
 	defer state.Close()
-	if state.CheckLockDir(r.lockDir) != nil || !state.TryLock() {
+	if state.CheckLockDir(r.lockDir) != nil || !state.LockIfFree() {
 		return nil
 	}
-	if err := state.Clear(ctx, statedir.Trash, r.Jobs); err != nil {
-		return err
-	}
-	return r.shard.Discard(ctx, state, r.Jobs)
+	return errs.Join(state.Clear(ctx, statedir.Trash, r.Jobs), r.shard.Discard(ctx, state, r.Jobs))
 }

@@ -269,6 +269,7 @@ func (r *repairing) copyBroken(ctx context.Context, m *verify.Manifest, state *s
 	if err := r.transfer.checkSpace(ctx, copyPlan, stage); err != nil {
 		return err
 	}
+	r.checker.Close() // the copy has workers of its own
 	if err := r.transfer.copyAndReadBack(ctx, copyPlan, stage); err != nil {
 		return err
 	}

@@ -52,11 +52,7 @@ func (s *scrubbing) begin() error {
 	if err := s.checkWork(); err != nil {
 		return err
 	}
-	if err := s.openHost(); err != nil {
-		return err
-	}
-	s.chooseWorkers()
-	return nil
+	return s.openHost()
 }
 
 func (s *scrubbing) run(ctx context.Context) error {
@@ -242,7 +238,7 @@ func (s *scrubbing) verdict(ctx context.Context) error {
 	n := &s.counts
 	switch {
 	case n.Damaged > 0:
-		err := fmt.Errorf("%d of %s in %s are damaged", n.Damaged, humanize.Count(n.Shards, "shard"), s.SSDDir)
+		err := fmt.Errorf("found damage in %d of %s in %s", n.Damaged, humanize.Count(n.Shards, "shard"), s.SSDDir)
 		if n.Failed > 0 {
 			err = fmt.Errorf("%w, and %d could not be verified", err, n.Failed)
 		}

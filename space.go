@@ -14,7 +14,7 @@ import (
 // then their interrupted copies, and the step is tried again.
 func (op *operation) withRoom(ctx context.Context, step func() error) error {
 	err := step()
-	for _, room := range statedir.MakingRoom() {
+	for _, room := range statedir.MakingRoom(op.Jobs) {
 		var short *copier.SpaceError
 		if !errors.As(err, &short) && !sys.IsNoSpace(err) {
 			return err

@@ -9,9 +9,7 @@ import (
 	"shard_to_ssd/copier"
 	"shard_to_ssd/internal/errs"
 	"shard_to_ssd/internal/humanize"
-	"shard_to_ssd/internal/published"
 	"shard_to_ssd/internal/statedir"
-	"shard_to_ssd/internal/sys"
 	"shard_to_ssd/locking"
 	"shard_to_ssd/verify"
 )
@@ -90,7 +88,7 @@ func (v *verifying) run(ctx context.Context) error {
 		v.recordVerify(state, m, statedir.VerifyRecord{Time: time.Now(), Mode: v.totals.ReadBack, Differences: damage})
 	case proven:
 		v.recordVerify(state, m, statedir.VerifyRecord{Time: began, Mode: v.totals.ReadBack})
-	case errors.Is(err, ErrDamagedManifest):
+	case errors.Is(err, verify.ErrManifestDamaged) && !verify.IsProcessError(err):
 		v.forgetPass(state)
 	}
 	if err != nil {
@@ -143,13 +141,6 @@ func (v *verifying) reportInterrupted(ctx context.Context) {
 		t.BytesRead, humanize.Count(t.Bytes, "byte"), humanize.Size(t.BytesRead), humanize.Count(v.found.Count, "difference"))
 }
 
-// recordVerify records the result of a verification in the state dir.
-func (op *operation) recordVerify(state *statedir.Dir, m *verify.Manifest, r statedir.VerifyRecord) {
-	if err := state.RecordVerify(m, r); err != nil {
-		op.warn("cannot record the verification of shard %s: %v", op.shard.Name, err)
-	}
-}
-
 // forgetPass makes a shard that can no longer be proven count as never verified, so
 // that no verification skips it.
 func (v *verifying) forgetPass(state *statedir.Dir) {
@@ -193,48 +184,10 @@ func (op *operation) errAbsent() error {
 	users, err := locking.ReadUsers(op.LockDir, op.shard.Name)
 	if err == nil && len(users) > 0 {
 		if now, err := op.shard.Stat(); err == nil && now == nil {
-			return fmt.Errorf("%w, although it has %s: run -c for each of them", absent, humanize.Count(len(users), "user"))
+			return fmt.Errorf("%w, although it has %s: copy it again with -c", absent, humanize.Count(len(users), "user"))
 		}
 	}
 	return errs.WithKind(absent, ErrGone)
-}
-
-// openManifestOf opens the manifest of the shard that Stat has found. The error is
-// ErrNotPublished without a manifest, or if the manifest is bound to something else.
-func (op *operation) openManifestOf(ctx context.Context, pub *sys.Stat) (*statedir.Dir, *verify.Manifest, error) {
-	state, err := statedir.OpenIfExists(op.shard.SSD, op.shard.Name)
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := op.shard.OpenManifest(state, pub)
-	if errors.Is(err, published.ErrNoManifest) {
-		err = op.errNoManifest(ctx, state)
-	}
-	if err != nil {
-		state.Close()
-		return nil, nil, op.manifestError(err)
-	}
-	return state, m, nil
-}
-
-// errNoManifest returns ErrNotPublished, or the damage of a manifest: a damaged one may
-// seem to be bound to something else.
-func (op *operation) errNoManifest(ctx context.Context, state *statedir.Dir) error {
-	if state != nil {
-		if err := verify.CheckManifest(ctx, state.File); err != nil {
-			return err
-		}
-	}
-	return errs.WithKind(fmt.Errorf("shard %s in %s has no manifest: this tool did not publish it, and cannot tell whether it is damaged; "+
-		"--adopt compares it with its source and makes one", op.shard.Name, op.SSDDir), ErrNotPublished)
-}
-
-// manifestError tells a manifest that is damaged from a shard that is.
-func (op *operation) manifestError(err error) error {
-	if !errors.Is(err, verify.ErrManifestDamaged) || verify.IsProcessError(err) {
-		return err
-	}
-	return errs.WithKind(fmt.Errorf("the manifest of shard %s is damaged, which says nothing about the shard: %w", op.shard.Name, err), ErrDamagedManifest)
 }
 
 // silentPlan is an Observer whose caller has announced the work already.

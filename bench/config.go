@@ -51,14 +51,13 @@ type Config struct {
 	// different file systems are on one drive. Package facts has both functions. Without
 	// WatchFacts no fact is known; without SameDrive different file systems count as
 	// different drives.
-	WatchFacts func(target string, hideSerial bool) (known func() Facts, err error)
+	WatchFacts func(target string) (known func() Facts, err error)
 	SameDrive  func(a, b string) bool
 
-	HideSerial bool   // from WatchFacts
-	Seed       uint64 // 0: taken from the clock
-	Version    string // of the program
-	Command    []string
-	Progress   Progress // nil: none
+	Seed     uint64 // 0: taken from the clock
+	Version  string // of the program
+	Command  []string
+	Progress Progress // nil: none
 }
 
 // Progress receives the progress of a run. Its methods must return at once.

@@ -56,7 +56,7 @@ func Run(ctx context.Context, c Config) (result *Result, err error) {
 	r.cooler = cooler{how: dropAllCaches, warn: r.warn}
 	known := func() Facts { return Facts{} }
 	if c.WatchFacts != nil {
-		if known, err = c.WatchFacts(c.Target, c.HideSerial); err != nil {
+		if known, err = c.WatchFacts(c.Target); err != nil {
 			return nil, err
 		}
 	}

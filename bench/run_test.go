@@ -83,7 +83,7 @@ func TestRunMeasuresEverything(t *testing.T) {
 	var warned []string
 	c.OnWarning = func(w string) { warned = append(warned, w) }
 	c.SetProcessors = func(n int) { runtime.GOMAXPROCS(n) }
-	c.WatchFacts = func(target string, hide bool) (func() Facts, error) {
+	c.WatchFacts = func(target string) (func() Facts, error) {
 		return func() Facts { return Facts{Model: &target, CPUs: 7} }, nil
 	}
 	r, err := Run(t.Context(), c)

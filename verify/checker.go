@@ -21,10 +21,11 @@ func NewChecker(ctx context.Context, jobs int, bandwidth int64) *Checker {
 	return &Checker{jobs: jobs, limit: pool.NewRateLimiter(ctx, bandwidth)}
 }
 
-// Close frees the workers. A nil Checker has none.
+// Close frees the workers. A nil Checker has none, and a later comparison starts new ones.
 func (c *Checker) Close() {
 	if c != nil && c.workers != nil {
 		c.workers.Close()
+		c.workers = nil
 	}
 }
 

@@ -14,16 +14,16 @@ const heatInterval = time.Second
 
 // Watch collects the facts of the target's device and of the machine, and then reads the
 // temperature of the device. The returned function ends that and returns all facts. Watch
-// fails only if target cannot be opened. It is meant for bench.Config.Watch.
-func Watch(target string, hideSerial bool) (known func() bench.Facts, err error) {
-	f, err := Collect(target, Options{HideSerial: hideSerial})
+// fails only if target cannot be opened. It is meant for bench.Config.WatchFacts.
+func Watch(target string, o Options) (known func() bench.Facts, err error) {
+	f, err := Collect(target, o)
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ticker, heat := time.NewTicker(heatInterval), make(chan []bench.Temperature, 1)
 	began := time.Now()
-	go func() { heat <- FindThermometer(target, Options{}).WatchHeat(ctx, began, ticker.C) }()
+	go func() { heat <- FindThermometer(target, o).WatchHeat(ctx, began, ticker.C) }()
 	return func() bench.Facts {
 		stop()
 		ticker.Stop()

@@ -275,12 +275,12 @@ func (r flagRow) notes() string {
 // allows reports whether the flag goes with a mode.
 func (r flagRow) allows(m mode) bool { return r.goesWith == nil || slices.Contains(r.goesWith, m) }
 
-// checkFlagsGoWith refuses a flag that does not go with the mode. A boolean flag
-// that is set to false counts as not given.
+// checkFlagsGoWith refuses a flag that does not go with the mode. --all=false counts as
+// not given.
 func checkFlagsGoWith(flags *pflag.FlagSet, m mode) error {
 	for _, row := range flagTable() {
 		flag := flags.Lookup(row.long)
-		given := flag != nil && flag.Changed && (flag.Value.Type() != "bool" || flag.Value.String() == "true")
+		given := flag != nil && flag.Changed && (row.long != "all" || flag.Value.String() == "true")
 		if given && !row.allows(m) {
 			return &usageError{row.brief() + " goes with " + orList(modeFlagNames(row.goesWith)) + " only"}
 		}

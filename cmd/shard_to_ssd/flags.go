@@ -175,6 +175,7 @@ func (c *command) check(flags *pflag.FlagSet, modes modeFlags) error {
 		{c.settings.LockDir == "", "the lock dir is empty"},
 		{c.settings.SSDDir == "", "the SSD dir is empty"},
 		{c.settings.Jobs < 0, fmt.Sprintf("--jobs is negative: %d", c.settings.Jobs)},
+		{c.settings.Jobs > shardtossd.MaxJobs, fmt.Sprintf("--jobs is %d, at most %d are allowed", c.settings.Jobs, shardtossd.MaxJobs)},
 		{modes.timeout < 0, fmt.Sprintf("--lock-timeout is negative: %v", modes.timeout)},
 		{flags.Changed("manifest") && c.settings.Manifest == "", "the name of the manifest is empty"},
 		{flags.Changed("manifest") && (flags.Changed("source") || flags.Changed("max-age")), "--manifest does not go with --source or --max-age"},

@@ -196,10 +196,14 @@ func TestHelpFits(t *testing.T) {
 	}
 }
 
-// TestFalseIsNotGiven ensures that a boolean flag set to false goes with any mode.
-func TestFalseIsNotGiven(t *testing.T) {
-	c, err := parse([]string{"--verify", "--all=false", "--replace=false", "s"}, noEnv)
+// TestAllFalseIsNotGiven ensures that --all=false goes with any mode, and that no other
+// flag of another mode does.
+func TestAllFalseIsNotGiven(t *testing.T) {
+	c, err := parse([]string{"--verify", "--all=false", "s"}, noEnv)
 	if err != nil || c.mode != modeVerify {
 		t.Errorf("got mode %q, %v, want %q", c.mode, err, modeVerify)
+	}
+	if _, err := parse([]string{"--verify", "--replace=false", "s"}, noEnv); !errors.Is(err, shardtossd.ErrUsage) {
+		t.Errorf("--replace=false with --verify: got %v, want a usage error", err)
 	}
 }

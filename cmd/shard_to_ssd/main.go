@@ -63,44 +63,52 @@ func setProcessors(s settings) {
 
 // run is the program without its process. It returns the exit status.
 func run(args []string, h host) int {
-	out := &output{stderr: h.stderr}
-	c, err := parse(args, h.getenv)
+	p := program{host: h, out: &output{stderr: h.stderr}}
+	var err error
+	p.command, err = parse(args, h.getenv)
 	switch {
 	case err != nil:
-		out.usageError(err)
-		return report(h, out, c, nil, err, nil)
-	case c.help:
-		return write(h, out, help())
-	case c.version:
-		return write(h, out, versionLine()+"\n")
+		p.out.usageError(err)
+		return p.report(nil, err, nil)
+	case p.help:
+		return p.write(help())
+	case p.version:
+		return p.write(versionLine() + "\n")
 	}
-	result, err, cause := perform(h, out, c)
+	result, err, cause := p.perform()
 	if err != nil {
 		err = withCause(err, cause)
-		out.Log(shardtossd.Error, "root", err.Error())
+		p.out.Log(shardtossd.Error, "root", err.Error())
 	}
-	return report(h, out, c, result, err, cause)
+	return p.report(result, err, cause)
+}
+
+// program is one run of the program.
+type program struct {
+	host
+	command
+	out *output
 }
 
 // perform runs the operation. The cause is not nil if a signal arrived meanwhile,
 // even if the operation was completed.
-func perform(h host, out *output, c command) (result *jsonResult, err, cause error) {
+func (p *program) perform() (result *jsonResult, err, cause error) {
 	ctx, stopSignals := process.NotifyContext(func(why *process.Interrupted) {
-		out.Log(shardtossd.Warning, "root", why.Error()+", stopping; a second signal kills at once")
+		p.out.Log(shardtossd.Warning, "root", why.Error()+", stopping; a second signal kills at once")
 	})
-	observer, stopProgress := startProgress(h, out, c)
-	o := c.settings
-	o.Log, o.Observer, o.Stdin = out, observer, os.Stdin
-	o.OnShard = func(r *jsonResult, err error) { reportShard(ctx, h, out, c, r, err) }
-	if h.prepare != nil {
-		h.prepare(o)
+	observer, stopProgress := startProgress(p.host, p.out, p.command)
+	s := p.settings
+	s.Log, s.Observer, s.Stdin = p.out, observer, os.Stdin
+	s.OnShard = func(r *jsonResult, err error) { p.reportShard(ctx, r, err) }
+	if p.prepare != nil {
+		p.prepare(s)
 	}
-	result, err = h.operations[c.mode](ctx, o)
+	result, err = p.operations[p.mode](ctx, s)
 	stopProgress()
 	stopSignals()
 	cause = process.Interruption(ctx)
 	if err == nil && cause != nil {
-		out.Log(shardtossd.Warning, "root", cause.Error()+" too late: the operation is complete")
+		p.out.Log(shardtossd.Warning, "root", cause.Error()+" too late: the operation is complete")
 	}
 	return result, err, cause
 }
@@ -114,45 +122,45 @@ func withCause(err, cause error) error {
 }
 
 // report writes the result to standard output and returns the exit status.
-func report(h host, out *output, c command, result *jsonResult, err, cause error) int {
+func (p *program) report(result *jsonResult, err, cause error) int {
 	status := exitStatus(err, cause)
 	text := ""
 	switch {
-	case c.json:
-		text = jsonText(c, result, status, err)
-	case result != nil && c.mode == modeList:
+	case p.json:
+		text = jsonText(p.command, result, status, err)
+	case result != nil && p.mode == modeList:
 		text = listText(result.Shards)
-	case result != nil && c.mode == modeRepair:
+	case result != nil && p.mode == modeRepair:
 		text = repairsText(result.Repairs, result.RepairCount)
 		if err != nil {
 			text += differencesText("", result.Differences, result.DifferenceCount)
 		}
-	case result != nil && (c.mode == modeVerify || c.mode == modeAdopt):
+	case result != nil && (p.mode == modeVerify || p.mode == modeAdopt):
 		text = differencesText("", result.Differences, result.DifferenceCount)
 	}
 	if text == "" {
 		return status
 	}
-	return max(status, write(h, out, text))
+	return max(status, p.write(text))
 }
 
 // reportShard reports one of many shards: its JSON object on a line, or its
 // differences.
-func reportShard(ctx context.Context, h host, out *output, c command, result *jsonResult, err error) {
+func (p *program) reportShard(ctx context.Context, result *jsonResult, err error) {
 	text := differencesText(result.Shard+"/", result.Differences, result.DifferenceCount)
-	if c.json {
-		text = jsonText(c, result, exitStatus(err, process.Interruption(ctx)), err)
+	if p.json {
+		text = jsonText(p.command, result, exitStatus(err, process.Interruption(ctx)), err)
 	}
 	if text != "" {
-		write(h, out, text)
+		p.write(text)
 	}
 }
 
 // write writes text to standard output. The caller waits for it, so a failure is
 // an error and a status.
-func write(h host, out *output, text string) int {
-	if _, err := io.WriteString(h.stdout, text); err != nil {
-		out.Log(shardtossd.Error, "root", fmt.Sprintf("write to standard output: %v", err))
+func (p *program) write(text string) int {
+	if _, err := io.WriteString(p.stdout, text); err != nil {
+		p.out.Log(shardtossd.Error, "root", fmt.Sprintf("write to standard output: %v", err))
 		return statusFailed
 	}
 	return statusDone

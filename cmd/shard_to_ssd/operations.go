@@ -101,8 +101,9 @@ func scrub(ctx context.Context, s settings) (*jsonResult, error) {
 		OnShard: func(one *shardtossd.VerifyResult, err error) { s.OnShard(verifyResult(one), err) }})
 	out := newResult(modeVerifyAll, r.Summary)
 	out.addComparison(r.Comparison)
-	counts := scrubCounts(r.Counts)
-	out.Scrub = &counts
+	if counts := scrubCounts(r.Counts); err == nil || counts.Shards > 0 {
+		out.Scrub = &counts
+	}
 	return out, err
 }
 

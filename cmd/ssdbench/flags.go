@@ -29,6 +29,8 @@ type runFlags struct {
 	config bench.Config
 	output string
 	format format
+
+	hideSerial bool
 }
 
 // parseRun reads the flags of run.
@@ -48,7 +50,7 @@ func parseRun(args []string) (*runFlags, error) {
 	flags.Float64Var(&c.Share, "share", 0, "")
 	flags.DurationVar(&c.Pause, "pause", 0, "")
 	flags.Uint64Var(&c.Seed, "seed", 0, "")
-	flags.BoolVar(&c.HideSerial, "hide-serial", false, "")
+	flags.BoolVar(&f.hideSerial, "hide-serial", false, "")
 	flags.BoolVar(&c.AllowCostly, "yes", false, "")
 	flags.StringVarP(&f.output, "output", "o", "", "")
 	flags.Var(&oneOf{&f.format, []format{formatJSON, formatBench}}, "format", "")

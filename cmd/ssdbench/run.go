@@ -36,7 +36,10 @@ func runCommand(h host, line, args []string) error {
 		p.printMessage("%v, cleaning up; a second signal ends the program at once and leaves its directory", why)
 	})
 	f.config.Version, f.config.Command, f.config.Progress = programVersion(), line, p
-	f.config.WatchFacts, f.config.SameDrive = facts.Watch, facts.SameDrive
+	f.config.SameDrive = facts.SameDrive
+	f.config.WatchFacts = func(target string) (func() bench.Facts, error) {
+		return facts.Watch(target, facts.Options{HideSerial: f.hideSerial})
+	}
 	f.config.SetProcessors = func(n int) { runtime.GOMAXPROCS(n) }
 	f.config.OnCost = func(c bench.Cost) {
 		h.printMessage("this run will write %s to %s in total and occupy at most %s at a time; %s are free, and %s stay free",

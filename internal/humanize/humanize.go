@@ -12,6 +12,9 @@ import (
 // Time formats a time for people and machines: RFC 3339, in UTC.
 func Time(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
+// ExactTime formats a time with the nanoseconds that tell two times apart.
+func ExactTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
 // Count formats a number of things: "1 file", "2 files". The plural of the noun
 // is formed with an s, or with es after s and x.
 func Count[N int | int64](n N, noun string) string {

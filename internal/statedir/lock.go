@@ -37,9 +37,9 @@ func (d *Dir) Lock(ctx context.Context, w *LockWait) error {
 	}
 }
 
-// TryLock takes the flock of the state dir if it is free and the state dir is
+// LockIfFree takes the flock of the state dir if it is free and the state dir is
 // still linked, and reports whether it did.
-func (d *Dir) TryLock() bool { return d.File.TryLock() == nil && d.CheckLinked() == nil }
+func (d *Dir) LockIfFree() bool { return d.File.TryLock() == nil && d.CheckLinked() == nil }
 
 // IsLocked reports whether a process works in the state dir. It tries the flock on
 // a descriptor of its own, and gives it back at once.

@@ -11,10 +11,14 @@ import (
 type Room struct {
 	Name string // in the state dir
 	set  Leftovers
+	jobs int
 }
 
 // MakingRoom lists the leftovers that are deleted to make room, in the order of trying.
-func MakingRoom() []Room { return []Room{{TrashName, Trash}, {copier.StageName, Copy}} }
+// jobs bounds the goroutines that delete them.
+func MakingRoom(jobs int) []Room {
+	return []Room{{TrashName, Trash, jobs}, {copier.StageName, Copy, jobs}}
+}
 
 // RoomReport receives the deletions of ClearOthers.
 type RoomReport interface {
@@ -49,16 +53,13 @@ func ClearOthers(ctx context.Context, ssd *sys.File, except string, room Room, r
 	return nil
 }
 
-// clearJobs is how many goroutines delete the trees of other shards.
-const clearJobs = 16
-
 func clearOther(ctx context.Context, ssd *sys.File, shard string, room Room, report RoomReport) (cleared bool, err error) {
 	state, err := Open(ssd, shard)
 	if err != nil {
 		return false, nil // deleted meanwhile
 	}
 	defer state.Close()
-	if !state.TryLock() {
+	if !state.LockIfFree() {
 		return false, nil
 	}
 	there, err := state.Has(room.Name)
@@ -66,5 +67,5 @@ func clearOther(ctx context.Context, ssd *sys.File, shard string, room Room, rep
 		return false, err
 	}
 	report.Deleting(shard, room.Name)
-	return true, state.Clear(ctx, room.set, clearJobs)
+	return true, state.Clear(ctx, room.set, room.jobs)
 }

@@ -159,7 +159,7 @@ func build(t testing.TB, tag string) string {
 	}
 	bin := filepath.Join(builds.dir, tag, "shard_to_ssd")
 	if _, err := os.Stat(bin); err != nil {
-		testkit.RunCommand(t, "go", "build", "-buildvcs=false", "-tags", tag, "-o", bin, "shard_to_ssd/cmd/shard_to_ssd")
+		testkit.RunCommand(t, "env", "CGO_ENABLED=0", "go", "build", "-buildvcs=false", "-tags", tag, "-o", bin, "shard_to_ssd/cmd/shard_to_ssd")
 	}
 	return bin
 }

@@ -42,14 +42,14 @@ func writeManifest(stateDir, root string) error {
 	if err != nil {
 		return err
 	}
-	w, err := verify.NewWriter(state, &verify.Header{Tool: "test", Shard: "shard", Root: verify.RootOf(&at), Source: "/source",
+	w, err := verify.NewManifestWriter(state, &verify.Header{Tool: "test", Shard: "shard", Root: verify.RootIdentityOf(&at), Source: "/source",
 		LockDir: "/locks", Time: time.Unix(1e9, 0), Files: files + directories*inEach, Entries: entries})
 	if err != nil {
 		return err
 	}
 	put := func(r tree.Record) {
 		r.Mode, r.Mtime = 0o644, sys.Time{Sec: 1_700_000_000, Nsec: 1}
-		if written := w.Write(&r, 0xef46db3751d8e999); err == nil {
+		if written := w.WriteRecord(&r, 0xef46db3751d8e999); err == nil {
 			err = written
 		}
 	}
