@@ -327,6 +327,6 @@ func exampleTable() []explained {
 	return []explained{
 		{"shard_to_ssd -c -l /var/lib/shard_to_ssd -s /ssd -i instance1 /data/shard2", "Copy a shard, in an install hook."},
 		{"shard_to_ssd -r -l /var/lib/shard_to_ssd -s /ssd -i instance1 shard2", "Stop using it, in an uninstall hook."},
-		{"ionice -c3 shard_to_ssd --verify --all --max-age 7d -s /ssd", "Verify each shard once a week, from cron."},
+		{"ionice -c3 shard_to_ssd --verify --all --require-mount --max-age 7d -s /ssd", "Verify each shard once a week, from cron."},
 	}
 }
