@@ -37,7 +37,7 @@ func TestGuaranteesNameTests(t *testing.T) {
 	}
 	list := guarantees(t)
 	if len(list) == 0 {
-		t.Error("found no list of guarantees in docs/guarantees.md or README.md")
+		t.Error("found no list of guarantees in docs/guarantees.md")
 	}
 	for _, guarantee := range list {
 		if !strings.Contains(guarantee, "`Test") {
@@ -46,16 +46,10 @@ func TestGuaranteesNameTests(t *testing.T) {
 	}
 }
 
-// guarantees returns the items of the list of guarantees: docs/guarantees.md or,
-// without that page, a section of README.md.
+// guarantees returns the items of the lists in docs/guarantees.md.
 func guarantees(t *testing.T) []string {
 	t.Helper()
-	if len(globDocs(t, "docs/guarantees.md")) > 0 {
-		return strings.Split(readDoc(t, "docs/guarantees.md"), "\n- ")[1:]
-	}
-	_, section, _ := strings.Cut(readDoc(t, "README.md"), "\n## What is guaranteed")
-	section, _, _ = strings.Cut(section, "\n## ")
-	return strings.Split(section, "\n- ")[1:]
+	return strings.Split(readDoc(t, "docs/guarantees.md"), "\n- ")[1:]
 }
 
 // testSources returns the code of all tests.
