@@ -21,7 +21,7 @@ PROGRAMS := $(notdir $(wildcard cmd/*))
 build: ## static programs in bin/ (the default)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X "main.version=$(VERSION)"' -o bin/ ./cmd/...
 
-check: ## gofmt, vet, lint, and the tests that need no root and no other tool; under a minute
+check: ## gofmt, vet, lint, and the tests that need no root and no other tool; about a minute
 	scripts/check.sh
 
 test: ## all tests, with -race; as root installs the tools that they drive

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check.sh runs the checks that take under a minute on any machine with Go: gofmt,
+# check.sh runs the checks that take about a minute on any machine with Go: gofmt,
 # go vet, lint without the network, and the tests that need no root, no mount and no
 # other tool. It mounts nothing, even if it runs as root. At the end it lists the
 # tests that it left out. The output of the tests is in logs/check.log.

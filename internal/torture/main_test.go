@@ -27,10 +27,12 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// A background job of a script ignores SIGINT, and so do the programs that it starts.
-	// With a handler here they get the default action.
-	if signal.Ignored(syscall.SIGINT) {
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
+	// A background job of a script ignores SIGINT, and one under nohup SIGHUP. So do the
+	// programs that it starts, unless this process handles the signals.
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP, syscall.SIGTERM} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	began := time.Now()
 	status := m.Run()
