@@ -3,7 +3,9 @@ package shardtossd_test
 import (
 	"errors"
 	"reflect"
+	"shard_to_ssd/bench"
 	"shard_to_ssd/internal/testkit"
+	"shard_to_ssd/locking"
 	"strings"
 	"testing"
 
@@ -55,6 +57,9 @@ func TestAPITypesArePublic(t *testing.T) {
 		if _, ok := result.FieldByName("Status"); ok {
 			t.Errorf("%v has an exit status", result)
 		}
+	}
+	for _, function := range []any{locking.Acquire, locking.ReadUsers, locking.ListUserFiles, bench.Run, bench.Compare} {
+		visit(reflect.TypeOf(function).String(), reflect.TypeOf(function))
 	}
 	if len(seen) < 40 {
 		t.Errorf("visited %d types, want all", len(seen))

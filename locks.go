@@ -68,7 +68,7 @@ func (op *operation) describeProgress(ctx context.Context) string {
 // stateLockWait returns the rest of the lock timeout after the wait for the user file.
 func (op *operation) stateLockWait() *statedir.LockWait {
 	w := &statedir.LockWait{Limit: op.lockTimeout, Started: time.Now(), OnWait: func(d *statedir.Dir) {
-		op.log(Info, "shard_to_ssd", "Waiting for the lock on state dir %s, held by %s", d.Path(), statedir.DescribeProcess(locking.HolderPID(d.File)))
+		op.log(Info, "shard_to_ssd", "Waiting for the lock on state dir %s, held by %s", d.Path(), statedir.DescribeProcess(d.File.LockHolder()))
 	}}
 	if w.Limit != nil {
 		w.Left = *w.Limit - op.summary.LockWait

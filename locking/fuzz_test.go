@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // FuzzParseUsers reads any bytes as a list. The users are the lines that are not blank,
@@ -120,34 +118,4 @@ func sameUsers(a, b []byte) bool {
 	users, err := parseUsers(a)
 	others, otherErr := parseUsers(b)
 	return err == nil && otherErr == nil && slices.Equal(users, others)
-}
-
-// FuzzHolder searches any text as /proc/locks. A holder that is returned has a line, and a
-// holder that has a line is found.
-func FuzzHolder(f *testing.F) {
-	for _, locks := range []string{
-		"", "1: FLOCK  ADVISORY  WRITE 20 08:1a:77 0 EOF\n", "2: -> FLOCK  ADVISORY  WRITE 30 08:1a:77 0 EOF\n",
-		"1: POSIX  ADVISORY  WRITE 10 08:1a:77 0 EOF\n", "1: FLOCK  ADVISORY  WRITE -1 08:1a:77 0 EOF\n", "1: FLOCK  ADVISORY  WRITE +5 08:1a:77 0 EOF\n",
-		"1: FLOCK  ADVISORY  WRITE 1 ffffffff:ffffffff:18446744073709551615 0 EOF\n1: FLOCK x y 2 00:00:77", "1: OFDLCK ADVISORY  READ -1 00:06:77 0 EOF\n",
-	} {
-		f.Add(locks, uint8(8), uint8(0x1a), uint64(77))
-	}
-	f.Fuzz(func(t *testing.T, locks string, major, minor uint8, ino uint64) {
-		dev := unix.Mkdev(uint32(major), uint32(minor))
-		pid := findHolder(locks, dev, ino)
-		if pid < 0 {
-			t.Errorf("%q: got holder %d", locks, pid)
-		}
-		if pid > 0 && !slices.ContainsFunc(strings.Split(locks, "\n"), func(line string) bool {
-			w := strings.Fields(line)
-			return len(w) >= 6 && w[1] == "FLOCK" && strings.TrimLeft(w[4], "+0") == fmt.Sprint(pid) &&
-				strings.TrimLeft(w[5][strings.LastIndexByte(w[5], ':')+1:], "0") == strings.TrimLeft(fmt.Sprint(ino), "0")
-		}) {
-			t.Errorf("%q: got holder %d, which has no line for inode %d", locks, pid, ino)
-		}
-		held := fmt.Sprintf("1: FLOCK  ADVISORY  WRITE 4711 %02x:%02x:%d 0 EOF\n", major, minor, ino)
-		if pid := findHolder(held+locks, dev, ino); pid != 4711 {
-			t.Errorf("%q: got holder %d, want 4711", held+locks, pid)
-		}
-	})
 }

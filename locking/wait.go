@@ -33,7 +33,7 @@ func (w *lockWait) lockFile(f *sys.File) error {
 		return w.timeoutError(f)
 	}
 	if w.onWait != nil {
-		w.onWait(HolderPID(f))
+		w.onWait(f.LockHolder())
 		w.onWait = nil
 	}
 	return w.waitInKernel(f)
@@ -73,7 +73,7 @@ func (w *lockWait) waitInKernel(f *sys.File) error {
 
 func (w *lockWait) timeoutError(f *sys.File) error {
 	holder := "another process"
-	if pid := HolderPID(f); pid != 0 {
+	if pid := f.LockHolder(); pid != 0 {
 		holder = fmt.Sprintf("process %d", pid)
 	}
 	return fmt.Errorf("%w (%v): %s has it", ErrTimeout, *w.timeout, holder)

@@ -83,7 +83,7 @@ type LockWait struct {
 func (w *LockWait) pause(ctx context.Context, d *Dir) error {
 	switch {
 	case w.polls > 0 && w.Limit != nil && time.Since(w.Started) >= w.Left:
-		return fmt.Errorf("%w (%v): %s has it", locking.ErrTimeout, *w.Limit, DescribeProcess(locking.HolderPID(d.File)))
+		return fmt.Errorf("%w (%v): %s has it", locking.ErrTimeout, *w.Limit, DescribeProcess(d.File.LockHolder()))
 	case w.polls == 1:
 		w.OnWait(d)
 	}

@@ -1,28 +1,30 @@
-package locking
+package sys
 
 import (
+	"io"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"shard_to_ssd/internal/sys"
 )
 
-// HolderPID returns the process that holds f's flock, or 0 if it is unknown: the lock was
-// released meanwhile, or the holder is on another host or outside this PID namespace. The
-// result is only for a message, so an error of finding it is not returned.
-func HolderPID(f *sys.File) (pid int) {
+// maxLocks is the most bytes of /proc/locks that are read.
+const maxLocks = 16 << 20
+
+// LockHolder returns the process that holds the flock of the file, or 0 if it is unknown:
+// the lock was released meanwhile, or the holder is on another host or outside this PID
+// namespace. The result is only for a message, so an error of finding it is not returned.
+func (f *File) LockHolder() (pid int) {
 	s, err := f.Stat()
 	if err != nil {
 		return 0
 	}
-	locks, err := sys.Open("/proc/locks", unix.O_RDONLY)
+	locks, err := Open("/proc/locks", unix.O_RDONLY)
 	if err != nil {
 		return 0
 	}
 	defer locks.Close()
-	data, err := readAll(locks, maxList)
+	data, err := io.ReadAll(io.LimitReader(locks.Stream(), maxLocks))
 	if err != nil {
 		return 0
 	}
