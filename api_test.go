@@ -35,10 +35,9 @@ func TestAPITypesArePublic(t *testing.T) {
 					visit(from+"."+f.Name, f.Type)
 				}
 			}
-		case reflect.Interface:
-			for i := range typ.NumMethod() {
-				visit(from+"."+typ.Method(i).Name, typ.Method(i).Type)
-			}
+		}
+		for i := range typ.NumMethod() { // exported ones
+			visit(from+"."+typ.Method(i).Name, typ.Method(i).Type)
 		}
 		if typ.Kind() == reflect.Func {
 			for i := range typ.NumIn() {
