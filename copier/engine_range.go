@@ -52,9 +52,9 @@ func (c *copyRun) copyRange(p *filePair, off int64, n int) (done int, err error)
 }
 
 // canLeaveRange reports whether another engine may continue after this error of
-// copy_file_range. It records if other files need not try copy_file_range. EIO, ENOSPC,
-// EDQUOT, EFBIG and ENOMEM are final: after a failed write-back another engine could
-// read zeros.
+// copy_file_range. It records if other files need not try copy_file_range. ENOSPC, EDQUOT,
+// EFBIG, ENOMEM and the errors of sys.IsMediaError are final: after a failed write-back
+// another engine could read zeros.
 func (c *copyRun) canLeaveRange(p *filePair, err error) bool {
 	switch {
 	case sys.IsErrno(err, unix.ENOSYS, unix.EXDEV, unix.EOPNOTSUPP, unix.EINVAL):

@@ -3,8 +3,6 @@ package verify
 import (
 	"context"
 
-	"golang.org/x/sys/unix"
-
 	"shard_to_ssd/internal/sys"
 )
 
@@ -12,10 +10,10 @@ import (
 // its bad pieces stops: a drive may take seconds for each failed read.
 const maxFailures = 64
 
-// diagnoseBlock describes block i, which failed to read with readErr. For an I/O error
-// it returns the pieces that cannot be read, for any other error the whole block. If the
-// run has ended, or this process lacks the means to read, it returns an error instead:
-// then the block may be good.
+// diagnoseBlock describes block i, which failed to read with readErr. For an error of the
+// device it returns the pieces that cannot be read, for any other error the whole block.
+// If the run has ended, or this process lacks the means to read, it returns an error
+// instead: then the block may be good.
 func (f *File) diagnoseBlock(ctx context.Context, i int64, readErr error, buf []byte) ([]Difference, error) {
 	if IsProcessError(readErr) {
 		return nil, readErr
@@ -32,7 +30,7 @@ func (f *File) describeUnreadable(ctx context.Context, block ByteRange, err erro
 	switch {
 	case isShort(err):
 		return []Difference{{Kind: Size, Detail: err.Error()}}
-	case !sys.IsErrno(err, unix.EIO):
+	case !sys.IsMediaError(err):
 		return whole
 	}
 	n := narrowing{file: f, buf: buf, left: maxFailures}

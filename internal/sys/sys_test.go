@@ -297,3 +297,25 @@ func TestBatch(t *testing.T) {
 		t.Errorf("EIO: got %+v, want it in Err", failed)
 	}
 }
+
+// The error numbers of block/blk-core.c: which of them are damage of a place?
+func TestIsMediaError(t *testing.T) {
+	for errno, want := range map[unix.Errno]bool{
+		unix.EIO: true, unix.ENODATA: true, unix.EILSEQ: true, unix.ETIMEDOUT: true, unix.EREMOTEIO: true, unix.ENOLINK: true,
+		unix.EOPNOTSUPP: false, unix.ENOSPC: false, unix.EBADE: false, unix.ENOMEM: false, unix.EBUSY: false, unix.EAGAIN: false,
+		unix.ENODEV: false, unix.EREMCHG: false, unix.ETOOMANYREFS: false, unix.EOVERFLOW: false, unix.ETIME: false, unix.EINVAL: false,
+	} {
+		err := atOffset(&fs.PathError{Op: "read", Path: "x", Err: errno}, 4096)
+		if got := IsMediaError(err); got != want {
+			t.Errorf("%v: got %t, want %t", err, got, want)
+		}
+		var read BatchRead
+		read.File = &File{where: place{name: "x"}}
+		if read.setResult(-int64(errno)); IsMediaError(read.Err) != want {
+			t.Errorf("batch read, %v: got error %v, want media error %t", errno, read.Err, want)
+		}
+	}
+	if IsMediaError(nil) || IsMediaError(errors.New("input/output error")) {
+		t.Error("got true without an error number, want false")
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -127,16 +129,21 @@ func TestThousandFlips(t *testing.T) {
 	})
 }
 
+// mediaErrors are the error numbers that a device returns for a place that it cannot read.
+var mediaErrors = []syscall.Errno{syscall.EIO, syscall.ENODATA, syscall.EILSEQ, syscall.ETIMEDOUT, syscall.EREMOTEIO, syscall.ENOLINK}
+
 // Unreadable pages are named, in text and JSON, with the offset of the first one. The
-// readable rest of the block is not named.
+// readable rest of the block is not named. All errors of a device count, not only EIO.
 func TestUnreadablePieces(t *testing.T) {
 	disk, h := lyingHost(t, program(t))
 	if o := runCommand(h.command("-c", "a")); o.status != 0 {
 		t.Fatal(o)
 	}
+	batched := *h
+	batched.bin = faulty(t) // it reads even a few small files in batches
 	const page, mid = 4096, blockSize + 1_234_567
 	at := func(file string, from, to int64) faultfs.Fault {
-		return faultfs.Fault{Op: faultfs.Read, Name: shardName + "/" + file, From: from, To: to, Err: syscall.EIO}
+		return faultfs.Fault{Op: faultfs.Read, Name: shardName + "/" + file, From: from, To: to}
 	}
 	for name, c := range map[string]struct {
 		faults []faultfs.Fault
@@ -155,30 +162,94 @@ func TestUnreadablePieces(t *testing.T) {
 		"the whole small file": {[]faultfs.Fault{at("dir/small", 0, 5000)}, "dir/small", 0, "0-5000"},
 		"in the middle":        {[]faultfs.Fault{at("dir/device", 150_000, 150_001)}, "dir/device", 147456, "147456-151552"},
 	} {
-		disk.DropCache()
-		remove := injectFaults(disk, c.faults...)
-		text := runCommand(h.command("--verify", ""))
-		object := runCommand(h.command("--verify", "", "--json"))
-		remove()
-		want := fmt.Sprintf("unreadable %s: read %s/%s: at offset %d: input/output error: bytes %s\n", c.file, h.published(), c.file, c.first, c.ranges)
-		if text.status != 3 || text.out != want {
-			t.Errorf("%s: want status 3 and\n%sgot %v", name, want, text)
-		}
-		var r struct {
-			Differences []struct {
-				Path, Kind string
-				Ranges     []struct{ From, To int64 }
+		for _, errno := range mediaErrors {
+			for i := range c.faults {
+				c.faults[i].Err = errno
 			}
+			remove := injectFaults(disk, c.faults...)
+			disk.DropCache()
+			text := runCommand(h.command("--verify", ""))
+			disk.DropCache()
+			object := runCommand(batched.command("--verify", "", "--json"))
+			remove()
+			want := fmt.Sprintf("unreadable %s: read %s/%s: at offset %d: %v: bytes %s\n", c.file, h.published(), c.file, c.first, errno, c.ranges)
+			if text.status != 3 || text.out != want {
+				t.Errorf("%s: want status 3 and\n%sgot %v", name, want, text)
+			}
+			if err := checkUnreadable(object, c.file, c.ranges); err != nil {
+				t.Errorf("%s, %v: in JSON: %v, %v", name, errno, err, object)
+			}
+			count("unreadable places", len(c.faults))
 		}
-		err := json.Unmarshal([]byte(object.out), &r)
-		if err != nil || object.status != 3 || len(r.Differences) != 1 || r.Differences[0].Kind != "unreadable" ||
-			r.Differences[0].Path != c.file || r.Differences[0].Ranges[0].From != c.first {
-			t.Errorf("%s: in JSON: %v, %v", name, err, object)
-		}
-		count("unreadable places", len(c.faults))
 	}
 	disk.DropCache()
 	if o := runCommand(h.command("--verify", "")); o.status != 0 {
 		t.Error(o)
+	}
+}
+
+// checkUnreadable wants one difference in the JSON of --verify: the ranges of the file are
+// unreadable.
+func checkUnreadable(o outcome, file, ranges string) error {
+	var r struct {
+		Differences []struct {
+			Path, Kind string
+			Ranges     []struct{ From, To int64 }
+		}
+	}
+	if err := json.Unmarshal([]byte(o.out), &r); err != nil {
+		return err
+	}
+	if o.status != 3 || len(r.Differences) != 1 || r.Differences[0].Kind != "unreadable" || r.Differences[0].Path != file {
+		return fmt.Errorf("want status 3 and one difference, unreadable %s", file)
+	}
+	var got []string
+	for _, s := range r.Differences[0].Ranges {
+		got = append(got, fmt.Sprintf("%d-%d", s.From, s.To))
+	}
+	if strings.Join(got, ", ") != ranges {
+		return fmt.Errorf("got ranges %q, want %s", got, ranges)
+	}
+	return nil
+}
+
+// A place of the source that cannot be read is no damage of the SSD, whatever the error
+// number: a copy and an adoption fail, a comparison names the source.
+func TestUnreadableSource(t *testing.T) {
+	disk, h := lyingHost(t, program(t))
+	for _, errno := range mediaErrors {
+		bad := faultfs.Fault{Op: faultfs.Read, Name: "source/" + shardName + "/big", From: blockSize, To: blockSize + 1, Err: errno}
+		named := fmt.Sprintf("%s/big: at offset %d: %v", h.source, blockSize, errno)
+		run := func(mode, id string, flags ...string) outcome {
+			t.Helper()
+			disk.DropCache()
+			defer injectFaults(disk, bad)()
+			return runCommand(h.command(mode, id, flags...))
+		}
+		fails := func(mode, id string) {
+			t.Helper()
+			if o := run(mode, id); o.status != 1 || !strings.Contains(o.err, named) {
+				t.Errorf("%s with an unreadable source: want status 1 and %q, got %v", mode, named, o)
+			}
+		}
+		fails("-c", "a")
+		if err := h.checkNotPublished(); err != nil {
+			t.Error(err)
+		}
+		if o := runCommand(h.command("-c", "a")); o.status != 0 {
+			t.Fatal(o)
+		}
+		want := fmt.Sprintf("unreadable big [source]: read %s: bytes %d-%d\n", named, blockSize, blockSize+4096)
+		if o := run("--verify", "", "--source"); o.status == 3 || o.out != want {
+			t.Errorf("got %v, want another status than 3, and\n%s", o, want)
+		}
+		if err := os.Rename(filepath.Join(h.stateDir(), "manifest"), filepath.Join(disk.Dir, "manifest")); err != nil {
+			t.Fatal(err)
+		}
+		fails("--adopt", "")
+		if o := runCommand(h.command("-r", "a")); o.status != 0 {
+			t.Fatal(o)
+		}
+		count("unreadable sources", 1)
 	}
 }
