@@ -64,7 +64,8 @@ func (f *File) withinLimits(n int, move func(n int) (int, error)) (int, error) {
 const openFlags = unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
 
 // Open opens path, following symbolic links. It always adds O_CLOEXEC, O_NONBLOCK and
-// O_NOCTTY, so that no child process inherits the descriptor and no FIFO blocks.
+// O_NOCTTY, so that no child process inherits the descriptor and no FIFO blocks. If another
+// process has a lease on a regular file, Open waits until it is broken, see openLeased.
 func Open(path string, flags int) (*File, error) {
 	return openFile(unix.AT_FDCWD, place{name: path}, path, flags|openFlags&^unix.O_NOFOLLOW, 0)
 }
@@ -82,6 +83,9 @@ func openFile(dirfd int, where place, name string, flags int, mode uint32) (*Fil
 		f.fd, err = unix.Openat(dirfd, name, flags, mode)
 		return err
 	})
+	if IsErrno(err, unix.EAGAIN) && flags&unix.O_NONBLOCK != 0 {
+		f.fd, err = openLeased(dirfd, where, name, flags, err)
+	}
 	if err != nil {
 		return nil, err
 	}
