@@ -49,7 +49,7 @@ func TestRotIsRepaired(t *testing.T) {
 	const seen, lockedAndSeen = 1, 2 // by the check without the lock; and by that with it
 	bad := faultfs.Fault{Op: faultfs.Read, Name: "ssd/" + shardName + "/big", From: blockSize, To: blockSize + 1, Err: syscall.EIO}
 	for _, times := range []int{seen, lockedAndSeen} {
-		bad.Times = times
+		bad.Times, bad.Err = times, mediaErrors[times]
 		remove := injectFaults(disk, bad)
 		if err := h.checkRepaired(runCommand(h.command("--repair", "", "--jobs", "1"))); err != nil {
 			t.Errorf("unreadable %d times: %v", times, err)
