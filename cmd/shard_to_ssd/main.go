@@ -8,7 +8,8 @@
 //  5. list.go or json.go writes the result to standard output; output.go writes
 //     everything else to standard error; status.go chooses the exit status.
 //
-// A message that cannot be written to standard error is lost, and the work goes on.
+// A message that cannot be written to standard error is lost, and the work goes on. It
+// does not wait for the reader of standard error either.
 package main
 
 import (
@@ -63,7 +64,8 @@ func setProcessors(s settings) {
 
 // run is the program without its process. It returns the exit status.
 func run(args []string, h host) int {
-	p := program{host: h, out: &output{stderr: h.stderr}}
+	p := program{host: h, out: newOutput(h.stderr)}
+	defer p.out.waitBeforeExit()
 	var err error
 	p.command, err = parse(args, h.getenv)
 	switch {
@@ -159,6 +161,7 @@ func (p *program) reportShard(ctx context.Context, result *jsonResult, err error
 // write writes text to standard output. The caller waits for it, so a failure is
 // an error and a status.
 func (p *program) write(text string) int {
+	p.out.waitBeforeStdout()
 	if _, err := io.WriteString(p.stdout, text); err != nil {
 		p.out.Log(shardtossd.Error, "root", fmt.Sprintf("write to standard output: %v", err))
 		return statusFailed

@@ -21,6 +21,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"shard_to_ssd":   main,
 		"ignore_context": ignoreContext,
+		"obey_context":   obeyContext,
+		"log_much":       logMuch,
 	})
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	shardtossd "shard_to_ssd"
 )
@@ -106,6 +108,128 @@ func TestSecondSignalKills(t *testing.T) {
 	_ = command.Wait() // the status is checked below
 	if status := command.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGINT {
 		t.Errorf("got %v, want the end by SIGINT", command.ProcessState)
+	}
+}
+
+// TestTwoSignalsAtOnce ensures that a second signal kills even if the process has not
+// handled the first one yet.
+func TestTwoSignalsAtOnce(t *testing.T) {
+	for range 20 {
+		command, _, lines := startIgnoring(t, "ignore_context", "-c", "-i", "a", "s")
+		timer := time.AfterFunc(time.Minute, func() { _ = command.Process.Kill() })
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+			if err := command.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				t.Fatal(err)
+			}
+		}
+		for lines.Scan() { // until the end of the process
+		}
+		timer.Stop()
+		_ = command.Wait() // the status is checked below
+		status := command.ProcessState.Sys().(syscall.WaitStatus)
+		if killer := status.Signal(); killer != syscall.SIGTERM && killer != syscall.SIGINT {
+			t.Fatalf("got %v, want the end by SIGTERM or SIGINT", command.ProcessState)
+		}
+	}
+}
+
+// TestRepeatedSignal sends one signal again and again. It must not kill the process in
+// the first second, and must kill it after that.
+func TestRepeatedSignal(t *testing.T) {
+	command, _, lines := startIgnoring(t, "ignore_context", "-c", "-i", "a", "s")
+	start := time.Now()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for lines.Scan() { // until the end of the process
+		}
+	}()
+	for running := true; running; {
+		if err := command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		select {
+		case <-ended:
+			running = false
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	took := time.Since(start)
+	_ = command.Wait() // the status is checked below
+	if status := command.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
+		t.Errorf("got %v, want the end by SIGTERM", command.ProcessState)
+	}
+	if took < time.Second {
+		t.Errorf("killed after %v, want 1 s or more", took)
+	}
+}
+
+// obeyContext is the program with an operation that ends with its context.
+func obeyContext() {
+	o := func(ctx context.Context, o settings) (*jsonResult, error) {
+		fmt.Println("started")
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	os.Exit(runHere(map[mode]operation{modeCopy: o}))
+}
+
+// TestRepeatedSignalAtTheEnd ensures that the second of two signals does not kill a
+// process that has stopped working and writes its result.
+func TestRepeatedSignalAtTheEnd(t *testing.T) {
+	stdout, writer := openPipe(t)
+	command := exec.Command("obey_context", "-c", "--json", "-i", "a", "s")
+	command.Stdout = writer
+	stderr, err := command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	startProgram(t, command)
+	output := bufio.NewReader(stdout)
+	if line, err := output.ReadString('\n'); line != "started\n" {
+		t.Fatalf("got %q, %v, want the first line", line, err)
+	}
+	fillPipe(t, writer)
+	writer.Close()
+
+	start := time.Now()
+	for _, want := range []string{"WARNING:root:interrupted by SIGTERM, ", "ERROR:root:context canceled "} {
+		if err := command.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		awaitLine(t, stderr, want)
+	}
+	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	tooSlow := time.Since(start) >= time.Second // then the signal may kill it
+	text, err := io.ReadAll(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = command.Wait() // the status is checked below
+	if tooSlow {
+		t.Skip("this machine needed more than a second for three signals")
+	}
+	if status := command.ProcessState.ExitCode(); status != 128+int(syscall.SIGTERM) {
+		t.Errorf("got %v, want status 143", command.ProcessState)
+	}
+	if !strings.HasSuffix(string(text), "}\n") {
+		t.Errorf("standard output: got %q at the end, want a result", text[max(0, len(text)-100):])
+	}
+}
+
+// awaitLine reads one line byte by byte, so that the next call finds the next one.
+func awaitLine(t *testing.T, r io.Reader, want string) {
+	t.Helper()
+	var line []byte
+	for one := make([]byte, 1); !bytes.HasSuffix(line, []byte("\n")); line = append(line, one[0]) {
+		if _, err := io.ReadFull(r, one); err != nil {
+			t.Fatalf("got %q, %v, want a line with %q", line, err, want)
+		}
+	}
+	if !strings.HasPrefix(string(line), want) {
+		t.Fatalf("got %q, want a line with %q", line, want)
 	}
 }
 

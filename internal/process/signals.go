@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,14 +33,20 @@ type Interrupted struct{ Signal syscall.Signal }
 
 func (i *Interrupted) Error() string { return "interrupted by " + unix.SignalName(i.Signal) }
 
+// repeatWindow is the time in which the same signal again is still the first one.
+// timeout(1) signals its child and then its process group, microseconds apart.
+const repeatWindow = time.Second
+
 // NotifyContext returns a context that the first SIGINT, SIGTERM or SIGHUP cancels. The
-// cause is an *Interrupted, with which report is called. A second signal has its default
-// action and kills the process: nothing else ends a thread inside syncfs or in a hung
-// NFS call. After stop has returned, report is not called.
+// cause is an *Interrupted, with which report is called. The same signal within
+// repeatWindow is ignored, even after stop. Any other second signal has its default action
+// and kills the process: nothing else ends a thread inside syncfs or in a hung NFS call.
+// After stop has returned, report is not called.
 func NotifyContext(report func(*Interrupted)) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
-	if handled := handledSignals(); len(handled) > 0 { // Notify without a signal means all signals
+	handled := handledSignals()
+	signals := make(chan os.Signal, 16) // the first and those right behind it
+	if len(handled) > 0 {               // Notify without a signal means all signals
 		signal.Notify(signals, handled...)
 	}
 	done, ended := make(chan struct{}), make(chan struct{})
@@ -47,7 +54,7 @@ func NotifyContext(report func(*Interrupted)) (ctx context.Context, stop func())
 		defer close(ended)
 		select {
 		case received := <-signals:
-			signal.Stop(signals)
+			ignoreRepeats(received, signals)
 			why := &Interrupted{received.(syscall.Signal)}
 			cancel(why)
 			report(why)
@@ -59,6 +66,25 @@ func NotifyContext(report func(*Interrupted)) (ctx context.Context, stop func())
 		close(done)
 		<-ended
 		cancel(nil)
+	}
+}
+
+// ignoreRepeats gives all signals of the channel their default action again, first only
+// after repeatWindow. Until then the process handles it without a gap.
+func ignoreRepeats(first os.Signal, signals chan os.Signal) {
+	repeats := make(chan os.Signal, 1) // is never read
+	signal.Notify(repeats, first)
+	time.AfterFunc(repeatWindow, func() { signal.Stop(repeats) })
+	signal.Stop(signals)
+	for {
+		select {
+		case second := <-signals: // arrived before Stop
+			if second != first {
+				_ = syscall.Kill(syscall.Getpid(), second.(syscall.Signal)) // this process exists
+			}
+		default:
+			return
+		}
 	}
 }
 
