@@ -175,8 +175,20 @@ func obeyContext() {
 }
 
 // TestRepeatedSignalAtTheEnd ensures that the second of two signals does not kill a
-// process that has stopped working and writes its result.
+// process that has stopped working and writes its result. An attempt counts only if all
+// its signals came within the second in which they are one.
 func TestRepeatedSignalAtTheEnd(t *testing.T) {
+	for range 20 {
+		if signalThreeTimes(t) {
+			return
+		}
+	}
+	t.Error("in 20 attempts, three signals took more than a second each time")
+}
+
+// signalThreeTimes reports whether the attempt counts.
+func signalThreeTimes(t *testing.T) (counts bool) {
+	t.Helper()
 	stdout, writer := openPipe(t)
 	command := exec.Command("obey_context", "-c", "--json", "-i", "a", "s")
 	command.Stdout = writer
@@ -202,21 +214,23 @@ func TestRepeatedSignalAtTheEnd(t *testing.T) {
 	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	tooSlow := time.Since(start) >= time.Second // then the signal may kill it
+	if time.Since(start) >= time.Second { // then the signal may kill it
+		_ = command.Process.Kill() // it may have ended
+		_ = command.Wait()
+		return false
+	}
 	text, err := io.ReadAll(output)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = command.Wait() // the status is checked below
-	if tooSlow {
-		t.Skip("this machine needed more than a second for three signals")
-	}
 	if status := command.ProcessState.ExitCode(); status != 128+int(syscall.SIGTERM) {
 		t.Errorf("got %v, want status 143", command.ProcessState)
 	}
 	if !strings.HasSuffix(string(text), "}\n") {
 		t.Errorf("standard output: got %q at the end, want a result", text[max(0, len(text)-100):])
 	}
+	return true
 }
 
 // awaitLine reads one line byte by byte, so that the next call finds the next one.
