@@ -236,7 +236,7 @@ func failReadsAtOnce(t *testing.T, s *sweep, op *operation, files int) {
 	if of["submit reads of"] < files/20 || of["read at once"] < files {
 		t.Fatalf("%s: the files were not read at once: %v", op.name, of)
 	}
-	points := 2 // for each kind of call
+	points := 1 // for each kind of call
 	if *torture > 0 {
 		points = 40
 	}
